@@ -26,7 +26,21 @@ _HOMES = {
     "sinkhorn_divergence": "sinkhorn",
     "fit": "train",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "PRESETS",
+    "FairnessReport",
+    "InputError",
+    "PairLossLedger",
+    "PairTable",
+    "Run",
+    "RunConfig",
+    "RunStore",
+    "audit_mining",
+    "equity_scaled_auc",
+    "fit",
+    "mine_bad_pairs",
+    "sinkhorn_divergence",
+]
 
 if TYPE_CHECKING:
     from .config import PRESETS, RunConfig

@@ -1,7 +1,7 @@
 """The errors a user can cause and mend.
 
-Everything that is wrong with *input* (a file, a row, a column, a setting) is raised as :class:`InputError` with one line
-that names the place and the mend. The command line prints that line and exits with 2; a page shows the same line.
+Everything that is wrong with *input* (a file, a row, a column, a setting) is raised as :class:`InputError` with one
+line that names the place and the mend. The command line prints that line and exits with 2; a page shows the same line.
 Anything else is a defect of ours and keeps its traceback (exit 1).
 """
 

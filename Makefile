@@ -1,0 +1,47 @@
+# Everything runs in the checkout's own virtual environment, .venv. `make help` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo app test faults bench lint format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/installed
+
+demo: .venv/installed  ## install, make the built-in data, fine-tune, compare, then serve the app on localhost:8501
+	$(BIN)/fairvlm demo
+
+app: .venv/installed  ## serve the app on localhost:8501
+	$(BIN)/fairvlm app
+
+test: .venv/installed-test  ## run the tests (2 processes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: .venv/installed-test  ## run the fault tests and print their table
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -k test_fault -v
+
+bench: .venv/installed-test  ## regenerate the figures of docs/benchmark.md
+	$(BIN)/python benchmarks/planted.py
+
+lint: .venv/installed-test  ## ruff, format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed-test  ## apply ruff's fixes and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and caches (runs in ./workspace stay)
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,208 @@
+"""One frozen, validated configuration object; presets are values of it.
+
+A preset fixes what makes a method (mining and fairness term), nothing else: the same model, optimiser and schedule
+serve all eight, so that two runs differ by the method alone. `RunConfig.build` lays a user's settings over a preset.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import InputError
+
+SCHEMA_VERSION = 1
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class MiningConfig(_Frozen):
+    """How bad pairs are found and what becomes of them (see docs/method.md)."""
+
+    enabled: bool = Field(False, description="Turn the weight of flagged pairs down; the ledger is recorded either way")
+    key: Literal["pair", "slot"] = Field(
+        "pair", description="Whose history is kept: a pair's, or (as released) that of a position in the batch"
+    )
+    channel: Literal["loss", "margin"] = Field(
+        "loss", description="What is mined: the loss inside the batch, or the margin against the whole set"
+    )
+    rule: Literal["threshold", "mixture"] = Field(
+        "threshold", description="mean ± β·sd as in the paper, or a two-component mixture"
+    )
+    weights: Literal["bounded", "pdf", "posterior"] = Field(
+        "bounded", description="exp(-(l-mean)²/(2 sd²)); the unbounded density as released; or 1 - P(bad)"
+    )
+    history: Literal["mean", "recency"] = Field("mean", description="Mean over past epochs, or later epochs count more")
+    spread: Literal["sd", "mad"] = Field("sd", description="Spread over pairs: standard deviation or 1.4826 · MAD")
+    faulty_sd: Positive = Field(3.0, description="β_f: flagged as faulty above mean + β_f · spread")
+    noisy_sd: Positive = Field(3.0, description="β_n: flagged as noisy below mean - β_n · spread")
+    warmup: int = Field(1, ge=0, description="Epochs before anything is flagged")
+
+
+class FairnessConfig(_Frozen):
+    """The Sinkhorn term: how far each group's distribution is from everyone's."""
+
+    weight: NonNegative = Field(0.0, description="λ: the term's share of the objective; 0 turns it off")
+    quantity: Literal["loss", "similarity"] = Field("loss", description="The per-pair value that is compared")
+    estimator: Literal["ledger", "released"] = Field(
+        "ledger", description="From the ledger's values, or (as released) by one extra forward pass per group and step"
+    )
+    normalise: Literal["none", "sum"] = Field(
+        "none", description="Divide each distribution by its own sum, as FairCLIP's released code does"
+    )
+    attributes: tuple[str, ...] = Field((), description="Attributes to compare by; empty: all of the data set's")
+    only_first: bool = Field(False, description="Use one attribute only, the first (FairCLIP knows a single one)")
+    attribute_weights: dict[str, NonNegative] = Field(
+        default_factory=dict, description="A weight for single attributes; 1 where none is given"
+    )
+    blur: Positive = Field(0.25, description="√ε of the entropic term, in standard deviations of the pooled values")
+
+
+class RunConfig(_Frozen):
+    """Everything that determines a run besides its data.
+
+    Examples
+    --------
+    >>> config = RunConfig.build("robustfair", {"epochs": 3, "mining.faulty_sd": 2})
+    >>> config.mining.enabled, config.mining.faulty_sd, config.fairness.quantity
+    (True, 2.0, 'loss')
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    preset: str = "clip"
+    model: str = Field("tiny", description="tiny, an open_clip NAME, NAME:TAG or NAME@FILE, hf-hub:NAME, or a folder")
+    epochs: int = Field(6, ge=1, le=10_000)
+    batch_size: int = Field(64, ge=2, le=65_536)
+    seed: int = Field(0, ge=0, lt=2**31)
+    learning_rate: Positive = 3e-4
+    weight_decay: NonNegative = 0.05
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of steps with a rising rate")
+    gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the device has it, unless fp32")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, …")
+    select_by: Literal["auc", "es_auc", "loss"] = Field(
+        "auc", description="Validation figure that picks the epoch (es_auc: mean over attributes)"
+    )
+    trainable: Literal["all", "towers"] = Field(
+        "all", description="What learns; towers leaves projections and logit scale as they are (as released)"
+    )
+    mining: MiningConfig = MiningConfig()
+    fairness: FairnessConfig = FairnessConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.mining.weights == "posterior" and self.mining.rule != "mixture":
+            raise ValueError("mining.weights=posterior needs mining.rule=mixture")
+        if self.mining.key == "slot" and self.mining.channel != "loss":
+            raise ValueError("mining.key=slot keeps losses only: set mining.channel=loss")
+        return self
+
+    @classmethod
+    def build(cls, preset: str = "clip", settings: Mapping[str, Any] | None = None) -> RunConfig:
+        """The preset with `settings` laid over it; keys may be dotted (``mining.faulty_sd``).
+
+        Raises
+        ------
+        InputError
+            Unknown preset or setting, or a value out of range.
+        """
+        if preset not in PRESETS:
+            raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+        values: dict[str, Any] = json.loads(json.dumps(PRESETS[preset]))
+        values["preset"] = preset
+        for key, value in (settings or {}).items():
+            *path, last = key.split(".")
+            place = values
+            for part in path:
+                place = place.setdefault(part, {})
+                if not isinstance(place, dict):
+                    raise InputError(f"setting {key!r}: {part!r} has no settings below it; see `fairvlm presets`")
+            place[last] = value
+        return cls.read(values)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> RunConfig:
+        """A configuration from plain values, as a run folder keeps them; one `InputError` where they are wrong."""
+        if (version := values.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
+            raise InputError(
+                f"configuration has schema version {version}, this fairvlm reads {SCHEMA_VERSION}: "
+                "update fairvlm to read newer runs"
+            )
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "configuration"
+            arrived = "" if isinstance(first.get("input"), dict) else f" (got {str(first.get('input'))[:60]!r})"
+            message = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(name, setting_names(), n=2, cutoff=0.4)
+                message = "there is no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
+                message += " `fairvlm presets --settings` lists them"
+                arrived = ""
+            raise InputError(f"setting {name}: {message}{arrived}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return self.model_dump(mode="json")
+
+    @property
+    def method_key(self) -> str:
+        """A short hash of everything but the seed: runs that share it are repetitions of one another."""
+        values = self.to_dict() | {"seed": None, "device": None}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def setting_names() -> dict[str, str]:
+    """Every setting's dotted name with its description."""
+    names: dict[str, str] = {}
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                walk(field.annotation, f"{prefix}{name}.")
+            else:
+                names[prefix + name] = field.description or ""
+
+    walk(RunConfig, "")
+    names.pop("schema_version")
+    return names
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "clip": {},
+    "fairclip": {"fairness": {"weight": 0.1, "quantity": "similarity", "normalise": "sum", "only_first": True}},
+    "a-fairclip": {"fairness": {"weight": 0.1, "quantity": "similarity", "only_first": True}},
+    "fairclip-plus": {"fairness": {"weight": 0.1, "quantity": "similarity"}},
+    "dbpm": {"mining": {"enabled": True}},
+    "robustfair": {"mining": {"enabled": True}, "fairness": {"weight": 0.1, "quantity": "loss"}},
+    "robustfair-plus": {
+        "mining": {"enabled": True, "channel": "margin", "rule": "mixture", "weights": "posterior"},
+        "fairness": {"weight": 0.1, "quantity": "loss"},
+    },
+    "robustfair-released": {
+        "trainable": "towers",
+        "mining": {"enabled": True, "key": "slot", "weights": "pdf", "warmup": 0},
+        "fairness": {"weight": 1e-7, "quantity": "similarity", "estimator": "released", "only_first": True},
+    },
+}
+PRESET_SUMMARIES: dict[str, str] = {
+    "clip": "plain CLIP fine-tuning; the ledger is recorded, nothing is turned down",
+    "fairclip": "Sinkhorn term on similarities, one attribute, sum-normalised as in FairCLIP's released code",
+    "a-fairclip": "Sinkhorn term on similarities, one attribute, as FairCLIP's text has it",
+    "fairclip-plus": "Sinkhorn term on similarities, several attributes with a weight each",
+    "dbpm": "bad pairs found by their loss history and turned down by bounded weights",
+    "robustfair": "mining and a Sinkhorn term on losses, several attributes: the paper as described",
+    "robustfair-plus": "mining by margins against the whole set and a mixture; the form our benchmark found best",
+    "robustfair-released": "what the released research code does, kept for comparison",
+}

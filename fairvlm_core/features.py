@@ -1,0 +1,75 @@
+"""Images and notes of a table as the arrays a model takes: decoded, resized and tokenised once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .models import Clip
+from .pairs import PairTable
+
+
+@dataclass(frozen=True)
+class PairArrays:
+    """Model input of N pairs, aligned to the rows of their table.
+
+    Attributes
+    ----------
+    pixels : uint8 Tensor of shape (N, 3, H, W)
+        After the model's own resizing and cropping, before normalisation.
+    tokens : int32 Tensor of shape (N, context_length)
+    cut : bool ndarray of shape (N,)
+        Notes longer than the model's context.
+    """
+
+    pixels: Tensor
+    tokens: Tensor
+    cut: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def pair_arrays(
+    table: PairTable,
+    clip: Clip,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> PairArrays:
+    """Decode, resize and tokenise a table for a model; ``progress(done, total)`` is called as images come in."""
+    height, width = clip.image_size
+    pixels = np.empty((len(table), 3, height, width), np.uint8)
+
+    def load(row: int) -> None:
+        pixels[row] = clip.pixels(table.image(row))
+
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        for done, _ in enumerate(pool.map(load, range(len(table))), 1):
+            if progress is not None:
+                progress(done, len(table))
+    tokens, cut = clip.tokens(list(table.frame["text"]))
+    return PairArrays(torch.from_numpy(pixels), tokens, cut)
+
+
+@torch.inference_mode()
+def embed(
+    clip: Clip, arrays: PairArrays, rows: np.ndarray | None = None, batch_size: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Unit-norm image and text features, float32 (N, D) each, of the given rows (all by default), on the CPU."""
+    rows = np.arange(len(arrays)) if rows is None else rows
+    was_training = clip.module.training
+    clip.module.eval()
+    images, notes = [], []
+    for start in range(0, len(rows), batch_size):
+        part = torch.from_numpy(rows[start : start + batch_size])
+        images.append(clip.encode_images(arrays.pixels[part]).float().cpu())
+        notes.append(clip.encode_notes(arrays.tokens[part]).float().cpu())
+    clip.module.train(was_training)
+    return torch.cat(images), torch.cat(notes)

@@ -1,0 +1,283 @@
+"""Image-text models: open_clip's, by name, from local weights, or the built-in `tiny`.
+
+A model arrives as a :class:`Clip`: the module, its tokenizer and its own preprocessing, which belong together. Nothing is
+fetched unless the name asks for it; without a network such a name is one clear line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .errors import InputError
+
+_LONGEST_WORD = 64
+_SPECIAL = re.compile(r"<(start_of_text|end_of_text|\|startoftext\||\|endoftext\|)>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A model with what belongs to it.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for.
+    module : nn.Module
+        An open_clip model (`encode_image`, `encode_text`, `logit_scale`).
+    tokenizer : callable
+        List of N notes to int64 (N, context_length).
+    preprocess : dict
+        open_clip's preprocessing of this model: size, mean, std, interpolation, resize_mode.
+    config : dict
+        `model_cfg` and `preprocess_cfg`: what `open_clip_config.json` of a saved model holds.
+    """
+
+    name: str
+    module: nn.Module
+    tokenizer: Callable[[list[str]], Tensor]
+    preprocess: dict[str, Any]
+    config: dict[str, Any]
+    vocabulary: Path | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images the model takes, in pixels."""
+        size = self.preprocess["size"]
+        return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a note, start and end included; the rest is cut off."""
+        return int(
+            self.config["model_cfg"]["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 images (N, 3, H, W) as the float input the model was trained on, on the model's device."""
+        mean = torch.tensor(self.preprocess["mean"], device=self.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.preprocess["std"], device=self.device).view(1, 3, 1, 1)
+        return (pixels.to(self.device, non_blocking=True).float() / 255 - mean) / std
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        """Unit-norm features (N, D) of uint8 images (N, 3, H, W)."""
+        return F.normalize(_tensor(self.module.encode_image(self.normalise(pixels))), dim=-1)
+
+    def encode_notes(self, tokens: Tensor) -> Tensor:
+        """Unit-norm features (N, D) of tokens (N, context_length)."""
+        return F.normalize(_tensor(self.module.encode_text(tokens.to(self.device, torch.long))), dim=-1)
+
+    @property
+    def scale(self) -> Tensor:
+        return self.module.logit_scale.exp()
+
+    @property
+    def bias(self) -> Tensor | None:
+        return getattr(self.module, "logit_bias", None)
+
+    def tokens(self, notes: Sequence[str]) -> tuple[Tensor, np.ndarray]:
+        """Tokens int32 (N, context_length) and, for each note, whether it was cut (bool (N,)).
+
+        Special tokens written out in a note are taken as plain words, and words of absurd length are broken, since
+        byte-pair encoding is quadratic in the length of a word.
+        """
+        limit = 16 * self.context_length
+        clean, cut = [], np.zeros(len(notes), bool)
+        for i, note in enumerate(notes):
+            words = _SPECIAL.sub(r"\1", note).split()
+            text, used = [], 0
+            for word in words:
+                text += [word[k : k + _LONGEST_WORD] for k in range(0, len(word), _LONGEST_WORD)]
+                used += len(word) + 1
+                if used > limit:
+                    cut[i] = True
+                    break
+            clean.append(" ".join(text)[: limit + _LONGEST_WORD])
+        tokens = torch.empty(len(clean), self.context_length, dtype=torch.int32)
+        for start in range(0, len(clean), 4096):
+            tokens[start : start + 4096] = self.tokenizer(clean[start : start + 4096])
+        full = np.flatnonzero((tokens[:, -1] != 0).numpy())
+        if len(full):  # exactly full or cut? ask for one token more
+            longer = self.tokenizer([clean[i] for i in full], context_length=self.context_length + 1)
+            cut[full] |= (longer[:, -1] != 0).numpy()
+        return tokens, cut
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """An RGB image as the model's uint8 input (3, H, W): open_clip's own resizing and cropping, not yet normalised."""
+        return _resize(self)(image)
+
+    def save(self, folder: Path) -> None:
+        """Write `open_clip_config.json` and weights, so that open_clip's ``local-dir:`` scheme loads the folder."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "open_clip_config.json").write_text(json.dumps(self.config, indent=2))
+        if self.vocabulary is not None and not (folder / self.vocabulary.name).exists():
+            (folder / self.vocabulary.name).write_bytes(self.vocabulary.read_bytes())
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
+        save_file(state, folder / "open_clip_model.safetensors")
+
+
+def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: int = 0) -> Clip:
+    """A model by name.
+
+    Parameters
+    ----------
+    name : str
+        ``tiny`` · an open_clip architecture ``NAME`` (its first published weights), ``NAME:TAG``, ``NAME:random`` or
+        ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle) · ``hf-hub:ORG/NAME`` · a folder with
+        ``open_clip_config.json``, such as a run's checkpoint.
+    seed : int
+        For ``NAME:random``.
+
+    Raises
+    ------
+    InputError
+        Unknown name, weights that do not fit, an unsafe file, or a hub name without a network.
+    """
+    architecture, _, weights = name.partition("@")
+    if weights and not Path(weights).expanduser().is_file():
+        raise InputError(f"model {name!r}: there is no weights file {weights!r}")
+    if architecture == "tiny":
+        clip = _from_folder(name, tiny_folder())
+    elif not name.startswith("hf-hub:") and (Path(name).expanduser() / "open_clip_config.json").is_file():
+        clip, weights = _from_folder(name, Path(name).expanduser()), ""
+    else:
+        clip = _from_open_clip(name, architecture, bool(weights), seed)
+    if weights:
+        _load_weights(clip, Path(weights).expanduser())
+    clip.module.to(device)
+    return clip
+
+
+def tiny_folder() -> Path:
+    """Where the built-in model lies: in the checkout's assets/, or inside the installed package."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "assets" / "tiny", here / "_assets" / "tiny"):
+        if (folder / "open_clip_config.json").is_file():
+            return folder
+    raise InputError("the built-in model is missing (assets/tiny): install fairvlm again, or name another --model")
+
+
+def _from_folder(name: str, folder: Path) -> Clip:
+    scheme = f"local-dir:{folder}"
+    try:
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        vocabularies = sorted(folder.glob("*.txt.gz"))
+        extra = {"bpe_path": str(vocabularies[0])} if vocabularies else {}
+        with _quiet():
+            module = open_clip.create_model(scheme, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(scheme, **extra)
+    except Exception as error:
+        raise InputError(f"model folder {folder.name!r} cannot be loaded: {_first_line(error)}") from error
+    return _bundle(name, module, tokenizer, config.get("model_cfg", config), vocabularies[0] if vocabularies else None)
+
+
+def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) -> Clip:
+    if name.startswith("hf-hub:"):
+        base, tag = name, None
+    else:
+        base, _, tag = architecture.partition(":")
+        known = open_clip.list_models()
+        if base not in known:
+            import difflib
+
+            near = difflib.get_close_matches(base, known, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else "`fairvlm models` lists the names"
+            raise InputError(
+                f"model {base!r} is neither a folder with open_clip_config.json nor an open_clip name; {hint}"
+            )
+        tags = open_clip.list_pretrained_tags_by_model(base)
+        if own_weights or tag == "random":
+            tag = None
+        elif not tag:
+            if not tags:
+                raise InputError(f"model {base!r} has no published weights: name a local file with {base}@FILE")
+            tag = tags[0]
+        elif tag not in tags:
+            raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    try:
+        with torch.random.fork_rng(devices=[]), _quiet():
+            torch.manual_seed(seed)
+            module = open_clip.create_model(base, pretrained=tag, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(base)
+            config = open_clip.get_model_config(base)
+    except Exception as error:
+        raise InputError(
+            f"model {name!r} could not be fetched ({_first_line(error)}): on a machine with a network fetch the weights "
+            f"beforehand, copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
+        ) from error
+    return _bundle(name, module, tokenizer, config, None)
+
+
+def _bundle(name: str, module: nn.Module, tokenizer: Any, model_cfg: dict[str, Any], vocabulary: Path | None) -> Clip:
+    preprocess = open_clip.get_model_preprocess_cfg(module)
+    config = {"model_cfg": model_cfg, "preprocess_cfg": {k: v for k, v in preprocess.items() if k != "size"}}
+    return Clip(name, module, tokenizer, preprocess, config, vocabulary)
+
+
+def _load_weights(clip: Clip, path: Path) -> None:
+    try:
+        with _quiet():
+            open_clip.load_checkpoint(clip.module, str(path), weights_only=True)
+    except Exception as error:
+        reason = _first_line(error)
+        if "weights_only" in str(error) or "Unsupported" in str(error) or "pickle" in str(error).lower():
+            reason = "it holds more than tensors; only .safetensors and weights-only .pt files are read"
+        raise InputError(f"weights {path.name!r} do not load into {clip.name.partition('@')[0]!r}: {reason}") from error
+
+
+def _resize(clip: Clip) -> Callable[[Image.Image], np.ndarray]:
+    preprocess = clip.preprocess
+    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+    steps = [
+        step for step in transform.transforms if type(step).__name__ not in {"MaybeToTensor", "ToTensor", "Normalize"}
+    ]
+
+    def apply(image: Image.Image) -> np.ndarray:
+        for step in steps:
+            image = step(image)
+        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+
+    return apply
+
+
+def _tensor(features: Any) -> Tensor:
+    """Some models (CoCa) return features with tokens beside them."""
+    return features[0] if isinstance(features, tuple) else features
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:200]
+
+
+@contextmanager
+def _quiet():
+    """open_clip reports what it does through the root logger; here errors carry what matters."""
+    import logging
+
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

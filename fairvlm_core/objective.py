@@ -1,0 +1,227 @@
+"""The training objective: mean(w·ℓ) + λ · Σ_attributes mean_groups S_ε(P_g, P).
+
+Array-level: tensors in, tensors out. The Sinkhorn term needs no forward pass of its own. The ledger already holds a
+recent value of every pair; on those values the dual potentials of all groups are solved once in a while, and a step only
+reads off the potentials' slopes at its own live values. By the envelope theorem that is the gradient of the divergence
+between the groups' and everyone's *whole* distributions, of which a batch holds an unbiased sample, however small the
+group is inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .sinkhorn import group_sinkhorn
+
+
+@dataclass(frozen=True)
+class PairLosses:
+    """What a batch of B pairs says about each of them.
+
+    Attributes
+    ----------
+    loss : Tensor of shape (B,)
+        ℓ_i = ½ [CE(logits_i,:, i) + CE(logits_:,i, i)], in nats, ≥ 0; log B for a model that knows nothing.
+    similarity : Tensor of shape (B,)
+        The diagonal of the logits s·f·tᵀ.
+    logits : Tensor of shape (B, B)
+        s·f·tᵀ (plus a bias where the model has one).
+    """
+
+    loss: Tensor
+    similarity: Tensor
+    logits: Tensor
+
+
+def pair_losses(image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor | None = None) -> PairLosses:
+    """The symmetric contrastive loss of CLIP, kept as one value a pair (Radford et al., arXiv 2103.00020).
+
+    Parameters
+    ----------
+    image_features, text_features : Tensor of shape (B, D)
+        Unit-norm features; row i of both belongs to pair i.
+    scale : scalar Tensor
+        exp of the logit scale.
+
+    Examples
+    --------
+    >>> import torch
+    >>> same = torch.eye(4)
+    >>> pair_losses(same, same, torch.tensor(0.0)).loss            # no information: log 4
+    tensor([1.3863, 1.3863, 1.3863, 1.3863])
+    """
+    logits = scale * image_features @ text_features.T
+    if bias is not None:
+        logits = logits + bias
+    target = torch.arange(len(logits), device=logits.device)
+    rows = F.cross_entropy(logits.float(), target, reduction="none")
+    columns = F.cross_entropy(logits.float().T, target, reduction="none")
+    return PairLosses(0.5 * (rows + columns), logits.diagonal().float(), logits)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """All groups of the chosen attributes over N pairs.
+
+    Attributes
+    ----------
+    names : tuple of (attribute, group), length G
+    membership : bool Tensor of shape (G, N)
+    coefficient : Tensor of shape (G,)
+        Weight of the attribute divided by its number of groups, so that the term is Σ_attributes weight · mean_groups.
+    """
+
+    names: tuple[tuple[str, str], ...]
+    membership: Tensor
+    coefficient: Tensor
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Sequence[str]], weights: Mapping[str, float] | None = None) -> Groups:
+        """Groups in alphabetical order of every attribute in the order given; ``weights`` default to 1."""
+        names, members, coefficients = [], [], []
+        for attribute, values in attributes.items():
+            column = np.asarray(values)
+            groups = np.unique(column)
+            for group in groups:
+                names.append((attribute, str(group)))
+                members.append(column == group)
+                coefficients.append((weights or {}).get(attribute, 1.0) / len(groups))
+        return cls(tuple(names), torch.from_numpy(np.array(members, bool)), torch.tensor(coefficients))
+
+
+class LedgerDivergence:
+    """S_ε(P_g, P) of every group over the ledger's latest values, and its gradient at a batch's live values.
+
+    Distributions are laid on a common grid (mass- and mean-preserving linear binning), so that a solve costs the same for
+    a thousand pairs and for a million.
+
+    Parameters
+    ----------
+    groups : Groups
+        Over the N training pairs.
+    blur : float
+        √ε in standard deviations of everyone's values.
+    normalise : bool
+        Divide each distribution by its own mean (the scale-free form of FairCLIP's division by the sum).
+    knots : int
+        Grid points.
+    refresh : int
+        Steps between two solves.
+    """
+
+    def __init__(self, groups: Groups, *, blur: float, normalise: bool = False, knots: int = 96, refresh: int = 8):
+        self.groups, self.blur, self.normalise, self.knots, self.refresh = groups, blur, normalise, knots, refresh
+        self._member = groups.membership.to(torch.float64)
+
+    def start_epoch(self, values: Tensor, weights: np.ndarray | None) -> None:
+        """Begin with a full epoch's values (N,) and the pairs' weights (N,): flagged pairs do not drive the term."""
+        self.values = values.to(torch.float64, copy=True)
+        self.weights = (
+            torch.ones_like(self.values) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        )
+        self._steps = 0
+
+    def solve(self) -> Tensor:
+        """Divergence of every group now, shape (G,); keeps the potentials' slopes for `term`."""
+        mass = self._member * self.weights
+        group_mass, everyone = mass.sum(1, keepdim=True), self.weights.sum()
+        present = group_mass.clamp_min(1e-12)
+        total = self.weights / everyone
+        centre = (total * self.values).sum().abs().clamp_min(1e-12)
+        self._scale = (
+            (mass @ self.values / present[:, 0]).abs().clamp_min(1e-12)
+            if self.normalise
+            else centre.new_ones(len(mass))
+        )
+        self._total_scale = centre if self.normalise else centre.new_ones(())
+        low_to_high = torch.stack([self.values / s for s in (*self._scale.unique(), self._total_scale)])
+        self._low, high = low_to_high.min(), low_to_high.max()
+        self._step = ((high - self._low) / (self.knots - 1)).clamp_min(1e-12)
+        grid = self._low + self._step * torch.arange(self.knots, dtype=torch.float64)
+        masses = self._bin(self.values / self._scale[:, None], mass / present).requires_grad_()
+        everyone_mass = self._bin((self.values / self._total_scale)[None], total[None])[0].requires_grad_()
+        result = group_sinkhorn(grid, masses, everyone_mass, blur=self.blur, scale="sd")
+        # The derivative by a mass is the dual potential there; its slope is the derivative by a value.
+        by_group, by_everyone = torch.autograd.grad(
+            (result.value * self.groups.coefficient).sum(), (masses, everyone_mass)
+        )
+        self._group_slope = torch.gradient(by_group, dim=1)[0] / self._step
+        self._total_slope = torch.gradient(by_everyone, dim=0)[0] / self._step
+        self._group_mass, self._everyone = present[:, 0], everyone
+        self.divergence = result.value.detach()
+        return self.divergence
+
+    def term(self, rows: Tensor, live: Tensor) -> Tensor:
+        """The weighted divergence as a scalar whose gradient reaches `live` (shape (B,), on the model's device).
+
+        The live values become the latest of their rows.
+        """
+        value = live.detach().to("cpu", torch.float64)
+        self.values[rows] = value
+        if self._steps % self.refresh == 0:
+            self.solve()
+        self._steps += 1
+        member, weight = self._member[:, rows], self.weights[rows]
+        share = len(self.values) / len(rows)  # the batch stands for all pairs
+        slope = self._slope(self._group_slope, value / self._scale[:, None]) / self._scale[:, None]
+        pull = (member * weight / self._group_mass[:, None] * slope).sum(0)
+        everyone_slope = self._slope(self._total_slope[None], (value / self._total_scale)[None])[0] / self._total_scale
+        pull = share * (pull + weight / self._everyone * everyone_slope)
+        surrogate = (pull.to(live) * live).sum()
+        level = (self.divergence * self.groups.coefficient).sum().to(live)
+        return level + surrogate - surrogate.detach()
+
+    def _bin(self, values: Tensor, masses: Tensor) -> Tensor:
+        place = ((values - self._low) / self._step).clamp(0, self.knots - 1).expand(masses.shape)
+        left = place.floor().clamp(max=self.knots - 2)
+        right_share = place - left
+        out = torch.zeros(len(masses), self.knots, dtype=torch.float64)
+        out.scatter_add_(1, left.long(), masses * (1 - right_share))
+        return out.scatter_add_(1, left.long() + 1, masses * right_share)
+
+    def _slope(self, slopes: Tensor, values: Tensor) -> Tensor:
+        place = ((values - self._low) / self._step).clamp(0, self.knots - 1)
+        left = place.floor().clamp(max=self.knots - 2)
+        share, index = place - left, left.long()
+        index = index.expand(len(slopes), -1)
+        return slopes.gather(1, index) * (1 - share) + slopes.gather(1, index + 1) * share
+
+
+class ReleasedDivergence:
+    """The fairness term of the released research code, kept to compare with; see docs/released.md.
+
+    One more forward pass a group and step, without gradient; similarities are the diagonal of logits·logits; the group's
+    are divided by their sum, the batch's are not; summed over groups. Its blur of 1e-4 on values in the hundreds is the
+    Wasserstein limit, which POT solves exactly. A group smaller than a batch is drawn with repetition, where the released
+    loader stops.
+    """
+
+    def __init__(self, groups: Groups, batch_size: int, generator: torch.Generator):
+        self.streams = [self._stream(torch.nonzero(m)[:, 0], batch_size, generator) for m in groups.membership]
+        self.n_groups = len(groups.names)
+
+    @staticmethod
+    def _stream(rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        while True:
+            order = rows[torch.randperm(len(rows), generator=generator)]
+            repeats = -(-batch_size // len(order))
+            order = order.repeat(repeats)
+            for start in range(0, len(order) - batch_size + 1, batch_size):
+                yield order[start : start + batch_size]
+
+    @staticmethod
+    def similarity(logits: Tensor) -> Tensor:
+        """diag(logits · logits), shape (B,)."""
+        return (logits * logits.T).sum(1).float()
+
+    def distance(self, batch_logits: Tensor, group_logits: Tensor) -> Tensor:
+        """Distance of one group's values to the batch's; the gradient reaches the batch only."""
+        group = self.similarity(group_logits.detach())
+        return 0.5 * ot.wasserstein_1d(self.similarity(batch_logits), group / group.sum(), p=2)
