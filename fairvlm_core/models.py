@@ -98,18 +98,8 @@ class Clip:
         Special tokens written out in a note are taken as plain words, and words of absurd length are broken, since
         byte-pair encoding is quadratic in the length of a word.
         """
-        limit = 16 * self.context_length
-        clean, cut = [], np.zeros(len(notes), bool)
-        for i, note in enumerate(notes):
-            words = _SPECIAL.sub(r"\1", note).split()
-            text, used = [], 0
-            for word in words:
-                text += [word[k : k + _LONGEST_WORD] for k in range(0, len(word), _LONGEST_WORD)]
-                used += len(word) + 1
-                if used > limit:
-                    cut[i] = True
-                    break
-            clean.append(" ".join(text)[: limit + _LONGEST_WORD])
+        pieces = [self._words(note) for note in notes]
+        clean, cut = [text for text, _ in pieces], np.array([was_cut for _, was_cut in pieces], bool)
         tokens = torch.empty(len(clean), self.context_length, dtype=torch.int32)
         for start in range(0, len(clean), 4096):
             tokens[start : start + 4096] = self.tokenizer(clean[start : start + 4096])
@@ -118,6 +108,25 @@ class Clip:
             longer = self.tokenizer([clean[i] for i in full], context_length=self.context_length + 1)
             cut[full] |= (longer[:, -1] != 0).numpy()
         return tokens, cut
+
+    def token_lengths(self, notes: list[str]) -> np.ndarray:
+        """Tokens of each note, start and end included, int (N,); counted up to 16 times the model's context."""
+        lengths = []
+        for start in range(0, len(notes), 256):
+            part = [self._words(note)[0] for note in notes[start : start + 256]]
+            lengths.append((self.tokenizer(part, context_length=16 * self.context_length) != 0).sum(1).numpy())
+        return np.concatenate(lengths) if lengths else np.zeros(0, int)
+
+    def _words(self, note: str) -> tuple[str, bool]:
+        """The note as the tokenizer may safely see it, and whether its end was left out."""
+        limit, used, words, cut = 16 * self.context_length, 0, [], False
+        for word in _SPECIAL.sub(r"\1", note).split():
+            words += [word[k : k + _LONGEST_WORD] for k in range(0, min(len(word), limit), _LONGEST_WORD)]
+            used += len(word) + 1
+            if used > limit:
+                cut = True
+                break
+        return " ".join(words), cut
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """An RGB image as the model's uint8 input (3, H, W): open_clip's own resizing and cropping, not yet normalised."""

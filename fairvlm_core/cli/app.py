@@ -1,0 +1,269 @@
+"""The commands of `fairvlm`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import show
+
+app = typer.Typer(
+    name="fairvlm",
+    help="Make vision-language models for medical images robust and fair, and see how far it worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output")]
+Workspace = Annotated[
+    Path | None,
+    typer.Option("--workspace", help="Where runs are kept [default: $FAIRVLM_WORKSPACE, else ./workspace]"),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of image-note pairs")]
+Description = Annotated[
+    Path | None,
+    typer.Option("--description", help="dataset.json that lies elsewhere, for a data folder that stays untouched"),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fairvlm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make; it must not exist or be empty")],
+    n_train: Annotated[int, typer.Option(help="Training pairs")] = 2000,
+    n_val: Annotated[int, typer.Option(help="Validation pairs")] = 400,
+    n_test: Annotated[int, typer.Option(help="Test pairs")] = 600,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes")] = 0,
+    mismatch_rate: Annotated[float, typer.Option(help="Share of training pairs with another patient's note")] = 0.15,
+    shortcut_rate: Annotated[float, typer.Option(help="Share with a non-clinical marker on both sides")] = 0.03,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels")] = 128,
+    proportions: Annotated[str, typer.Option(help="Group sizes: real or balanced")] = "real",
+    layout: Annotated[str, typer.Option(help="manifest or fairvlmed")] = "manifest",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder")] = False,
+) -> None:
+    """Write SynthFundus, the built-in data, with planted bad pairs recorded in OUT/planted.csv."""
+    from ..synth import SynthConfig, synthesize, write_synth
+
+    config = SynthConfig(
+        n_train=n_train,
+        n_val=n_val,
+        n_test=n_test,
+        seed=seed,
+        mismatch_rate=mismatch_rate,
+        shortcut_rate=shortcut_rate,
+        size=size,
+        proportions=proportions,
+    )
+    with show.progress() as bar:
+        data = synthesize(config, progress=show.watch(bar, "images"))
+    write_synth(data, out, layout=layout, overwrite=overwrite)
+    kinds = data.planted["kind"].value_counts()
+    typer.echo(
+        f"{len(data.frame)} pairs in {out} ({layout} layout): {kinds.get('mismatch', 0)} planted mismatches, "
+        f"{kinds.get('shortcut', 0)} planted shortcuts, recorded in planted.csv"
+    )
+
+
+@app.command()
+def check(
+    data: Folder,
+    description: Description = None,
+    seed: Annotated[int, typer.Option(help="For splits, where the data has none")] = 0,
+    model: Annotated[str, typer.Option(help="Whose context length cuts notes")] = "tiny",
+    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    max_refused: Annotated[float, typer.Option(help="Refuse the whole set above this share of bad images")] = 0.05,
+    json: Json = False,
+) -> None:
+    """Read a data folder and report what is in it; finds the layout itself."""
+    from ..pairs import PairTable
+    from .data import print_intake, with_truncation
+
+    with show.progress(json) as bar:
+        table = PairTable.read(
+            data,
+            description=description,
+            seed=seed,
+            allow_shared_patients=allow_shared_patients,
+            max_refused_share=max_refused,
+            progress=show.watch(bar, "images"),
+        )
+    report = with_truncation(table, model)
+    if json:
+        show.print_json(report.to_dict())
+    else:
+        print_intake(report)
+
+
+@app.command()
+def train(
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of image-note pairs")] = None,
+    preset: Annotated[str, typer.Option(help="`fairvlm presets` lists them")] = "clip",
+    workspace: Workspace = None,
+    model: Annotated[str | None, typer.Option(help="tiny, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    attributes: Annotated[str | None, typer.Option(help="a,b: attributes of the fairness term")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run")] = None,
+    description: Description = None,
+    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune a CLIP; the last line is the run's id."""
+    from .training import parse_settings, train_run
+
+    given = {
+        "model": model,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "fairness.attributes": attributes,
+    }
+    chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings or [])
+    train_run(
+        data,
+        preset,
+        chosen,
+        workspace=workspace,
+        resume=resume,
+        read_options={
+            "description": None if description is None else str(description.resolve()),
+            "allow_shared_patients": allow_shared_patients,
+        },
+        json=json,
+    )
+
+
+@app.command()
+def mine(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")],
+    workspace: Workspace = None,
+    faulty_sd: Annotated[float | None, typer.Option(help="β_f: standard deviations above the mean [run's]")] = None,
+    noisy_sd: Annotated[float | None, typer.Option(help="β_n: standard deviations below the mean [run's]")] = None,
+    every: Annotated[bool, typer.Option("--all", help="List clean pairs too")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows there")] = None,
+    json: Json = False,
+) -> None:
+    """List a run's bad pairs; other thresholds need no training."""
+    from .training import mine_run
+
+    mine_run(run, workspace, faulty_sd, noisy_sd, every, csv, json)
+
+
+@app.command()
+def metrics(
+    predictions: Annotated[Path, typer.Argument(metavar="CSV", help="Any predictions file")],
+    label: Annotated[str, typer.Option(help="Column with 0 / 1")] = "label",
+    score: Annotated[str, typer.Option(help="Column with the score")] = "score",
+    attributes: Annotated[str, typer.Option(help="a,b: columns with groups")] = "",
+    patient: Annotated[str | None, typer.Option(help="Column with patient ids: resampled together")] = None,
+    threshold: Annotated[float, typer.Option(help="Score from which a pair counts as positive")] = 0.5,
+    resamples: Annotated[int, typer.Option(help="Bootstrap and permutation draws; 0: none")] = 2000,
+    json: Json = False,
+) -> None:
+    """Fairness figures of any predictions file: AUC, ES-AUC, gaps, with intervals and what chance would give."""
+    from .figures import metrics_of_file
+
+    metrics_of_file(predictions, label, score, attributes, patient, threshold, resamples, json)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or numbers of two or more runs")],
+    workspace: Workspace = None,
+    attribute: Annotated[str | None, typer.Option(help="Attribute of ES-AUC; default: each")] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap draws")] = 2000,
+    json: Json = False,
+) -> None:
+    """Compare runs on the same test patients; runs that differ by the seed alone are pooled."""
+    from .figures import compare_runs
+
+    compare_runs(runs, workspace, attribute, resamples, json)
+
+
+@app.command()
+def runs(workspace: Workspace = None, json: Json = False) -> None:
+    """List the workspace's runs."""
+    from .training import list_runs
+
+    list_runs(workspace, json)
+
+
+@app.command()
+def presets(
+    settings: Annotated[bool, typer.Option("--settings", help="List every setting instead")] = False, json: Json = False
+) -> None:
+    """List the presets, or every setting with its default."""
+    from ..config import PRESET_SUMMARIES, PRESETS, RunConfig, setting_names
+
+    if settings:
+        values = RunConfig().to_dict()
+        rows = []
+        for name, text in setting_names().items():
+            value = values
+            for part in name.split("."):
+                value = value[part]
+            rows.append((name, value, text))
+        if json:
+            show.print_json([{"setting": n, "default": v, "description": t} for n, v, t in rows])
+        else:
+            show.table("Settings (--set KEY=VALUE)", ("setting", "default", "what it is"), rows, numbers_from=9)
+    elif json:
+        show.print_json({name: RunConfig.build(name).to_dict() for name in PRESETS})
+    else:
+        show.table("Presets", ("preset", "what it is"), PRESET_SUMMARIES.items(), numbers_from=9)
+
+
+@app.command()
+def models(find: Annotated[str, typer.Argument(metavar="[PART]", help="Names with this part only")] = "") -> None:
+    """List the names --model takes."""
+    import open_clip
+
+    typer.echo("tiny  (built in)")
+    for name in open_clip.list_models():
+        if find.lower() in name.lower():
+            tags = open_clip.list_pretrained_tags_by_model(name)
+            typer.echo(f"{name}  {', '.join(tags)}" if tags else name)
+
+
+@app.command()
+def demo(
+    workspace: Workspace = None,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each preset")] = 2,
+    no_app: Annotated[bool, typer.Option("--no-app", help="Stop after the table")] = False,
+    port: Annotated[int, typer.Option(help="Port of the app")] = 8501,
+) -> None:
+    """Built-in data, fine-tunes, comparison; then the app."""
+    from .demo import run_demo, serve
+
+    run_demo(workspace, seeds)
+    if not no_app:
+        serve(workspace, port)
+
+
+@app.command(name="app")
+def app_command(workspace: Workspace = None, port: Annotated[int, typer.Option()] = 8501) -> None:
+    """Serve the app on localhost."""
+    from .demo import serve
+
+    serve(workspace, port)

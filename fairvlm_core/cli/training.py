@@ -1,0 +1,190 @@
+"""`train`, `runs`, `mine`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config import RunConfig
+from ..errors import InputError
+from ..intake.csvsafe import write_csv
+from ..runs import Run, RunStore
+from . import show
+
+
+def parse_settings(items: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` items; one `InputError` for an item without either."""
+    settings = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise InputError(f"--set {item!r}: write KEY=VALUE, as in mining.faulty_sd=2")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def train_run(
+    folder: Path | None,
+    preset: str,
+    settings: dict[str, Any],
+    *,
+    workspace: Path | None,
+    resume: str | None,
+    read_options: dict[str, Any],
+    json: bool,
+) -> None:
+    from ..launch import Hooks, create_run, execute
+    from ..pairs import PairTable
+
+    store = RunStore(workspace)
+    table = None
+    if resume is not None:
+        if settings:
+            raise InputError("--resume goes on with the run's own settings: leave out " + ", ".join(settings))
+        run = store.get(resume)
+    else:
+        if folder is None:
+            raise InputError("name a data folder, or --resume RUN; `fairvlm synth OUT` makes one")
+        config = RunConfig.build(preset, settings)
+        with show.progress(json) as bar:
+            table = PairTable.read(folder, progress=show.watch(bar, "reading"), **read_options)
+        run = create_run(table, config, store, read_options=read_options)
+    if not json:
+        show.err.print(f"run {run.id}: {run.config.preset}, {run.config.epochs} epochs", highlight=False)
+    with show.progress(json) as bar:
+
+        def on_epoch(report) -> None:
+            if not json:
+                flagged = report.flagged
+                line = (
+                    f"epoch {report.epoch}/{run.config.epochs}  loss {report.train_loss:.3f}  "
+                    f"val AUC {show.figure(report.val['overall']['auc'])}  "
+                    f"flagged {flagged['faulty']} faulty, {flagged['noisy']} noisy  {report.seconds:.1f} s"
+                )
+                bar.console.print(line, highlight=False)
+
+        hooks = Hooks(show.watch(bar, "images"), show.watch(bar, "training"), on_epoch)
+        execute(run, table=table, resume=resume is not None, hooks=hooks)
+    if json:
+        show.print_json({"run_id": run.id, "status": run.status.state, **run.report()})
+    else:
+        print_result(run)
+        print(run.id)
+
+
+def print_result(run: Run) -> None:
+    """Test figures of a finished run, zero-shot and linear probe."""
+    report = run.report()
+    rows = [("all", "", *_cells(report["test"]["overall"]), None)]
+    for attribute, facts in report["test"]["attributes"].items():
+        for i, (group, cells) in enumerate(facts["groups"].items()):
+            es_auc = (show.figure(facts["es_auc"]) + ("*" if facts.get("partial") else "")) if facts["es_auc"] else None
+            rows.append((attribute if i == 0 else "", group, *_cells(cells), es_auc if i == 0 else ""))
+    show.table(
+        f"Test split, zero-shot, model of epoch {report['best_epoch']}",
+        ("attribute", "group", "n", "positive", "AUC", "ES-AUC"),
+        rows,
+        numbers_from=2,
+    )
+    probe = report["probe"]
+    if probe is not None:
+        show.out.print(f"Linear probe on the image features: test AUC {show.figure(probe['overall']['auc'])}")
+    if any(facts.get("partial") for facts in report["test"]["attributes"].values()):
+        show.out.print("* partial: a group has no AUC, because it has one label only")
+
+
+def _cells(values: dict[str, Any]) -> tuple[Any, Any, Any]:
+    return values["n"], values.get("n_positive"), show.figure(values["auc"]) or "undefined"
+
+
+def list_runs(workspace: Path | None, json: bool) -> None:
+    store = RunStore(workspace)
+    entries = []
+    for run in store.runs():
+        try:
+            status, config = run.status, run.config
+            finished = status.state == "finished"
+            test = run.report()["test"] if finished else None
+            entries.append(
+                {
+                    "run_id": run.id,
+                    "preset": config.preset,
+                    "seed": config.seed,
+                    "model": config.model,
+                    "data": run.data["name"],
+                    "state": status.state,
+                    "epoch": status.epoch,
+                    "epochs": config.epochs,
+                    "created": status.created,
+                    "auc": test["overall"]["auc"] if test else None,
+                    "es_auc": {a: v["es_auc"] for a, v in test["attributes"].items()} if test else {},
+                    "message": status.message,
+                }
+            )
+        except InputError as error:
+            entries.append({"run_id": run.id, "state": "damaged", "message": str(error)})
+    if json:
+        show.print_json({"workspace": str(store.workspace), "runs": entries})
+    elif not entries:
+        show.out.print(f"no runs in {store.workspace} yet: `fairvlm demo` or `fairvlm train DATA` makes some")
+    else:
+        rows = [
+            (
+                e["run_id"],
+                e["state"],
+                f"{e['epoch']}/{e['epochs']}" if "epoch" in e else None,
+                e.get("data"),
+                show.figure(e.get("auc")),
+                ", ".join(f"{a} {show.figure(v)}" for a, v in e.get("es_auc", {}).items()) or e["message"],
+            )
+            for e in entries
+        ]
+        columns = ("run", "state", "epoch", "data", "test AUC", "ES-AUC")
+        show.table(f"Runs in {store.workspace}", columns, rows, numbers_from=9)
+
+
+def mine_run(
+    run_id: str,
+    workspace: Path | None,
+    faulty_sd: float | None,
+    noisy_sd: float | None,
+    every: bool,
+    csv: Path | None,
+    json: bool,
+) -> None:
+    """Mine a run's stored ledger again; the rows keep the contract's columns."""
+    from ..remine import mine_again
+
+    run = RunStore(workspace).get(run_id)
+    mined = mine_again(run, faulty_sd=faulty_sd, noisy_sd=noisy_sd)
+    rows = mined.rows if every else mined.rows[mined.rows["kind"] != "clean"]
+    if csv is not None:
+        write_csv(rows, csv)
+    if json:
+        show.print_json(mined.to_dict(rows))
+        return
+    result = mined.result
+    show.out.print(
+        f"[bold]{run.id}[/]: {len(mined.rows)} training pairs, {result.n_flagged['faulty']} faulty above "
+        f"{result.faulty_above:.3f}, {result.n_flagged['noisy']} noisy below {result.noisy_below:.3f} "
+        f"(mean {result.mu:.3f}, spread {result.sigma:.3f})\n"
+    )
+    if result.message:
+        show.out.print(result.message)
+    shown = rows.head(20)
+    columns = [c for c in rows.columns if c not in {"split"}]
+    cells = [
+        [show.figure(v) if isinstance(v, float) else v for v in row] for row in shown[columns].itertuples(index=False)
+    ]
+    if len(cells):
+        title = f"{len(rows)} pairs" + (f", the first {len(shown)}; --csv FILE writes all" if len(rows) > 20 else "")
+        show.table(title, columns, cells, numbers_from=9)
+    show.table(
+        "Is the miner fair?",
+        ("attribute", "group", "pairs", "flagged", "rate", "weight removed"),
+        mined.audit_cells(),
+        numbers_from=2,
+    )
+    for line in mined.audit.warnings:
+        show.out.print(f"[yellow]![/] {line}")
