@@ -1,0 +1,121 @@
+"""Pictures of every page, in light and dark, from a workspace with runs.
+
+    python examples/screenshots.py --workspace workspace --out docs/images
+
+Needs `playwright` and a Chromium (``--chromium``). The server runs on a free port of this machine and is stopped at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+)  # fmt: skip
+COLOURS = 160
+
+
+@contextmanager
+def server(workspace: Path) -> Iterator[str]:
+    """The app on a free port; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    environment = os.environ | {"FAIRVLM_WORKSPACE": str(workspace.resolve())}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    address = f"http://localhost:{port}"
+    try:
+        for _ in range(150):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.2)
+        else:
+            raise RuntimeError("the server does not answer")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def settle(page: Page) -> None:
+    """Wait until the page has drawn everything: no element is stale and no spinner turns."""
+    page.wait_for_selector("h1")
+    page.wait_for_function(
+        "() => !document.querySelector('[data-testid=stStatusWidget], [data-testid=stSpinner], [data-testid=stSkeleton], "
+        "[data-stale=true]')",
+        timeout=120_000,
+    )
+    page.wait_for_timeout(900)
+
+
+def save(page: Page, path: Path, height: int | None) -> None:
+    """The page from top to bottom (or its first `height` pixels) as a small PNG."""
+    needed = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
+    page.set_viewport_size({"width": page.viewport_size["width"], "height": min(needed + 8, height or 4000)})
+    settle(page)
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1024:.0f} KB")
+
+
+def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
+    """Name of a picture to the address it shows and its largest height; `runs` as in ``?run=``."""
+    many = "&".join(f"run={run}" for run in runs)
+    return {
+        "overview": ("", None),
+        "data": ("Data", None),
+        "data-intake": ("Data?view=Intake+report", None),
+        "data-pairs": ("Data?view=Browse+pairs", None),
+        "compare": (f"Compare_runs?{many}", None),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workspace", type=Path, default=Path("workspace"))
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--themes", nargs="+", default=["light", "dark"])
+    parser.add_argument("--only", nargs="*", help="names of pictures")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    runs = sorted(path.name for path in (options.workspace / "runs").glob("[0-9]*"))
+    with server(options.workspace) as address, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=options.chromium, args=list(FLAGS))
+        for theme in options.themes:
+            context = browser.new_context(
+                viewport={"width": options.width, "height": 900}, color_scheme=theme, device_scale_factor=1
+            )
+            for name, (path, height) in shots(runs).items():
+                if options.only and name not in options.only:
+                    continue
+                page = context.new_page()
+                page.goto(f"{address}/{path}")
+                settle(page)
+                save(page, options.out / f"{name}-{theme}.png", height)
+                page.close()
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

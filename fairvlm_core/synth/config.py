@@ -1,0 +1,158 @@
+"""What to synthesise: one frozen, validated object, and the names and proportions of the groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairvlm_core.errors import InputError
+
+SPLITS = ("train", "val", "test")
+SITES = ("default", "other")
+LAYOUTS = ("manifest", "fairvlmed")
+PROMPTS = ("A photo of non-glaucoma", "A photo of glaucoma")
+POSITIVE_RATE = 0.505
+
+# Shares of Harvard-FairVLMed as published; the order of the names is the order of the set's integer codes.
+REAL_SHARES: dict[str, dict[str, float]] = {
+    "race": {"Asian": 0.08, "Black": 0.15, "White": 0.77},
+    "gender": {"Female": 0.56, "Male": 0.44},
+    "ethnicity": {"Non-Hispanic": 0.906, "Hispanic": 0.037, "Unknown": 0.057},
+    "language": {"English": 0.925, "Spanish": 0.017, "Other": 0.050, "Unknown": 0.008},
+}
+# Equal shares of the named groups. "Unknown" is a gap in the record, not a group to balance.
+BALANCED_SHARES: dict[str, dict[str, float]] = {
+    name: {group: float(group != "Unknown") / sum(g != "Unknown" for g in shares) for group in shares}
+    for name, shares in REAL_SHARES.items()
+}
+SHARES = {"real": REAL_SHARES, "balanced": BALANCED_SHARES}
+ATTRIBUTES = tuple(REAL_SHARES)
+SMALLEST_SIZE, LARGEST_SIZE = 32, 2048
+
+# One number a purpose: every random draw comes from (seed, purpose, site, split, index) and from nothing else, so that
+# turning one knob (a mismatch rate, the number of training pairs) leaves everything else as it was, byte for byte.
+_PURPOSES = ("cohort", "findings", "image", "note", "plant", "marker", "vessels", "short-note")
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """What :func:`fairvlm_core.synth.synthesize` makes.
+
+    Args:
+        n_train, n_val, n_test: pairs in each split, 0 or more; some patients bring two (both eyes, always one split).
+        seed: 0 or more. The same configuration gives the same bytes.
+        mismatch_rate: share of the *training* pairs that carry another patient's, contradicting note, in [0, 1]; or a
+            mapping from the groups of `mismatch_attribute` to such shares. Groups not named get the share under
+            ``"*"``, or 0.
+        mismatch_attribute: ``race``, ``gender``, ``ethnicity`` or ``language``: what the mapping's keys are groups of.
+        shortcut_rate: share of the training pairs in which image and note share a non-clinical marker, in [0, 1].
+        size: side of the square images in pixels, 32 to 2048.
+        site: ``default``, or ``other``: another camera and another way of writing notes.
+        proportions: ``real`` (group shares of Harvard-FairVLMed) or ``balanced`` (equal shares of the named groups).
+        group_appearance: 0 (the groups' images look alike) to 1 (they differ as described in docs/synthfundus.md).
+
+    Raises:
+        InputError: a value outside its range, an unknown name, or so few training pairs that a rate rounds to none.
+
+    Example:
+        >>> SynthConfig(n_train=200, mismatch_rate={"Asian": 0.3, "*": 0.1}).rate_of("White")
+        0.1
+        >>> SynthConfig(site="moon")
+        Traceback (most recent call last):
+            ...
+        fairvlm_core.errors.InputError: site: got 'moon'; choose one of default, other
+    """
+
+    n_train: int = 2000
+    n_val: int = 400
+    n_test: int = 600
+    seed: int = 0
+    mismatch_rate: float | Mapping[str, float] = 0.15
+    mismatch_attribute: str = "race"
+    shortcut_rate: float = 0.03
+    size: int = 128
+    site: str = "default"
+    proportions: str = "real"
+    group_appearance: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_train", "n_val", "n_test", "seed"):
+            _check_integer(name, getattr(self, name), 0)
+        _check_integer("size", self.size, SMALLEST_SIZE, LARGEST_SIZE)
+        if self.n_train + self.n_val + self.n_test == 0:
+            raise InputError("n_train, n_val, n_test: all are 0; ask for at least one pair")
+        _check_choice("site", self.site, SITES)
+        _check_choice("proportions", self.proportions, tuple(SHARES))
+        _check_choice("mismatch_attribute", self.mismatch_attribute, ATTRIBUTES)
+        _check_share("shortcut_rate", self.shortcut_rate)
+        _check_share("group_appearance", self.group_appearance)
+        if isinstance(self.mismatch_rate, Mapping):
+            groups = REAL_SHARES[self.mismatch_attribute]
+            for group, rate in self.mismatch_rate.items():
+                if group != "*" and group not in groups:
+                    raise InputError(
+                        f"mismatch_rate: {group!r} is no group of {self.mismatch_attribute}; "
+                        f"use {', '.join(groups)} or '*' for the groups not named"
+                    )
+                _check_share(f"mismatch_rate[{group!r}]", rate)
+            # A copy: the caller's mapping may change later, a configuration must not.
+            object.__setattr__(self, "mismatch_rate", dict(self.mismatch_rate))
+        else:
+            _check_share("mismatch_rate", self.mismatch_rate)
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Refuse rates that leave no clean pair, or that round to no planted pair at all."""
+        rates = [self.rate_of(group) for group in REAL_SHARES[self.mismatch_attribute]]
+        if max(rates) + self.shortcut_rate > 1:
+            raise InputError(
+                f"mismatch_rate, shortcut_rate: {max(rates):g} + {self.shortcut_rate:g} is more than 1, and a pair is "
+                "never both; lower one of them"
+            )
+        mean_rate = float(np.dot(rates, list(SHARES[self.proportions][self.mismatch_attribute].values())))
+        for name, rate in (("mismatch_rate", mean_rate), ("shortcut_rate", self.shortcut_rate)):
+            if rate > 0 and rate * self.n_train < 0.5:
+                raise InputError(
+                    f"n_train: {self.n_train} is too small for {name} {rate:g} (it rounds to no pair); "
+                    f"use n_train >= {math.ceil(0.5 / rate)} or {name} 0"
+                )
+
+    def rate_of(self, group: str) -> float:
+        """Mismatch rate of one group of `mismatch_attribute`."""
+        if isinstance(self.mismatch_rate, Mapping):
+            return float(self.mismatch_rate.get(group, self.mismatch_rate.get("*", 0.0)))
+        return float(self.mismatch_rate)
+
+    def count_of(self, split: str) -> int:
+        """Number of pairs of a split."""
+        return {"train": self.n_train, "val": self.n_val, "test": self.n_test}[split]
+
+    def seeds(self, purpose: str, split: str = "train", index: int = 0) -> np.random.SeedSequence:
+        """The seed of one purpose for one pair (or one split): independent of every other."""
+        key = (_PURPOSES.index(purpose), SITES.index(self.site), SPLITS.index(split), index)
+        return np.random.SeedSequence((self.seed, *key))
+
+    def generator(self, purpose: str, split: str = "train", index: int = 0) -> np.random.Generator:
+        """A generator from :meth:`seeds`."""
+        return np.random.Generator(np.random.PCG64(self.seeds(purpose, split, index)))
+
+
+def _check_integer(name: str, value: object, lowest: int, highest: int | None = None) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < lowest or (highest is not None and value > highest):
+        span = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise InputError(f"{name}: got {value!r}; give a whole number, {span}")
+
+
+def _check_share(name: str, value: object) -> None:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) <= 1:
+        raise InputError(f"{name}: got {value!r}; give a number from 0 to 1")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}: got {value!r}; choose one of {', '.join(choices)}")
