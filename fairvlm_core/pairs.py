@@ -196,8 +196,8 @@ class PairTable:
         splits
             Shares for tables without a split column, as ``{"train": 0.7, "val": 0.1, "test": 0.2}``.
 
-        >>> table = PairTable.from_frame(pd.DataFrame(
-        ...     {"pair_id": ["a", "b"], "text": ["x", "y"], "label": [0, 1], "split": "train", "race": ["Black", None]}))
+        >>> frame = pd.DataFrame({"pair_id": ["a", "b"], "text": ["x", "y"], "label": [0, 1], "split": "train"})
+        >>> table = PairTable.from_frame(frame.assign(race=["Black", None]))
         >>> table.labels.tolist(), table.attribute("race").tolist()
         ([0, 1], ['Black', 'Unknown'])
         """
@@ -221,7 +221,8 @@ class PairTable:
     def __repr__(self) -> str:
         counts = self.frame["split"].value_counts(sort=False)
         parts = ", ".join(f"{name} {n}" for name, n in counts.items())
-        return f"PairTable({self.info.name!r}: {len(self)} pairs ({parts}); attributes {', '.join(self.attributes) or 'none'})"
+        groups = ", ".join(self.attributes) or "none"
+        return f"PairTable({self.info.name!r}: {len(self)} pairs ({parts}); attributes {groups})"
 
     def only(self, split: str) -> PairTable:
         """The pairs of one split: "train", "val" or "test"; may be empty."""
@@ -230,7 +231,7 @@ class PairTable:
         return self.take(np.flatnonzero(self.frame["split"].to_numpy() == split))
 
     def take(self, rows: np.ndarray | Sequence[int]) -> PairTable:
-        """Some of the pairs, by row numbers (in their order) or a boolean mask of length N. Categories stay as they are."""
+        """Some of the pairs, by row numbers (in that order) or a mask of length N. Groups keep their categories."""
         rows = np.asarray(rows)
         if rows.dtype == bool:
             if rows.shape != (len(self),):
@@ -311,8 +312,8 @@ class PairTable:
     def planted(self) -> pd.DataFrame | None:
         """What is known to be wrong with the pairs, from ``planted.csv`` beside the data; None where there is none.
 
-        For evaluation and pages only, never for training. Returns the rows of this table's pairs, in its order: pair_id,
-        kind ("clean", "mismatch" or "shortcut"), and whatever further columns the file has, as text.
+        For evaluation and pages only, never for training. Returns the rows of this table's pairs, in its order:
+        pair_id, kind ("clean", "mismatch" or "shortcut"), and whatever further columns the file has, as text.
 
         Raises
         ------

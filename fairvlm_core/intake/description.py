@@ -1,0 +1,215 @@
+"""``dataset.json``: what a table's columns mean, so that a foreign CSV needs no rewriting."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ..errors import InputError
+from .files import open_regular, path_fault, shown
+
+SCHEMA = 1
+MAX_DESCRIPTION_BYTES = 4 * 2**20
+DEFAULT_PROMPTS = ("A photo of non-glaucoma", "A photo of glaucoma")
+DEFAULT_LABEL_NAMES = ("negative", "positive")
+DEFAULT_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+
+_Text = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Columns(_Model):
+    """What the table calls each column; None means our own name (and, for the last three, only if it is there)."""
+
+    image: _Text | None = None
+    text: _Text | None = None
+    label: _Text | None = None
+    pair_id: _Text | None = None
+    patient_id: _Text | None = None
+    split: _Text | None = None
+
+
+class LabelRule(_Model):
+    """How a cell becomes 0 or 1. Without a rule it must say 0 or 1, false or true itself.
+
+    ``contains``: 1 where the cell holds this text, in any case. ``positive``: 1 where the cell is one of these; then 0
+    where it is one of ``negative``, or anything else if there is no ``negative``. An empty cell is no label.
+    """
+
+    contains: _Text | None = None
+    positive: tuple[str, ...] | None = None
+    negative: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> LabelRule:
+        if (self.contains is None) == (not self.positive):
+            raise ValueError('give either "contains" or a list under "positive"')
+        if self.contains is not None and self.negative is not None:
+            raise ValueError('"negative" goes with "positive", not with "contains"')
+        return self
+
+
+class AttributeRule(_Model):
+    """How a column becomes groups.
+
+    ``names`` gives codes a name; ``bins`` cuts numbers into bands, each from one edge up to but without the next;
+    ``unknown`` lists cells that mean "not known", beside blank, -1, None, NaN, null and unknown.
+    """
+
+    column: _Text
+    names: dict[str, _Text] | None = None
+    bins: tuple[float, ...] | None = None
+    unknown: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _sound(self) -> AttributeRule:
+        if self.names is not None and self.bins is not None:
+            raise ValueError('give "names" or "bins", not both')
+        if self.bins is not None:
+            rising = all(a < b for a, b in pairwise(self.bins))
+            if not self.bins or not rising or not all(map(math.isfinite, self.bins)):
+                raise ValueError('"bins" needs at least one edge, in rising order')
+        return self
+
+
+class Description(_Model):
+    """The content of a ``dataset.json``; every entry may be left out.
+
+    Attributes
+    ----------
+    schema_version
+        Written ``"schema"``: 1.
+    name
+        What pages and reports call the data.
+    table
+        The CSV or Parquet file, below the folder. Without it ``manifest.csv`` or ``manifest.parquet``.
+    images
+        The folder that image paths start from, below the data folder.
+    prompts, label_names
+        For label 0, then label 1.
+    columns, label, attributes, splits
+        See `Columns`, `LabelRule`, `AttributeRule`; attributes may also be a plain list of columns. `splits` are the
+        shares of patients for tables without a split column.
+    note_source
+        Of a Harvard-FairVLMed folder: "summarized", "original" or "npz"; "auto" takes the first of these that is there.
+    recognise
+        For descriptions that come with fairvlm: the columns by which a table is known.
+
+    >>> Description.model_validate({"schema": 1, "attributes": {"sex": {"column": "Sex"}}}).attributes["sex"].column
+    'Sex'
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    name: _Text | None = None
+    about: str | None = None
+    table: _Text | None = None
+    images: str = ""
+    prompts: tuple[_Text, _Text] | None = None
+    label_names: tuple[_Text, _Text] | None = None
+    columns: Columns = Columns()
+    label: LabelRule | None = None
+    attributes: dict[_Text, AttributeRule] | tuple[_Text, ...] | None = None
+    splits: dict[Literal["train", "val", "test"], float] | None = None
+    note_source: Literal["auto", "summarized", "original", "npz"] = "auto"
+    recognise: tuple[str, ...] = ()
+
+    @field_validator("table", "images")
+    @classmethod
+    def _below(cls, value: str | None) -> str | None:
+        if value and (fault := path_fault(value)):
+            raise ValueError(fault)
+        return value
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _short_rules(cls, value: object) -> object:
+        """``{"sex": "Sex"}`` is short for ``{"sex": {"column": "Sex"}}``."""
+        if isinstance(value, Mapping):
+            return {name: {"column": rule} if isinstance(rule, str) else rule for name, rule in value.items()}
+        return value
+
+    @field_validator("splits")
+    @classmethod
+    def _shares(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is None:
+            return None
+        shares = {name: float(value.get(name, 0.0)) for name in ("train", "val", "test")}
+        if not all(0 <= share <= 1 for share in shares.values()) or abs(sum(shares.values()) - 1) > 1e-6:
+            raise ValueError("shares must lie within 0 to 1 and add up to 1")
+        if shares["train"] == 0:
+            raise ValueError("the training split needs a share above 0")
+        return shares
+
+
+def parse_description(content: object, place: str) -> Description:
+    """A description from JSON-like content, or one `InputError` that names the entry.
+
+    >>> parse_description({"schema": 1, "colour": "red"}, "dataset.json")
+    Traceback (most recent call last):
+        ...
+    fairvlm_core.errors.InputError: dataset.json: entry "colour": not known; see docs/data.md for the entries
+    """
+    if isinstance(content, Description):
+        return content
+    if not isinstance(content, Mapping):
+        raise InputError(f"{place}: an object {{...}} is wanted, not {type(content).__name__}")
+    version = content.get("schema", SCHEMA)
+    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA:
+        raise InputError(f"{place}: schema {version} is newer than the {SCHEMA} this version reads; update fairvlm")
+    try:
+        return Description.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        # Where a value may take several forms the place names the form too; a person knows the entry without it.
+        entry = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and "function-" not in str(part))
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            reason = "not known; see docs/data.md for the entries"
+        raise InputError(f'{place}: entry "{shown(entry, 60)[1:-1]}": {reason}') from None
+
+
+def read_description(path: Path, *, name: str | None = None) -> Description:
+    """Read and check a description file; errors name the file and the entry."""
+    path = Path(path)
+    name = name or path.name
+    try:
+        with open_regular(path, max_bytes=MAX_DESCRIPTION_BYTES) as file:
+            content = json.loads(file.read().decode("utf-8-sig"), object_pairs_hook=_no_twins)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name} line {error.lineno}: not valid JSON ({error.msg})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{name}: not UTF-8; save the file as UTF-8") from None
+    except RecursionError:
+        raise InputError(f"{name}: nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{name}: not valid JSON ({error})") from None
+    return parse_description(content, name)
+
+
+def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"entry {shown(twice)} stands twice")
+    return content
+
+
+def known_descriptions() -> dict[str, Description]:
+    """The descriptions that come with fairvlm, by file name without ending.
+
+    >>> sorted(known_descriptions())
+    ['covid-chestxray']
+    """
+    folder = Path(__file__).with_name("known")
+    return {path.stem: read_description(path) for path in sorted(folder.glob("*.json"))}

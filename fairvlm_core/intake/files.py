@@ -1,0 +1,168 @@
+"""Opening files that somebody else named.
+
+A path in a table is data, and data may be hostile: it may climb out of the folder, point at a device, or lead there
+through a symbolic link. Every file of a data folder is opened through :func:`open_inside`, which resolves the path,
+holds it inside the folder and takes regular files only. What such a path says is never repeated in an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import InputError
+
+# One file at a time is held in memory while its image is decoded.
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+class DamagedFile(InputError):
+    """A file that is missing or broken. Its pair can be left out; the rest of the folder can still be used."""
+
+
+def shown(value: object, limit: int = 40) -> str:
+    """A value as one short printable line, for error messages.
+
+    >>> shown("a\\nb")
+    "'a\\\\nb'"
+    >>> shown("x" * 100, limit=5)
+    "'xxxxx'..."
+    """
+    text = str(value)
+    return _printable(repr(text[:limit])) + ("..." if len(text) > limit else "")
+
+
+def _printable(text: str) -> str:
+    """`text` with what a terminal would act on (direction marks, unpaired surrogates) escaped; repr does the rest."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def tidy_path(path: str) -> str:
+    """One spelling for a path below a folder: forward slashes, no ``.`` parts, no doubled slashes.
+
+    Backslashes count as slashes, for tables that were written on Windows. ``..`` is kept, so that it can be refused.
+
+    >>> tidy_path(".\\\\images//a.png")
+    'images/a.png'
+    """
+    slashed = path.strip().replace("\\", "/")
+    lead = "/" if slashed.startswith("/") else ""
+    return lead + "/".join(part for part in slashed.split("/") if part not in ("", "."))
+
+
+def path_fault(path: str) -> str | None:
+    """Why a path cannot be taken as one below the data folder, judged by its text alone; None where it can.
+
+    The reason never repeats the path.
+
+    >>> path_fault("images/a.png") is None
+    True
+    >>> path_fault("../a.png")
+    'the path climbs out of the data folder with ".."'
+    """
+    if not path:
+        return "the path is empty"
+    if _CONTROL.search(path):
+        return "the path holds control characters"
+    if path.startswith(("/", "\\")) or _DRIVE.match(path):
+        return "the path is absolute; give it relative to the data folder"
+    if ".." in path.replace("\\", "/").split("/"):
+        return 'the path climbs out of the data folder with ".."'
+    return None
+
+
+def resolve_inside(root: Path, path: str) -> Path:
+    """The real place of `path` below `root`.
+
+    Raises
+    ------
+    InputError
+        The path is absolute, holds ``..`` or control characters, or leads out of `root` through a symbolic link.
+    DamagedFile
+        Nothing is there.
+    """
+    fault = path_fault(path)
+    if fault:
+        raise InputError(fault)
+    try:
+        home = Path(root).resolve()
+        real = (home / path).resolve(strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        # A link that leads out of the folder to nowhere is still a link that leads out of the folder.
+        try:
+            inside = (home / path).resolve().is_relative_to(home)
+        except (OSError, RuntimeError, ValueError):
+            inside = False
+        if not inside:
+            raise InputError("the path leads out of the data folder through a symbolic link") from None
+        raise DamagedFile("the file is missing") from None
+    except RuntimeError:
+        raise InputError("the path goes round in circles through symbolic links") from None
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"the file cannot be reached ({type(error).__name__})") from None
+    if not real.is_relative_to(home):
+        raise InputError("the path leads out of the data folder through a symbolic link")
+    return real
+
+
+def open_inside(root: Path, path: str, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
+    """Open a regular file below `root` for reading.
+
+    Parameters
+    ----------
+    root, path
+        The folder, and the path below it as a table gives it.
+    max_bytes
+        Larger files are refused.
+
+    Raises
+    ------
+    InputError
+        The path leaves the folder, or names a folder, a device, a pipe or a socket, or the file is too large.
+    DamagedFile
+        The file is missing, empty or cannot be read.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> _ = (Path(folder.name) / "a.bin").write_bytes(b"12")
+    >>> with open_inside(folder.name, "a.bin") as file:
+    ...     file.read()
+    b'12'
+    >>> open_inside(folder.name, "/etc/hostname")
+    Traceback (most recent call last):
+        ...
+    fairvlm_core.errors.InputError: the path is absolute; give it relative to the data folder
+    >>> folder.cleanup()
+    """
+    return open_regular(resolve_inside(Path(root), path), max_bytes=max_bytes)
+
+
+def open_regular(real: Path, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
+    """Open a file that is known to lie where it should; regular and not empty, or an error as in `open_inside`."""
+    # Without O_NONBLOCK the opening of a pipe would wait for a writer that never comes.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        regular = stat.S_ISREG(real.stat().st_mode)
+        descriptor = os.open(real, flags) if regular else -1
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"the file cannot be opened ({type(error).__name__})") from None
+    if not regular:
+        raise InputError("the path names no regular file (a folder, device, pipe or socket)")
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError("the path names no regular file (a folder, device, pipe or socket)")
+        if facts.st_size == 0:
+            raise DamagedFile("the file is empty (0 bytes)")
+        if facts.st_size > max_bytes:
+            raise InputError(f"the file is larger than {max_bytes // 2**20} MiB; reduce it")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise

@@ -1,0 +1,149 @@
+"""Rows from one table: a manifest, or a foreign table that a description explains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ..errors import InputError
+from ..pairs import COLUMNS
+from .assemble import RawRows
+from .csvtable import StringTable, read_csv_table, read_parquet_table
+from .description import AttributeRule, Description
+from .files import DamagedFile, resolve_inside, shown
+from .layouts import Layout
+
+_NEEDED = ("image", "text", "label")
+
+
+def read_table(folder: Path, path: str) -> StringTable:
+    """A CSV or Parquet table below the folder, as text."""
+    try:
+        real = resolve_inside(folder, path)
+    except DamagedFile:
+        raise InputError(
+            f'{shown(path)[1:-1]}: the table is missing from the folder; mend the path under "table"'
+        ) from None
+    except InputError as error:
+        raise InputError(f"table: {error}") from None
+    if path.lower().endswith((".parquet", ".pq")):
+        return read_parquet_table(real, name=path)
+    return read_csv_table(real, name=path)
+
+
+def table_rows(folder: Path, layout: Layout) -> RawRows:
+    """The rows of a manifest or a foreign table."""
+    return rows_of(
+        read_table(folder, layout.table or "manifest.csv"), layout.description, manifest=layout.kind == "manifest"
+    )
+
+
+def rows_of(table: StringTable, description: Description, *, manifest: bool) -> RawRows:
+    """Pick the columns that the description names.
+
+    In a manifest without a list of attributes every further column is one; of a foreign table only those described.
+    """
+    named = {role: getattr(description.columns, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
+    table.need({role: named[role] or role for role in _NEEDED} | {role: name for role, name in named.items() if name})
+    columns = {role: table.columns.get(name or role) for role, name in named.items()}
+    used = {name or role for role, name in named.items()}
+    rules, asked = attribute_rules(
+        description, [name for name in table.columns if name not in used], everything=manifest
+    )
+    for title, rule in rules.items():
+        if title in COLUMNS:
+            raise InputError(
+                f"dataset.json: attribute {shown(title)} has the name of a column of every table; rename it"
+            )
+        if rule.column not in table.columns:
+            raise InputError(
+                f"{table.file}: no column {shown(rule.column)} for attribute {shown(title)}; there are "
+                f'{", ".join(shown(name, 30) for name in list(table.columns)[:20])}; mend "attributes" in dataset.json'
+            )
+
+    def place(index: int, role: str) -> str:
+        return f"{table.file} row {table.row(index)}, column {named.get(role) or role}"
+
+    return RawRows(
+        n=table.n,
+        source=table.file,
+        row=table.row,
+        place=place,
+        **columns,
+        attributes={title: (table.columns[rule.column], rule) for title, rule in rules.items()},
+        asked=asked,
+        label_rule=description.label,
+        image_folder=description.images,
+        n_found=table.n,
+    )
+
+
+def attribute_rules(
+    description: Description, others: list[str], *, everything: bool
+) -> tuple[dict[str, AttributeRule], bool]:
+    """Attribute name to rule, and whether somebody asked for just these."""
+    chosen = description.attributes
+    if isinstance(chosen, dict):
+        return dict(chosen), True
+    if chosen is not None:
+        if len(set(chosen)) != len(chosen):
+            raise InputError('dataset.json: an attribute stands twice under "attributes"; list it once')
+        return {name: AttributeRule(column=name) for name in chosen}, True
+    return ({name: AttributeRule(column=name) for name in others} if everything else {}), False
+
+
+def frame_rows(frame: pd.DataFrame, attributes: tuple[str, ...] | None) -> RawRows:
+    """The rows of a frame in memory; without a list of attributes every further column is one."""
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) != len(names):
+        raise InputError("frame: two columns have the same name; rename one")
+    for role in ("pair_id", "text", "label"):
+        if role not in names:
+            raise InputError(f"frame: no column {role!r}; there are {', '.join(names[:20])}")
+    for name in attributes or ():
+        if name not in names:
+            raise InputError(f"attributes: no column {shown(name)} in the frame; there are {', '.join(names[:20])}")
+    chosen = attributes if attributes is not None else [name for name in names if name not in COLUMNS]
+    empty = pa.array([""] * len(frame), pa.large_string())
+    orders = {
+        name: [str(value) for value in frame[name].cat.categories]
+        for name in chosen
+        if isinstance(frame[name].dtype, pd.CategoricalDtype)
+    }
+
+    def cells(name: str) -> pa.Array | None:
+        return _cells(frame[name], name) if name in names else None
+
+    return RawRows(
+        n=len(frame),
+        source="frame",
+        row=lambda index: int(index),
+        place=lambda index, role: f"frame row {index} (from 0), column {role}",
+        text=cells("text"),
+        label=cells("label"),
+        image=cells("image") if "image" in names else empty,
+        pair_id=cells("pair_id"),
+        patient_id=cells("patient_id"),
+        split=cells("split"),
+        attributes={name: (cells(name), AttributeRule(column=name)) for name in chosen},
+        orders=orders,
+        asked=attributes is not None,
+        n_found=len(frame),
+    )
+
+
+def _cells(column: pd.Series, name: str) -> pa.Array:
+    """A column of a frame as text; missing as empty, whole floats without a decimal point."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if pd.api.types.is_float_dtype(column.dtype):
+        text = [("" if pd.isna(v) else f"{v:.0f}" if float(v).is_integer() else str(v)) for v in column]
+        return pa.array(text, pa.large_string())
+    if pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
+        return pa.array(column.fillna("").to_numpy(object), pa.large_string())
+    try:
+        return pa.array(["" if pd.isna(v) else str(v) for v in column], pa.large_string())
+    except (ValueError, TypeError, UnicodeEncodeError):
+        raise InputError(f"frame: column {name!r} holds values that are no plain text or numbers") from None

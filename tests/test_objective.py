@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import open_clip
+import ot
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fairvlm_core.objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
+
+
+def features(n=12, d=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [F.normalize(torch.randn(n, d, generator=generator, dtype=torch.float64), dim=1) for _ in range(2)]
+
+
+def test_the_mean_pair_loss_is_open_clips_loss():
+    image, text = (f.float() for f in features())
+    scale = torch.tensor(14.0)
+    theirs = open_clip.ClipLoss()(image, text, scale)
+    assert torch.allclose(pair_losses(image, text, scale).loss.mean(), theirs, atol=1e-6)
+
+
+def test_similarity_is_the_diagonal_of_the_logits():
+    image, text = features()
+    pairs = pair_losses(image, text, torch.tensor(3.0))
+    assert torch.allclose(pairs.similarity, 3 * (image * text).sum(1).float())
+
+
+def attributes(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "race": rng.choice(["Asian", "Black", "White"], n, p=[0.1, 0.2, 0.7]),
+        "sex": rng.choice(["F", "M"], n),
+    }
+
+
+def test_groups_cover_every_attribute_and_weigh_it_once():
+    groups = Groups.of(attributes(300), {"sex": 2.0})
+    assert groups.names == (("race", "Asian"), ("race", "Black"), ("race", "White"), ("sex", "F"), ("sex", "M"))
+    assert groups.membership[:3].sum(0).eq(1).all()
+    assert torch.allclose(groups.coefficient, torch.tensor([1 / 3, 1 / 3, 1 / 3, 1.0, 1.0]))
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_divergence_from_the_grid_is_that_of_the_values(normalise):
+    """On its grid the ledger's divergence is that of the plain values: near W₂²/2 for a small blur."""
+    n = 600
+    groups = Groups.of(attributes(n))
+    rng = np.random.default_rng(1)
+    values = torch.from_numpy(rng.gamma(4.0, 0.5, n) + 0.8 * groups.membership[0].numpy())
+    divergence = LedgerDivergence(groups, blur=0.05, normalise=normalise, knots=256)
+    divergence.start_epoch(values, None)
+    got = divergence.solve()
+    for i, member in enumerate(groups.membership):
+        x, y = values[member], values
+        if normalise:
+            x, y = x / x.mean(), y / y.mean()
+        exact = 0.5 * float(ot.wasserstein_1d(x, y, p=2))
+        assert float(got[i]) == pytest.approx(exact, rel=0.05, abs=2e-4)
+
+
+def test_a_pair_turned_down_to_nothing_does_not_drive_the_term():
+    groups = Groups.of({"sex": np.array(["F"] * 100 + ["M"] * 100)})
+    values = torch.linspace(1, 2, 200, dtype=torch.float64)
+    values[:100] = values[100:]
+    values[0] = 50.0
+    divergence = LedgerDivergence(groups, blur=0.3)
+    divergence.start_epoch(values, None)
+    assert float(divergence.solve()[0]) > 1
+    weights = np.ones(200)
+    weights[0] = 0
+    divergence.start_epoch(values, weights)
+    assert float(divergence.solve()[0]) < 0.05
+
+
+def test_gradient_at_the_live_values_is_that_of_the_whole_divergence():
+    """With all pairs in the batch the term's gradient is the derivative of Σ coefficient · S, by finite differences."""
+    n = 80
+    groups = Groups.of(attributes(n, seed=3), {"sex": 0.5})
+    rng = np.random.default_rng(2)
+    values = torch.from_numpy(rng.normal(2, 1, n) + groups.membership[0].numpy())
+    rows = torch.arange(n)
+    divergence = LedgerDivergence(groups, blur=0.5, knots=512, refresh=1)
+    divergence.start_epoch(values, None)
+    live = values.clone().requires_grad_()
+    divergence.term(rows, live).backward()
+
+    def total(x):
+        fresh = LedgerDivergence(groups, blur=0.5, knots=512)
+        fresh.start_epoch(x, None)
+        return float((fresh.solve() * groups.coefficient).sum())
+
+    inner = torch.argsort(values)[5:-5:9]  # the grid's ends move with the extreme values
+    for i in inner.tolist():
+        step = torch.zeros(n, dtype=torch.float64)
+        step[i] = 0.02
+        numeric = (total(values + step) - total(values - step)) / 0.04
+        assert float(live.grad[i]) == pytest.approx(numeric, abs=0.06 * float(live.grad.abs().max()))
+
+
+def test_batches_estimate_the_same_gradient_without_bias():
+    n, size = 240, 24
+    groups = Groups.of(attributes(n, seed=5))
+    values = torch.from_numpy(np.random.default_rng(4).normal(0, 1, n)) + groups.membership[1]
+    whole = LedgerDivergence(groups, blur=0.5, refresh=1)
+    whole.start_epoch(values, None)
+    live = values.clone().requires_grad_()
+    whole.term(torch.arange(n), live).backward()
+    collected = torch.zeros(n, dtype=torch.float64)
+    for start in range(0, n, size):
+        rows = torch.arange(start, start + size)
+        part = LedgerDivergence(groups, blur=0.5, refresh=1)
+        part.start_epoch(values, None)
+        mine = values[rows].clone().requires_grad_()
+        part.term(rows, mine).backward()
+        collected[rows] = mine.grad
+    assert torch.allclose(collected * size / n, live.grad, atol=1e-9)
+
+
+def test_descending_the_term_brings_groups_together():
+    n = 200
+    groups = Groups.of({"sex": np.array(["F"] * 60 + ["M"] * 140)})
+    values = torch.from_numpy(np.random.default_rng(0).normal(1, 0.3, n))
+    values[:60] += 0.7
+    divergence = LedgerDivergence(groups, blur=0.25, refresh=1)
+    divergence.start_epoch(values, None)
+    first = float(divergence.solve().sum())
+    for _ in range(80):
+        live = values.clone().requires_grad_()
+        divergence.term(torch.arange(n), live).backward()
+        values = values - 20 * live.grad
+    divergence.start_epoch(values, None)
+    assert float(divergence.solve().sum()) < 0.1 * first
+
+
+def test_identical_values_give_zero_and_no_gradient():
+    groups = Groups.of({"sex": np.array(["F", "M"] * 10)})
+    divergence = LedgerDivergence(groups, blur=0.25)
+    values = torch.full((20,), 1.5, dtype=torch.float64)
+    divergence.start_epoch(values, None)
+    live = values.clone().requires_grad_()
+    term = divergence.term(torch.arange(20), live)
+    term.backward()
+    assert float(term) == pytest.approx(0, abs=1e-9)
+    assert torch.isfinite(live.grad).all()
+
+
+def test_the_released_term_draws_whole_batches_of_any_group():
+    groups = Groups.of({"race": np.array(["A"] * 3 + ["B"] * 30)})
+    released = ReleasedDivergence(groups, batch_size=8, generator=torch.Generator().manual_seed(0))
+    for stream, n in zip(released.streams, (3, 30), strict=True):
+        drawn = [next(stream) for _ in range(6)]
+        assert all(len(rows) == 8 for rows in drawn)
+        assert len(torch.cat(drawn).unique()) == n
+
+
+def test_the_released_distance_is_unnormalised_against_normalised_without_gradient_for_the_group():
+    logits = torch.randn(6, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    group = torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    released = ReleasedDivergence(Groups.of({"a": np.array(["x"] * 6)}), 6, torch.Generator())
+    released.distance(logits, group).backward()
+    assert group.grad is None
+    x = torch.diagonal(logits @ logits).detach().sort().values
+    y = torch.diagonal(group @ group).detach()
+    y = (y / y.sum()).sort().values
+    assert float(released.distance(logits, group)) == pytest.approx(float(((x - y) ** 2).mean() / 2), rel=1e-5)

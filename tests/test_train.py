@@ -1,0 +1,183 @@
+"""The loop: what every preset does to a run, and that a run can be repeated and continued."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fairvlm_core import PRESETS, InputError, RunConfig, fit
+from fairvlm_core.errors import TrainingError
+from fairvlm_core.train import _batches, _order, check_table
+
+SHORT = {"epochs": 3, "batch_size": 16}
+
+
+def run(table, arrays, preset="clip", **options):
+    settings = SHORT | options.pop("settings", {})
+    return fit(table, RunConfig.build(preset, settings), arrays=arrays, **options)
+
+
+@pytest.fixture(scope="module")
+def plain(table, arrays):
+    return run(table, arrays)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.clip.module.parameters(), b.clip.module.parameters(), strict=True))
+
+
+def test_every_pair_is_in_the_ledger_once_an_epoch(plain, table):
+    train = np.asarray(table.frame["split"] == "train")
+    assert list(plain.ledger.pair_ids) == list(table.pair_ids[train])
+    assert plain.ledger.losses.shape == (3, train.sum())
+    assert np.isfinite(plain.ledger.losses).all()
+    assert (plain.ledger.losses >= 0).all()
+
+
+def test_a_short_last_batch_is_filled_with_negatives_that_do_not_count():
+    order = _order(0, 0, 100)
+    batches = list(_batches(order, 16))
+    assert np.array_equal(np.concatenate([rows for rows, _ in batches]), order)
+    assert all(len(rows) + len(fill) == 16 for rows, fill in batches)
+    rows, fill = batches[-1]
+    assert len(rows) == 4
+    assert not set(rows) & set(fill)
+
+
+def test_pairs_of_the_short_last_batch_lose_as_much_as_others(table, arrays):
+    """Before training, the mean loss of the last 4 of 100 pairs is that of the rest; unfilled it would be log 4 / log 16."""
+    losses = run(table, arrays, settings={"epochs": 1, "learning_rate": 1e-12}).ledger.losses[0]
+    order = _order(0, 0, 100)
+    last, rest = losses[order[96:]].mean(), losses[order[:96]].mean()
+    assert 0.75 < last / rest < 1.25
+
+
+def test_training_learns(plain, table):
+    assert plain.history[-1].train_loss < plain.history[0].train_loss
+    assert plain.test.overall.auc > 0.7
+    assert plain.test.overall.n == (table.frame["split"] == "test").sum()
+
+
+def test_the_epoch_is_selected_on_validation(plain):
+    values = [epoch.val["overall"]["auc"] for epoch in plain.history]
+    assert plain.best_epoch == 1 + int(np.argmax(values))
+    assert [epoch.best for epoch in plain.history][plain.best_epoch - 1]
+    assert plain.val.overall.auc == pytest.approx(max(values), abs=1e-9)
+
+
+def test_predictions_are_those_of_the_held_out_pairs(plain, table):
+    predictions = plain.predictions
+    held_out = table.frame[table.frame["split"].isin(["val", "test"])]
+    assert set(predictions["pair_id"]) == set(held_out["pair_id"])
+    assert predictions["score"].between(0, 1).all()
+    assert predictions["probe_score"].between(0, 1).all()
+    assert plain.image_features.shape == plain.text_features.shape == (len(table), 64)
+
+
+def test_sinkhorn_is_recorded_for_every_group_every_epoch(plain, table):
+    groups = {(a, g) for a in table.attributes for g in np.unique(table.attribute(a)[: 100])}
+    for epoch in plain.history:
+        for quantity in ("loss", "similarity"):
+            lines = [line for line in epoch.sinkhorn if line["quantity"] == quantity]
+            assert {(line["attribute"], line["group"]) for line in lines} == groups
+            assert all(line["value"] > -1e-9 and line["n"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_trains(preset, table, arrays, plain):
+    result = run(table, arrays, preset)
+    assert len(result.history) == 3
+    assert 0.5 < result.test.overall.auc <= 1
+    if preset != "clip":
+        if preset in {"dbpm", "robustfair-plus"}:  # a first epoch flags nothing
+            assert np.array_equal(result.ledger.losses[0], plain.ledger.losses[0])
+        changed = not np.array_equal(result.ledger.losses[2], plain.ledger.losses[2])
+        assert changed or not any(sum(epoch.flagged.values()) for epoch in result.history)
+
+
+def test_mining_turns_weights_down_after_the_warm_up_only(table, arrays):
+    result = run(table, arrays, "dbpm", settings={"mining.faulty_sd": 1.0, "epochs": 4, "mining.warmup": 2})
+    flagged = [sum(epoch.flagged.values()) for epoch in result.history]
+    assert flagged[:2] == [0, 0]
+    assert min(flagged[2:]) > 0
+    weights = [epoch.mean_weight for epoch in result.history]
+    assert weights[:2] == [1.0, 1.0]
+    assert max(weights[2:]) < 1
+
+
+def test_planted_mismatches_rank_above_chance(plain, table):
+    from sklearn.metrics import average_precision_score
+
+    kind = table.planted().set_index("pair_id").loc[plain.ledger.pair_ids, "kind"] == "mismatch"
+    for channel in ("loss", "margin"):
+        assert average_precision_score(kind, plain.ledger.history(channel)) > kind.mean() + 0.1
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(table, arrays, plain):
+    assert same(run(table, arrays), plain)
+    assert not same(run(table, arrays, settings={"seed": 1}), plain)
+
+
+@pytest.mark.parametrize("preset", ["robustfair", "robustfair-plus", "robustfair-released"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(preset, table, arrays):
+    settings = {"mining.faulty_sd": 1.5} if preset == "robustfair" else {}
+    states = []
+    whole = run(table, arrays, preset, settings=settings, on_epoch=lambda _, state: states.append(state))
+    for state in states[:-1]:
+        again = run(table, arrays, preset, settings=settings, state=state)
+        assert same(again, whole)
+        assert np.array_equal(again.ledger.losses, whole.ledger.losses)
+        assert again.best_epoch == whole.best_epoch
+        plain_lines = [(e.train_loss, e.val_loss, e.sinkhorn) for e in again.history]
+        assert plain_lines == [(e.train_loss, e.val_loss, e.sinkhorn) for e in whole.history]
+
+
+def test_released_leaves_projections_and_scale_alone(table, arrays):
+    from fairvlm_core.models import load_clip
+
+    before = dict(load_clip("tiny").module.named_parameters())
+    after = dict(run(table, arrays, "robustfair-released").clip.module.named_parameters())
+    for name in ("logit_scale", "text_projection", "visual.proj"):
+        assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["visual.conv1.weight"], after["visual.conv1.weight"])
+
+
+def test_fault_01_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_pairs(table, arrays):
+    broken = replace(arrays, pixels=arrays.pixels)
+    with pytest.raises(TrainingError) as caught:
+        fit(table, RunConfig.build("clip", SHORT | {"learning_rate": 1e30, "gradient_clip": 1e30}), arrays=broken)
+    line = str(caught.value)
+    assert "step" in line
+    assert "data_" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_fault_05_an_empty_split_is_refused_before_launch(table, split):
+    rows = np.flatnonzero(np.asarray(table.frame["split"]) != split)
+    with pytest.raises(InputError, match=f"split '{split}' is empty"):
+        check_table(table.take(rows), RunConfig())
+
+
+def test_fault_05_a_split_with_one_label_is_refused_before_launch(table):
+    keep = (np.asarray(table.frame["split"]) != "val") | (table.labels == 1)
+    with pytest.raises(InputError, match="'val' has label 1 only"):
+        check_table(table.take(np.flatnonzero(keep)), RunConfig())
+
+
+def test_an_unknown_attribute_is_refused(table):
+    with pytest.raises(InputError, match="'shoe_size' is not in the data; there are race"):
+        check_table(table, RunConfig.build("robustfair", {"fairness.attributes": "shoe_size"}))
+
+
+def test_a_device_that_is_not_there_is_refused(table, arrays):
+    with pytest.raises(InputError, match="device"):
+        run(table, arrays, settings={"device": "cuda:99"})
+
+
+def test_a_batch_larger_than_the_set_is_the_set(table, arrays):
+    result = run(table, arrays, settings={"batch_size": 5000, "epochs": 1})
+    assert result.ledger.losses.shape == (1, 100)
