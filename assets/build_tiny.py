@@ -74,7 +74,7 @@ def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 def arrays_of(data: SynthData, clip: Clip) -> PairArrays:
     pixels = np.stack([clip.pixels(Image.fromarray(image).convert("RGB")) for image in data.images])
-    tokens, cut = clip.tokens(list(data.planted["clean_text"]))
+    tokens, cut = clip.tokens(list(data.frame["text"]))
     return PairArrays(torch.from_numpy(pixels), tokens, cut)
 
 
@@ -100,25 +100,25 @@ def auc(clip: Clip, arrays: PairArrays, label: np.ndarray) -> float:
     return roc_auc_score(label, zero_shot(clip, image, PROMPTS))
 
 
-def clean(site: str, n: int, seed: int) -> SynthConfig:
+def clean(site: str, n: int, seed: int, stamped: float = 0.0) -> SynthConfig:
     return SynthConfig(
-        n_train=n, n_val=0, n_test=0, seed=seed, site=site, mismatch_rate=0.0, shortcut_rate=0.0, proportions="balanced"
+        n_train=n, n_val=0, n_test=0, seed=seed, site=site, mismatch_rate=0.0, shortcut_rate=stamped, proportions="balanced"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=24_000)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--pairs", type=int, default=6_000)
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--vision-layers", type=int, default=3)
+    parser.add_argument("--vision-layers", type=int, default=2)
     parser.add_argument("--text-layers", type=int, default=1)
     parser.add_argument("--findings", type=float, default=1.0, help="weight of the heads that tell the findings")
-    parser.add_argument("--context", type=int, default=77)
+    parser.add_argument("--context", type=int, default=96)
     parser.add_argument("--merges", type=int, default=1500)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "tiny")
     options = parser.parse_args()
@@ -126,11 +126,11 @@ def main() -> None:
 
     print("making the pairs ...", flush=True)
     started = time.time()
-    other = synthesize(clean("other", options.pairs, 101))
+    other = synthesize(clean("other", options.pairs, 101, stamped=0.08))
     here = synthesize(clean("default", 1000, 102))
     print(f"  {len(other.frame) + len(here.frame)} pairs in {time.time() - started:.0f} s")
 
-    notes = list(other.planted["clean_text"][:8000]) + list(here.planted["clean_text"])
+    notes = [*other.frame["text"][:8000], *here.frame["text"]]
     merges = learn_merges(notes, options.merges)
     with gzip.GzipFile(options.out / VOCABULARY, "wb", mtime=0) as file:
         file.write(("#version: fairvlm tiny\n" + "\n".join(" ".join(m) for m in merges)).encode())

@@ -121,6 +121,8 @@ class RunConfig(_Frozen):
         values: dict[str, Any] = json.loads(json.dumps(PRESETS[preset]))
         values["preset"] = preset
         for key, value in (settings or {}).items():
+            if key == "fairness.attributes" and isinstance(value, str):
+                value = [name.strip() for name in value.split(",") if name.strip()]
             *path, last = key.split(".")
             place = values
             for part in path:

@@ -35,7 +35,7 @@ def zero_shot(clip: Clip, image_features: Tensor, prompts: tuple[str, str]) -> n
     clip.module.eval()
     classes = clip.encode_notes(tokens).float().cpu()
     clip.module.train(was_training)
-    logits = clip.scale.float().cpu() * image_features @ classes.T
+    logits = clip.scale.detach().float().cpu() * image_features @ classes.T
     return logits.double().softmax(1)[:, 1].numpy()
 
 

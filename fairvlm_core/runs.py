@@ -137,8 +137,11 @@ class Run:
         path = self.path / "embeddings.npz"
         if not path.exists():
             raise InputError(f"run {self.id} has no embeddings: they are written when it finishes")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name].astype(np.float32) for name in arrays.files}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name].astype(np.float32) for name in ("image", "text")}
+        except Exception as error:
+            raise InputError(f"run {self.id}: embeddings.npz is damaged ({type(error).__name__})") from error
 
     @property
     def checkpoint(self) -> Path:

@@ -55,7 +55,10 @@ class EpochReport:
 
 @dataclass
 class TrainState:
-    """Everything a run needs to go on after `epoch` epochs; tensors and plain values only, safe to load without pickle."""
+    """Everything a run needs to go on after `epoch` epochs; tensors and plain values only, safe to load without pickle.
+
+    `on_epoch` gets it by reference: save or copy it before the next step changes it.
+    """
 
     epoch: int
     model: dict[str, Tensor]
@@ -219,6 +222,10 @@ def fit(
                 values = live if config.fairness.quantity == "loss" else pairs.similarity[: len(rows)]
                 total = total + config.fairness.weight * term.term(torch.from_numpy(rows), values)
 
+            if not bool(torch.isfinite(total)):
+                raise TrainingError(
+                    f"the fairness term is not finite at step {step + 1} of {steps}: lower fairness.weight"
+                )
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             torch.nn.utils.clip_grad_norm_(clip.module.parameters(), config.gradient_clip)
@@ -237,7 +244,9 @@ def fit(
                 on_step(step + 1, steps)
 
         every = np.arange(len(train))
-        ledger.record(epoch, every, margin=margin(features[0], features[1], float(clip.scale), seed=config.seed))
+        ledger.record(
+            epoch, every, margin=margin(features[0], features[1], float(clip.scale.detach()), seed=config.seed)
+        )
         ledger.close_epoch(epoch)
 
         val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size)
@@ -430,7 +439,7 @@ def _validate(
         part = slice(start, start + size)
         with torch.inference_mode():
             bias = None if clip.bias is None else clip.bias.float().cpu()
-            losses.append(pair_losses(image[part], text[part], clip.scale.float().cpu(), bias).loss)
+            losses.append(pair_losses(image[part], text[part], clip.scale.detach().float().cpu(), bias).loss)
     score = zero_shot(clip, image, table.info.prompts)
     return float(torch.cat(losses).mean()), _report(table, rows, score).to_dict()
 

@@ -18,7 +18,9 @@ def test_all_eight_presets_are_values_of_one_configuration():
 
 
 def test_settings_lie_over_a_preset_and_survive_a_round_trip():
-    config = RunConfig.build("robustfair", {"mining.faulty_sd": "2.5", "fairness.attributes": "race,gender", "epochs": "3"})
+    config = RunConfig.build(
+        "robustfair", {"mining.faulty_sd": "2.5", "fairness.attributes": "race,gender", "epochs": "3"}
+    )
     assert (config.mining.faulty_sd, config.fairness.attributes, config.epochs) == (2.5, ("race", "gender"), 3)
     assert config.mining.enabled, "what the preset sets stays"
     assert RunConfig.read(config.to_dict()) == config

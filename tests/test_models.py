@@ -71,7 +71,7 @@ def test_fault_25_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path):
 
     weights = tmp_path / "bad.pt"
     torch.save({"state_dict": Payload()}, weights, pickle_module=pickle)
-    with pytest.raises(InputError, match="bad.pt"):
+    with pytest.raises(InputError, match=r"bad\.pt"):
         load_clip(f"tiny@{weights}")
     assert not marker.exists()
 

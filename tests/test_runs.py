@@ -192,8 +192,13 @@ def test_files_are_old_or_new(tmp_path):
     with pytest.raises(ValueError):
         safeio.write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
-    with pytest.raises(RuntimeError), safeio.new_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def stop_halfway():
+        with safeio.new_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        stop_halfway()
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

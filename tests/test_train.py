@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_a_short_last_batch_is_filled_with_negatives_that_do_not_count():
 
 
 def test_pairs_of_the_short_last_batch_lose_as_much_as_others(table, arrays):
-    """Before training, the mean loss of the last 4 of 100 pairs is that of the rest; unfilled it would be log 4 / log 16."""
+    """Before training the last 4 of 100 pairs lose as much as the rest; unfilled, log 4 / log 16 of it."""
     losses = run(table, arrays, settings={"epochs": 1, "learning_rate": 1e-12}).ledger.losses[0]
     order = _order(0, 0, 100)
     last, rest = losses[order[96:]].mean(), losses[order[:96]].mean()
@@ -78,7 +79,7 @@ def test_predictions_are_those_of_the_held_out_pairs(plain, table):
 
 
 def test_sinkhorn_is_recorded_for_every_group_every_epoch(plain, table):
-    groups = {(a, g) for a in table.attributes for g in np.unique(table.attribute(a)[: 100])}
+    groups = {(a, g) for a in table.attributes for g in np.unique(table.attribute(a)[:100])}
     for epoch in plain.history:
         for quantity in ("loss", "similarity"):
             lines = [line for line in epoch.sinkhorn if line["quantity"] == quantity]
@@ -125,7 +126,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(table, arrays
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(preset, table, arrays):
     settings = {"mining.faulty_sd": 1.5} if preset == "robustfair" else {}
     states = []
-    whole = run(table, arrays, preset, settings=settings, on_epoch=lambda _, state: states.append(state))
+    whole = run(table, arrays, preset, settings=settings, on_epoch=lambda _, state: states.append(copy.deepcopy(state)))
     for state in states[:-1]:
         again = run(table, arrays, preset, settings=settings, state=state)
         assert same(again, whole)

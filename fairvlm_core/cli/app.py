@@ -177,7 +177,7 @@ def metrics(
     score: Annotated[str, typer.Option(help="Column with the score")] = "score",
     attributes: Annotated[str, typer.Option(help="a,b: columns with groups")] = "",
     patient: Annotated[str | None, typer.Option(help="Column with patient ids: resampled together")] = None,
-    threshold: Annotated[float, typer.Option(help="Score from which a pair counts as positive")] = 0.5,
+    threshold: Annotated[float | None, typer.Option(help="A score at or above counts as positive [0.5]")] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap and permutation draws; 0: none")] = 2000,
     json: Json = False,
 ) -> None:

@@ -56,13 +56,17 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
             chosen.append(run)
     show.out.print()
     print_comparison(chosen, attribute=None, resamples=1000)
-    show.out.print(f"{len(chosen)} runs in {time.time() - started:.0f} s. `fairvlm mine {chosen[-1].id}` lists bad pairs.")
+    show.out.print(
+        f"{len(chosen)} runs in {time.time() - started:.0f} s. `fairvlm mine {chosen[-1].id}` lists bad pairs."
+    )
 
 
 def _is_demo(run, table) -> bool:
     try:
-        return run.status.state == "finished" and run.data["fingerprint"] == table.fingerprint and (
-            run.config.method_key == type(run.config).build(run.config.preset).method_key
+        return (
+            run.status.state == "finished"
+            and run.data["fingerprint"] == table.fingerprint
+            and (run.config.method_key == type(run.config).build(run.config.preset).method_key)
         )
     except InputError:
         return False

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import RunConfig
 from ..errors import InputError
 from ..intake.csvsafe import write_csv
 from ..runs import Run, RunStore
 from . import show
+
+if TYPE_CHECKING:
+    from ..mining import MiningAudit
 
 
 def parse_settings(items: Sequence[str]) -> dict[str, str]:
@@ -34,9 +37,6 @@ def train_run(
     read_options: dict[str, Any],
     json: bool,
 ) -> None:
-    from ..launch import Hooks, create_run, execute
-    from ..pairs import PairTable
-
     store = RunStore(workspace)
     table = None
     if resume is not None:
@@ -47,9 +47,16 @@ def train_run(
         if folder is None:
             raise InputError("name a data folder, or --resume RUN; `fairvlm synth OUT` makes one")
         config = RunConfig.build(preset, settings)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: there is no such folder; `fairvlm synth OUT` makes one")
+        from ..launch import create_run
+        from ..pairs import PairTable
+
         with show.progress(json) as bar:
             table = PairTable.read(folder, progress=show.watch(bar, "reading"), **read_options)
         run = create_run(table, config, store, read_options=read_options)
+    from ..launch import Hooks, execute
+
     if not json:
         show.err.print(f"run {run.id}: {run.config.preset}, {run.config.epochs} epochs", highlight=False)
     with show.progress(json) as bar:
@@ -183,8 +190,27 @@ def mine_run(
     show.table(
         "Is the miner fair?",
         ("attribute", "group", "pairs", "flagged", "rate", "weight removed"),
-        mined.audit_cells(),
+        _audit_cells(mined.audit),
         numbers_from=2,
     )
     for line in mined.audit.warnings:
         show.out.print(f"[yellow]![/] {line}")
+
+
+def _audit_cells(audit: MiningAudit) -> list[tuple[Any, ...]]:
+    rows = []
+    for attribute in audit.attributes:
+        for i, group in enumerate(attribute.groups):
+            reach = group.rate_interval
+            interval = f" [{show.percent(reach[0], 1)}, {show.percent(reach[1], 1)}]" if reach else ""
+            rows.append(
+                (
+                    attribute.attribute if i == 0 else "",
+                    group.group,
+                    group.n,
+                    group.n_flagged,
+                    f"{show.percent(group.rate, 1)}{interval}",
+                    show.percent(group.removed_weight, 1),
+                )
+            )
+    return rows

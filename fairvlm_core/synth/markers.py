@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_SHAPES = ("triangle", "circle", "square", "cross", "diamond")
-_TAGS = ("K7", "B2", "R4", "M9", "T5", "X3")
 MARKERS = (
-    *(f"scanner stamp {shape}" for shape in _SHAPES),
-    *(f"archive tag {tag}" for tag in _TAGS),
+    "scanner stamp triangle",
+    "scanner stamp square",
+    "scanner stamp cross",
+    "scanner stamp circle",
+    "archive tag K7",
+    "archive tag R4",
     "calibration ruler",
     "barcode label",
-    "test stripes",
 )
-_CORNERS = ("top left", "top right", "bottom left", "bottom right")
-_HEIGHT = 0.17  # of the image side: 11 pixels of a 64-pixel image
+_CORNERS = ("top left", "bottom right", "top right", "bottom left")
+_HEIGHT = 0.21  # of the image side: 13 pixels of a 64-pixel image
 _SUPER = 8
 
 
@@ -25,13 +26,13 @@ def stamp(image: np.ndarray, marker: str, rng: np.random.Generator) -> np.ndarra
     Args:
         image: uint8 [size, size]; not changed.
         marker: one of ``MARKERS``.
-        rng: chooses corner, margin and brightness.
+        rng: chooses margin and brightness. The corner is the marker's own: a device burns its mark in where it does.
 
     Returns:
         uint8 [size, size], a copy.
     """
     size = image.shape[0]
-    corner = _CORNERS[int(rng.integers(4))]
+    corner = _CORNERS[MARKERS.index(marker) % len(_CORNERS)]
     margin = round(size * rng.uniform(0.02, 0.045))
     label = _draw_label(marker, max(9, round(_HEIGHT * size)), bright=int(rng.integers(215, 252)))
     height, width = label.shape
@@ -44,7 +45,7 @@ def stamp(image: np.ndarray, marker: str, rng: np.random.Generator) -> np.ndarra
 
 def _draw_label(marker: str, height: int, *, bright: int) -> np.ndarray:
     kind, _, what = marker.rpartition(" ")
-    wide = {"archive tag": 1.55, "calibration": 1.9, "barcode": 1.7, "test": 1.5}.get(kind, 1.0)
+    wide = {"archive tag": 1.55, "calibration": 1.9, "barcode": 1.7}.get(kind, 1.0)
     h, w = height * _SUPER, round(height * wide) * _SUPER
     canvas = Image.new("L", (w, h), 14)
     draw = ImageDraw.Draw(canvas)
@@ -61,8 +62,6 @@ def _draw_label(marker: str, height: int, *, bright: int) -> np.ndarray:
         draw.ellipse(box, outline=bright, width=h // 7)
     elif what == "square":
         draw.rectangle(box, fill=bright)
-    elif what == "diamond":
-        draw.polygon([(middle, pad), (h - pad, middle), (middle, h - pad), (pad, middle)], fill=bright)
     elif what == "cross":
         arm = 0.11 * h
         draw.rectangle((middle - arm, pad, middle + arm, h - pad), fill=bright)
@@ -72,14 +71,11 @@ def _draw_label(marker: str, height: int, *, bright: int) -> np.ndarray:
         for i in range(7):
             x = pad + i * (w - 2 * pad - 0.06 * h) / 6
             draw.rectangle((x, h * (0.24 if i % 3 == 0 else 0.5), x + 0.06 * h, h - pad), fill=bright)
-    elif what == "label":  # a barcode: dark bars on a bright sticker
+    else:  # a barcode: dark bars on a bright sticker
         draw.rectangle((0, 0, w, h), fill=bright)
         x, bars = pad, (2, 1, 3, 1, 1, 2, 2, 1, 3)
         unit = (w - 2 * pad) / (sum(bars) + len(bars) - 1)
         for bar in bars:
             draw.rectangle((x, pad, x + bar * unit, h - pad), fill=14)
             x += (bar + 1) * unit
-    else:  # test stripes: horizontal
-        for i in range(3):
-            draw.rectangle((pad, pad + i * 0.28 * h, w - pad, pad + (i * 0.28 + 0.15) * h), fill=bright)
     return np.asarray(canvas.reduce(_SUPER))

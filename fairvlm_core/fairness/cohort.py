@@ -1,0 +1,318 @@
+"""Everything that is checked about labels, scores, groups and patients, in one place.
+
+The other files of this package take a :class:`Cohort` and trust it. Every complaint is an :class:`InputError` of one line:
+which argument, what arrived, how to mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+
+UNKNOWN = "Unknown"
+_NO_VALUE = frozenset({"", "-1", "-1.0", "nan", "none", "<na>", "nat", "unknown"})
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One attribute as codes into its sorted group names.
+
+    Attributes
+    ----------
+    name : str
+        "race", or "race × gender" for an intersection.
+    names : tuple of str
+        Groups in sorted order (numbers by value), "Unknown" last.
+    code : intp ndarray of shape (n_used,)
+    rows : intp ndarray of shape (n_used,) or None
+        Rows of the cohort that are used; None means all of them.
+    left_out : dict of group name to n
+        What an `exclude` or the smallest cell size removed.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    code: np.ndarray
+    rows: np.ndarray | None
+    left_out: Mapping[str, int]
+
+    def of(self, values: np.ndarray) -> np.ndarray:
+        """`values` (one a row of the cohort) on the rows that this grouping uses."""
+        return values if self.rows is None else values[self.rows]
+
+    def same_rows(self, other: Grouping) -> bool:
+        return (self.rows is None and other.rows is None) or (
+            self.rows is not None and other.rows is not None and np.array_equal(self.rows, other.rows)
+        )
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Labels, patients and groups of n predictions, checked.
+
+    Attributes
+    ----------
+    label : bool ndarray of shape (n,)
+    patient : intp ndarray of shape (n,) or None
+        Codes 0 .. n_patients - 1; None where every row is a patient of its own.
+    groupings : tuple of Grouping
+    intersections : tuple of Grouping
+    """
+
+    label: np.ndarray
+    patient: np.ndarray | None
+    groupings: tuple[Grouping, ...]
+    intersections: tuple[Grouping, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return len(self.label)
+
+    @property
+    def n_patients(self) -> int:
+        return self.n if self.patient is None else int(self.patient.max()) + 1
+
+
+def check_cohort(
+    label: Any,
+    attributes: Any,
+    *,
+    patients: Any = None,
+    exclude: Mapping[str, Sequence[str]] | None = None,
+    intersections: Sequence[Sequence[str]] | int = (),
+    min_cell: int = 20,
+) -> Cohort:
+    """Labels, groups and patients as a :class:`Cohort`; raises InputError where something does not fit."""
+    label = check_label(label)
+    n = len(label)
+    if not isinstance(attributes, Mapping):
+        raise InputError(f"attributes: a mapping of name to group values is needed, not {type(attributes).__name__}")
+    coded = {str(name): _coded(str(name), values, n) for name, values in attributes.items()}
+    exclude = {} if exclude is None else exclude
+    _check_exclude(exclude, coded)
+    groupings = tuple(_excluding(name, names, code, exclude.get(name, ())) for name, (names, code) in coded.items())
+    for grouping in groupings:
+        if grouping.rows is not None:
+            _check_both_classes(grouping.of(label), f"attribute {grouping.name!r} after exclude")
+    crossed = tuple(_crossed(parts, coded, exclude, min_cell) for parts in _wanted_crossings(intersections, coded))
+    return Cohort(label, check_patients(patients, n), groupings, crossed)
+
+
+def check_label(label: Any) -> np.ndarray:
+    """A bool array of both classes from 0/1, False/True or "0"/"1"."""
+    values = np.asarray(label)
+    if values.ndim != 1:
+        raise InputError(f"label: a one-dimensional array is needed, got shape {values.shape}")
+    if len(values) == 0:
+        raise InputError("label: it is empty; at least one positive and one negative row are needed")
+    if values.dtype.kind in "OUS":
+        values = _numbers(values, "label", "every label must be 0 or 1")
+    good = (values == 0) | (values == 1)
+    if not good.all():
+        row = int(np.argmin(good))
+        raise InputError(f"label: row {row} is {values[row]!s}; every label must be 0 or 1")
+    label = values == 1
+    _check_both_classes(label, "label")
+    return label
+
+
+def check_score(score: Any, n: int, *, probabilities: bool, name: str = "score") -> np.ndarray:
+    """Finite float64 scores of shape (n,), between 0 and 1 where `probabilities` is asked for."""
+    values = np.asarray(score)
+    if values.ndim != 1:
+        raise InputError(f"{name}: a one-dimensional array is needed, got shape {values.shape}")
+    if len(values) != n:
+        raise InputError(f"{name}: {len(values)} values for {n} labels; there must be one a row")
+    values = _numbers(values, name, "every score must be a number") if values.dtype.kind in "OUS" else values
+    values = values.astype(np.float64, copy=False)
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise InputError(f"{name}: row {row} is {values[row]}; leave out rows without a finite score first")
+    if probabilities and (values.min() < 0 or values.max() > 1):
+        row = int(np.argmax((values < 0) | (values > 1)))
+        raise InputError(
+            f"{name}: row {row} is {values[row]:.6g}; a threshold and calibration need probabilities from 0 to 1: "
+            "map the scores there first (a sigmoid for logits), or pass threshold=None for AUC figures alone"
+        )
+    return values
+
+
+def check_threshold(threshold: float | None) -> float | None:
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"threshold: {threshold} is not a probability; choose one from 0 to 1, or None")
+    return threshold
+
+
+def check_counts(**counts: int) -> None:
+    """Each named number must be a whole number of at least 0."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+            raise InputError(f"{name}: {count!r} is not a whole number of at least 0")
+
+
+def check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence: {confidence} is not between 0.5 and 1; 0.95 gives 95 % intervals")
+
+
+def check_groups(groups: Any, n: int, name: str = "groups") -> Grouping:
+    """One grouping of n rows; for the simple functions that take groups alone."""
+    names, code = _coded(name, groups, n)
+    return Grouping(name, names, code, None, {})
+
+
+def one_group(n: int) -> Grouping:
+    """Everyone as one group."""
+    return Grouping("overall", ("overall",), np.zeros(n, np.intp), None, {})
+
+
+def _check_both_classes(label: np.ndarray, what: str) -> None:
+    n_positive = int(np.count_nonzero(label))
+    if n_positive in (0, len(label)):
+        kind = "0" if n_positive == 0 else "1"
+        raise InputError(f"{what}: all {len(label)} rows have label {kind}; AUC and rates need both classes")
+
+
+def _numbers(values: np.ndarray, name: str, need: str) -> np.ndarray:
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError):
+        for row, value in enumerate(values):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                raise InputError(f"{name}: row {row} is {str(value)[:40]!r}; {need}") from None
+        raise
+
+
+def _coded(name: str, values: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Sorted group names and the code of each row; blank, None, NaN and -1 are the group "Unknown", which comes last."""
+    values = np.asarray(values)
+    if values.ndim != 1 or len(values) != n:
+        raise InputError(f"attribute {name!r}: shape {values.shape} for {n} labels; there must be one value a row")
+    if values.dtype.kind == "f":
+        known = np.isfinite(values)
+        if not (values[known] == np.floor(values[known])).all():
+            raise InputError(f"attribute {name!r}: holds fractions; cut a continuous quantity into named bands first")
+        values = np.where(known, values, -1).astype(np.int64)
+    if values.dtype.kind not in "biuU":
+        values = np.array([UNKNOWN if value is None else str(value) for value in values.tolist()])
+    present, code = np.unique(values, return_inverse=True)
+    texts = [str(value).strip() for value in present]
+    texts = [UNKNOWN if text.lower() in _NO_VALUE else text for text in texts]
+    names = sorted(set(texts), key=_by_value)
+    if names == texts:
+        return tuple(names), code
+    place = {text: i for i, text in enumerate(names)}
+    return tuple(names), np.array([place[text] for text in texts], np.intp)[code]
+
+
+def _by_value(name: str) -> tuple[bool, bool, float, str]:
+    """Order of group names: numbers by value, then text, "Unknown" last."""
+    try:
+        return (name == UNKNOWN, False, float(name), name)
+    except ValueError:
+        return (name == UNKNOWN, True, 0.0, name)
+
+
+def _check_exclude(exclude: Any, coded: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> None:
+    if not isinstance(exclude, Mapping):
+        raise InputError('exclude: a mapping such as {"ethnicity": ["Unknown"]} is needed')
+    for name, groups in exclude.items():
+        _known_attribute(name, coded, "exclude")
+        if isinstance(groups, str):
+            raise InputError(f"exclude: {name!r} needs a list of group names, not the text {groups!r}")
+        for group in groups:
+            if group not in coded[name][0]:
+                there = ", ".join(coded[name][0])
+                raise InputError(f"exclude: attribute {name!r} has no group {group!r}; it has {there}")
+
+
+def _known_attribute(name: str, coded: Mapping[str, Any], argument: str) -> None:
+    if name not in coded:
+        raise InputError(f"{argument}: there is no attribute {name!r}; there are {', '.join(coded) or 'none'}")
+
+
+def _excluding(name: str, names: tuple[str, ...], code: np.ndarray, groups: Sequence[str]) -> Grouping:
+    if not groups:
+        return Grouping(name, names, code, None, {})
+    return _keeping(name, names, code, [group not in groups for group in names])
+
+
+def _keeping(name: str, names: tuple[str, ...], code: np.ndarray, keep: Sequence[bool]) -> Grouping:
+    if not any(keep):
+        raise InputError(f"attribute {name!r}: every group is left out; keep at least one")
+    sizes = np.bincount(code, minlength=len(names))
+    mask = np.asarray(keep)
+    rows = np.flatnonzero(mask[code])
+    new_code = (np.cumsum(mask) - 1)[code[rows]]
+    kept = tuple(group for group, here in zip(names, keep, strict=True) if here)
+    left_out = {group: int(size) for group, here, size in zip(names, keep, sizes, strict=True) if not here}
+    return Grouping(name, kept, new_code, rows, left_out)
+
+
+def _wanted_crossings(intersections: Sequence[Sequence[str]] | int, coded: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    if isinstance(intersections, int):
+        if intersections not in (0, 2, 3):
+            raise InputError(f"intersections: {intersections} is not 2 or 3; or name the attributes to cross")
+        return list(combinations(coded, intersections)) if intersections else []
+    wanted = [(parts,) if isinstance(parts, str) else tuple(parts) for parts in intersections]
+    for parts in wanted:
+        if not 2 <= len(set(parts)) <= 3 or len(set(parts)) != len(parts):
+            raise InputError(f"intersections: {parts} must name two or three different attributes")
+        for name in parts:
+            _known_attribute(name, coded, "intersections")
+    return wanted
+
+
+def _crossed(
+    parts: tuple[str, ...],
+    coded: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
+    exclude: Mapping[str, Sequence[str]],
+    min_cell: int,
+) -> Grouping:
+    """Cells of two or three attributes; cells below `min_cell` rows, or in an excluded group, are left out and counted."""
+    if min_cell < 1:
+        raise InputError(f"min_cell: {min_cell} is not at least 1")
+    full = np.zeros(len(next(iter(coded.values()))[1]), np.intp)
+    for name in parts:
+        full = full * len(coded[name][0]) + coded[name][1]
+    shape = tuple(len(coded[name][0]) for name in parts)
+    cells, code = np.unique(full, return_inverse=True)
+    places = np.stack(np.unravel_index(cells, shape), axis=1)
+    groups = [[coded[name][0][i] for name, i in zip(parts, place, strict=True)] for place in places]
+    sizes = np.bincount(code)
+    keep = [
+        size >= min_cell and not any(g in exclude.get(name, ()) for name, g in zip(parts, group, strict=True))
+        for size, group in zip(sizes, groups, strict=True)
+    ]
+    title = " × ".join(parts)
+    names = tuple(" × ".join(group) for group in groups)
+    if all(keep):
+        return Grouping(title, names, code, None, {})
+    if not any(keep):
+        return Grouping(title, (), code[:0], np.arange(0), dict(zip(names, map(int, sizes), strict=True)))
+    return _keeping(title, names, code, keep)
+
+
+def check_patients(patients: Any, n: int) -> np.ndarray | None:
+    """Codes of patient ids; None where there are none, or every row has an id of its own."""
+    if patients is None:
+        return None
+    values = np.asarray(patients)
+    if values.ndim != 1 or len(values) != n:
+        raise InputError(f"patients: shape {values.shape} for {n} labels; there must be one patient id a row")
+    if values.dtype.kind == "O":
+        values = values.astype(str)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise InputError(f"patients: row {row} has no id; give every row one (its own, where the patient is unknown)")
+    ids, code = np.unique(values, return_inverse=True)
+    return None if len(ids) == n else code

@@ -1,0 +1,121 @@
+"""How well a pair fits compared with the whole set, instead of with the batch it happened to be in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_CHUNK = 4096  # rows at a time: 4096 × 1024 logits are 16 MB
+
+
+def margin(
+    image_features: Any,
+    text_features: Any,
+    scale: float,
+    *,
+    reference: int | None = 1024,
+    form: Literal["loss", "hardest"] = "loss",
+    seed: int = 0,
+) -> Tensor:
+    """Each pair against the same candidates: a quantity to mine that does not depend on the batch.
+
+    In one direction, with s_ij = scale · f_i·t_j,
+
+    * ``loss``: log(e^{s_ii} + (N−1)/|R_i| · Σ_{j∈R_i} e^{s_ij}) − s_ii, the contrastive loss against all N pairs (nats,
+      log N for a model that knows nothing), where R_i are the reference pairs without i itself;
+    * ``hardest``: max_{j∈R_i} s_ij − s_ii, above 0 where some other note fits the image better.
+
+    The mean of both directions (image to text, text to image) is returned: higher is worse, as with a loss.
+
+    Parameters
+    ----------
+    image_features, text_features : array or tensor of shape (N, D)
+        Unit-norm features; row i of both belongs to pair i.
+    scale : float
+        exp of the logit scale, above 0.
+    reference : int or None
+        Size of the random reference set that all pairs share; None takes all N pairs. Work grows with N · reference,
+        memory with reference.
+    form : {"loss", "hardest"}
+    seed : int
+        Of the choice of the reference set.
+
+    Returns
+    -------
+    float32 Tensor of shape (N,) on the CPU
+
+    Raises
+    ------
+    InputError
+        Shapes that do not match, fewer than two pairs, or features that are not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> swapped = torch.eye(4)[[1, 0, 2, 3]]                   # notes of the first two pairs are exchanged
+    >>> margin(torch.eye(4), swapped, 10.0, form="hardest")
+    tensor([ 10.,  10., -10., -10.])
+    """
+    import torch
+
+    image, text = _features("image_features", image_features), _features("text_features", text_features)
+    if image.shape != text.shape:
+        raise InputError(
+            f"text_features: shape {tuple(text.shape)} does not match image_features {tuple(image.shape)}; row i of "
+            "both must belong to pair i"
+        )
+    n = len(image)
+    if n < 2:
+        raise InputError(f"image_features: {n} pair; a margin needs at least two")
+    if form not in ("loss", "hardest"):
+        raise InputError(f"form: must be 'loss' or 'hardest' (got {form!r})")
+    scale = float(scale)
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"scale: must be a number above 0 (got {scale})")
+    if reference is not None and reference < 2:
+        raise InputError(f"reference: must be 2 pairs or more, or None for all (got {reference})")
+    if reference is None or reference >= n:
+        chosen = np.arange(n)
+    else:
+        chosen = np.sort(np.random.default_rng(seed).choice(n, reference, replace=False))
+    column_of = np.full(n, -1)
+    column_of[chosen] = np.arange(len(chosen))
+    chosen = torch.from_numpy(chosen)
+
+    own = (image * text).sum(1) * scale
+    result = torch.zeros(n, dtype=torch.float32, device=image.device)
+    rows_at_once = max(1, _CHUNK * 1024 // len(chosen))
+    for query, candidates in ((image, text[chosen]), (text, image[chosen])):
+        for start in range(0, n, rows_at_once):
+            part = slice(start, min(start + rows_at_once, n))
+            logits = scale * query[part] @ candidates.T
+            columns = torch.from_numpy(column_of[part])
+            itself = torch.nonzero(columns >= 0)[:, 0]
+            logits[itself, columns[itself]] = -torch.inf
+            if form == "hardest":
+                value = logits.amax(1) - own[part]
+            else:
+                others = len(chosen) - (columns >= 0).to(logits)
+                summed = torch.logsumexp(logits, 1) + torch.log((n - 1) / others)
+                value = torch.logaddexp(own[part], summed) - own[part]
+            result[part] += 0.5 * value
+    return result.cpu()
+
+
+def _features(name: str, values: Any) -> Tensor:
+    import torch
+
+    features = torch.as_tensor(values).detach()
+    if features.ndim != 2 or not features.is_floating_point():
+        raise InputError(f"{name}: must be floating point of shape (pairs, width) (got shape {tuple(features.shape)})")
+    features = features.float()
+    if not bool(torch.isfinite(features).all()):
+        row = int((~torch.isfinite(features)).any(1).nonzero()[0])
+        raise InputError(f"{name}: row {row} is not finite; look at that pair")
+    return features

@@ -1,0 +1,86 @@
+"""Samples of any size on a common grid, so that solving costs the same for a thousand values and for a million."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+_FEWEST, _MOST = 256, 768  # cells of the bulk
+_GROWTH = 1.15  # of the cells in far tails
+_SAMPLED = 16_384
+
+
+@dataclass(frozen=True)
+class Binned:
+    """A sample on K knots: `mass` (K,), and `excess` (K−1,) = Σ w t(1 − t) of the points in each cell."""
+
+    mass: Tensor
+    excess: Tensor
+    cell: Tensor
+    place: Tensor
+
+    def read(self, at_knots: Tensor) -> Tensor:
+        """A function of the knots, linearly interpolated at the sample's points."""
+        return torch.lerp(at_knots[self.cell], at_knots[self.cell + 1], self.place)
+
+
+def knots_for(x: Tensor, y: Tensor, eps: float, required: bool = False) -> Tensor | None:
+    """Ascending knots that hold both samples: even in the bulk (99.9 %), growing by 15 % a cell beyond it.
+
+    The spacing stays below blur (a Gaussian kernel sees no lattice then). None, or an error if `required`, where that
+    takes more than 768 cells.
+    """
+    blur = eps**0.5
+    low, high = float(torch.minimum(x.min(), y.min())), float(torch.maximum(x.max(), y.max()))
+    inner = torch.stack([_bulk(s[:: max(1, len(s) // _SAMPLED)]) for s in (x, y)])
+    start, end = float(inner[:, 0].min()), float(inner[:, 1].max())
+    if end <= start:
+        start, end = low, max(high, low + blur)
+    cells = int(max(_FEWEST, 1.5 * (end - start) / blur))
+    if cells > 1.5 * _MOST:
+        if required:
+            raise InputError(
+                f"method: a grid for blur {blur:.3g} on values over {end - start:.3g} needs more than {_MOST} cells; "
+                "use method='exact' or a larger blur"
+            )
+        return None
+    cells = min(cells, _MOST)
+    step = (end - start) / cells
+    bulk = torch.linspace(start, end, cells + 1, dtype=torch.float64)
+    parts = [start - _tail(start - low, step).flip(0), bulk, end + _tail(high - end, step)]
+    return torch.cat(parts).to(x.device)
+
+
+def _bulk(sample: Tensor) -> Tensor:
+    outside = min(0.25, max(0.0005, 2 / len(sample)))  # a few far points must not decide the spacing of all
+    return torch.quantile(sample, sample.new_tensor([outside, 1 - outside]))
+
+
+def _tail(length: float, step: float) -> Tensor:
+    """Distances of knots beyond the bulk, the last at least `length` away."""
+    distances, width = [], step
+    reached = 0.0
+    while reached < length * (1 + 1e-12):
+        width = width * _GROWTH
+        reached += width
+        distances.append(reached)
+    return torch.tensor(distances, dtype=torch.float64)
+
+
+def bin_linearly(values: Tensor, masses: Tensor, knots: Tensor) -> Binned:
+    """Share each point's mass between its two knots so that its mean is kept."""
+    cell = (torch.searchsorted(knots, values, right=True) - 1).clamp_(0, len(knots) - 2)
+    left = knots[cell]
+    place = ((values - left) / (knots[cell + 1] - left)).clamp_(0.0, 1.0)
+    to_right = masses * place
+    right = torch.bincount(cell, to_right, len(knots) - 1)
+    both = torch.bincount(cell, masses, len(knots) - 1)
+    squares = torch.bincount(cell, to_right * place, len(knots) - 1)
+    mass = torch.zeros_like(knots)
+    mass[:-1] += both - right
+    mass[1:] += right
+    return Binned(mass.clamp_min_(0.0), (right - squares).clamp_min_(0.0), cell, place)
