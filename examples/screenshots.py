@@ -2,7 +2,7 @@
 
     python examples/screenshots.py --workspace workspace --out docs/images
 
-Needs `playwright` and a Chromium (``--chromium``). The server runs on a free port of this machine and is stopped at the end.
+Needs `playwright` and a Chromium (``--chromium``). The server runs on a free port and is stopped at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 )  # fmt: skip
-COLOURS = 160
 
 
 @contextmanager
@@ -68,11 +67,16 @@ def settle(page: Page) -> None:
 
 def save(page: Page, path: Path, height: int | None) -> None:
     """The page from top to bottom (or its first `height` pixels) as a small PNG."""
-    needed = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
-    page.set_viewport_size({"width": page.viewport_size["width"], "height": min(needed + 8, height or 4000)})
-    settle(page)
+    before = 0
+    while True:  # charts are drawn, and take their room, once they come into view
+        needed = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
+        page.set_viewport_size({"width": page.viewport_size["width"], "height": min(needed + 8, height or 4000)})
+        settle(page)
+        if needed <= before:
+            break
+        before = needed
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1024:.0f} KB")
 
 

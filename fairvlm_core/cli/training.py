@@ -57,8 +57,6 @@ def train_run(
         run = create_run(table, config, store, read_options=read_options)
     from ..launch import Hooks, execute
 
-    if not json:
-        show.err.print(f"run {run.id}: {run.config.preset}, {run.config.epochs} epochs", highlight=False)
     with show.progress(json) as bar:
 
         def on_epoch(report) -> None:

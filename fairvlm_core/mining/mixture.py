@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 _POINTS = 1024  # equal-mass groups that stand for the data
+_SAMPLED = 200_000  # values that are looked at: enough for a share of 0.3 %
 _FEWEST = 100  # pairs below which two components say nothing
 _SHARE = (0.003, 0.6)  # of bad pairs
 _SEPARATION = 2.6  # Ashman's D less the share: a flat-topped law of one group, cut in halves, reaches 2.1
@@ -58,7 +59,11 @@ class BadTail:
         """P(bad | value) ∈ [0, 1], never falling with the value; shape as `values`."""
         if self.share == 0:
             return np.zeros(np.shape(values))
-        return np.interp(values, self._grid, self._posterior)
+        # The grid is even: a place in it is a division, several times faster than a search for a million values.
+        step = (self._grid[-1] - self._grid[0]) / (len(self._grid) - 1)
+        place = np.clip((np.asarray(values, float) - self._grid[0]) / step, 0, len(self._grid) - 1)
+        left = np.minimum(place.astype(np.int64), len(self._grid) - 2)
+        return self._posterior[left] + (place - left) * np.diff(self._posterior)[left]
 
 
 def fit_bad_tail(values: np.ndarray) -> BadTail:
@@ -71,7 +76,8 @@ def fit_bad_tail(values: np.ndarray) -> BadTail:
     Parameters
     ----------
     values : float array of shape (N,)
-        Finite. More than 1024 are summarised by the means of 1024 groups of equal size.
+        Finite, in any order that has nothing to do with their size. More than 400,000 are thinned out evenly; more than
+        1024 are summarised by the means of 1024 groups of equal size.
 
     Returns
     -------
@@ -87,11 +93,11 @@ def fit_bad_tail(values: np.ndarray) -> BadTail:
     >>> round(tail.share, 2), tail.posterior(np.array([0.5, 4.0])).round(3)
     (0.1, array([0.   , 0.995]))
     """
-    ordered = np.sort(np.asarray(values, float))
-    n = len(ordered)
+    values = np.asarray(values, float)
+    n = len(values)
     if n < _FEWEST:
         return _one_group(f"the mixture needs {_FEWEST} pairs or more (got {n}): nothing is flagged as faulty")
-    points, mass = _summary(ordered)
+    points, mass = _summary(np.sort(values[:: max(1, n // _SAMPLED)]))
     centre, unit = np.median(points), _robust_spread(points)
     if unit == 0:
         return _one_group("more than half of the values are the same: the mixture flags nothing as faulty")

@@ -61,6 +61,15 @@ def exponent(x: Tensor, y: Tensor, eps: float) -> Tensor:
     return (x[:, None] - y).square_().mul_(-0.5 / eps)
 
 
+def _update(minus_cost: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+    """A Sinkhorn update: u_i = −log Σ_j e^{v_j − C_ij/ε} (G, n), and the shares of j in that sum (G, n, m)."""
+    shares = minus_cost + potential[:, None, :]
+    largest = shares.amax(2, keepdim=True)
+    shares = shares.sub_(largest).exp_()
+    total = shares.sum(2, keepdim=True)
+    return shares.div_(total), -(largest + total.log())[:, :, 0]
+
+
 def solve_symmetric(x: Tensor, a: Tensor, minus_cost: Tensor, eps: float, tol: float, max_iter: int) -> Symmetric:
     """OT(a, a) for every row of a (G, n) on x (n,)."""
     kernel = minus_cost.exp()
@@ -75,11 +84,7 @@ def solve_symmetric(x: Tensor, a: Tensor, minus_cost: Tensor, eps: float, tol: f
         marginal = h.exp() * ((a * h.exp()) @ kernel)
         error = float((a * (marginal - 1)).abs().sum(1).max())
     # One last update in the log domain gives the potential on points without mass too.
-    log_a = a.log()
-    shares = minus_cost + (h + log_a)[:, None, :]
-    normaliser = torch.logsumexp(shares, 2)
-    extended = -normaliser
-    shares = shares.sub_(normaliser[:, :, None]).exp_()
+    shares, extended = _update(minus_cost, h + a.log())
     # The rows of this plan hold exactly; its columns measure what is left.
     columns = (a[:, None, :] @ shares)[:, 0]
     final_error = (columns - a).abs().sum(1)
@@ -118,9 +123,7 @@ def solve_cross(
     taken = v.new_ones(groups)
     iterations = 0
     while True:
-        shares = minus_cost + (v + log_b)[:, None, :]
-        u = -torch.logsumexp(shares, 2)
-        shares = shares.add_(u[:, :, None]).exp_()
+        shares, u = _update(minus_cost, v + log_b)
         q = (a[:, None, :] @ shares)[:, 0]
         error = (q - b).abs().sum(1)
         iterations += 1
@@ -155,9 +158,7 @@ def solve_cross(
     # A point without mass has no term of its own: its potential, and its partners, follow from u.
     g, to_x = v, (a * x)[:, None, :] @ shares / q.clamp_min(1e-300)[:, None, :]
     if not bool(carried.all()):
-        back = minus_cost.mT + (u + a.log())[:, None, :]
-        normaliser = torch.logsumexp(back, 2)
-        g = torch.where(carried, v, -normaliser)
+        g = torch.where(carried, v, _update(minus_cost.mT, u + a.log())[1])
     total = eps * ((a * u).sum(1) + torch.where(carried, b * v, 0.0).sum(1))
     rows = (a * (shares.sum(2) - 1)).abs().sum(1)
     return Cross(u, g, shares @ y, to_x[:, 0], total, torch.maximum(error, rows), iterations)

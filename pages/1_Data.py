@@ -1,0 +1,29 @@
+"""Data: who is in the set, what the intake saw, and the pairs themselves."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui import browse, data_page, widgets
+from ui.datasets import choose_dataset
+from ui.frame import page
+
+with page("Data", "Who is in the set: groups, label rates, intersections, and what reading the folder found.") as here:
+    data = choose_dataset(here)
+    if data is None:
+        widgets.empty(
+            "No data set yet",
+            "Runs bring their data set with them. Make the built-in one, or open a folder of your own above.",
+            "fairvlm synth data/synthfundus\nfairvlm train data/synthfundus --preset clip",
+        )
+        st.stop()
+    table = data.table()
+    widgets.cards(data_page.totals(table))
+    who, intake, pairs = st.tabs(
+        ["Who is in the set", "Intake report", "Browse pairs"], key="view", bind="query-params"
+    )
+    # Only the open tab is worked out: a large set is not counted, nor an image read, for a tab that nobody looks at.
+    for tab, draw in ((who, data_page.who), (intake, data_page.intake), (pairs, browse.browse)):
+        if tab.open:
+            with tab:
+                draw(table)

@@ -1,0 +1,259 @@
+"""The app in a real browser: every page cold by its address, no error in its console, no request beyond this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlparse
+
+import pandas as pd
+import pytest
+from conftest import ROOT, set_running
+
+from fairvlm_core.pairs import PairTable
+from fairvlm_core.runs import RunStore
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
+]
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+)  # fmt: skip
+HERE = ("127.0.0.1", "localhost", "")
+BAD_NOTE = "<script>window.taken = 1</script> ![x](http://example.invalid/x.png) [a](http://example.invalid) $x^2$"
+
+
+@dataclass(frozen=True)
+class Served:
+    address: str
+    workspace: Path
+    hostile: Path
+
+
+@pytest.fixture(scope="module")
+def served(_runs: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The app on a free port, with the four runs, and a folder with a hostile note."""
+    workspace = tmp_path_factory.mktemp("served") / "workspace"
+    shutil.copytree(_runs, workspace)
+    hostile = tmp_path_factory.mktemp("hostile") / "data"
+    shutil.copytree(data_folder, hostile)
+    frame = pd.read_csv(hostile / "manifest.csv", dtype=str, keep_default_na=False)
+    frame.loc[0, "text"] = BAD_NOTE
+    frame.loc[frame.index % 2 == 0, "race"] = (
+        "![g](http://example.invalid/g.png) <img src=http://example.invalid/h.png>"
+    )
+    frame.to_csv(hostile / "manifest.csv", index=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"FAIRVLM_WORKSPACE": str(workspace)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://localhost:{port}"
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the server does not answer")
+        yield Served(address, workspace, hostile)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+class Visit:
+    """A page in the browser, with what it logged and asked for."""
+
+    def __init__(self, page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.outside: list[str] = []
+        page.on("console", self._logged)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._request)
+        page.on("websocket", self._request)
+
+    def _logged(self, message) -> None:
+        # Opened by the address of a page, Streamlit looks for its server below that address first and then at the root.
+        probe = urlparse(message.location["url"]).path.endswith(("/_stcore/health", "/_stcore/host-config"))
+        if message.type == "error" and not (probe and "404" in message.text):
+            self.errors.append(f"{message.text} ({message.location['url']})")
+
+    def _request(self, request) -> None:
+        parts = urlparse(request.url)
+        if parts.scheme not in ("data", "blob", "about") and (parts.hostname or "") not in HERE:
+            self.outside.append(request.url)
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+        self.page.wait_for_selector("h1")
+        self.settle()
+
+    def settle(self) -> None:
+        self.page.wait_for_function(
+            "() => !document.querySelector('[data-testid=stStatusWidget], [data-testid=stSpinner], "
+            "[data-testid=stSkeleton], [data-stale=true]')",
+            timeout=60_000,
+        )
+        self.page.wait_for_timeout(300)
+
+    def wait_for(self, words: str) -> None:
+        """Until the page says `words`; its text is in the failure where it does not."""
+        try:
+            self.page.get_by_text(words).first.wait_for(timeout=30_000)
+        except sync_api.TimeoutError:
+            pytest.fail(f"{words!r} is not on the page:\n{self.text()}")
+        self.settle()
+
+    def text(self) -> str:
+        return self.page.inner_text("[data-testid=stMain]")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def contexts(browser) -> dict:
+    """One profile a theme, empty at first: what is loaded once need not be loaded for every test."""
+    size = {"width": 1280, "height": 900}
+    return {theme: browser.new_context(viewport=size, color_scheme=theme) for theme in ("light", "dark")}
+
+
+@pytest.fixture
+def visit(contexts) -> Iterator[Visit]:
+    visit = Visit(contexts["light"].new_page())
+    yield visit
+    visit.page.close()
+    assert visit.outside == []
+    assert visit.errors == []
+
+
+PAGES = {
+    "": "Runs",
+    "?run=2": "2 · clip · seed 1",
+    "Data": "Groups and label rates",
+    "Data?view=Intake+report": "Likely identifiers",
+    "Data?view=Browse+pairs&run=3": "1 of 130",
+    "Compare_runs": "AUC by group",
+    "Compare_runs?run=1&run=3&attribute=gender": "AUC by group",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "theme"), [*((path, "light") for path in PAGES), *((path, "dark") for path in PAGES if "?" not in path)]
+)
+def test_every_page_opens_by_its_address(contexts, served, path: str, theme: str) -> None:
+    address = served.address
+    visit = Visit(contexts[theme].new_page())
+    visit.open(f"{address}/{path}")
+    visit.wait_for(PAGES[path])
+    text = visit.text()
+    background = visit.page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    wide = visit.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    visit.page.close()
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}[theme]
+    assert not wide
+    assert "encountered an error" not in text
+    assert visit.outside == []
+    assert visit.errors == []
+
+
+def test_fault_18_foreign_text_is_shown_and_fetches_nothing(served, visit: Visit) -> None:
+    address, hostile = served.address, served.hostile
+    visit.open(f"{address}/Data?folder={quote(str(hostile))}&view=Browse+pairs")
+    visit.wait_for("1 of 130")
+    assert BAD_NOTE in visit.text()
+    assert visit.page.evaluate("window.taken") is None
+    assert visit.page.locator("[src*=invalid], [href*=invalid]").count() == 0
+    visit.page.get_by_role("tab", name="Who is in the set").click()
+    visit.page.wait_for_selector(".js-plotly-plot .bars")
+    visit.settle()
+    assert visit.page.locator("[src*=invalid], [href*=invalid]").count() == 0
+
+
+def test_navigation_keeps_the_run_and_works_with_the_keyboard(served, visit: Visit) -> None:
+    address = served.address
+    visit.open(f"{address}/?run=0001-clip-s0")
+    link = visit.page.get_by_role("link", name="Data", exact=True)
+    link.focus()
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_selector("h1:has-text('Data')")
+    visit.settle()
+    assert "run=0001-clip-s0" in visit.page.url
+    visit.page.get_by_role("tab", name="Browse pairs").click()
+    visit.settle()
+    first = visit.page.url
+    assert "pair=" in first
+    visit.page.get_by_role("button", name="Next").focus()
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_function("before => location.href !== before", arg=first)
+    visit.settle()
+    assert "2 of 130" in visit.text()
+
+
+def test_a_row_of_pairs_opens_the_pair(served, visit: Visit, table: PairTable) -> None:
+    address = served.address
+    visit.open(f"{address}/Data?view=Browse+pairs&run=1")
+    grid = visit.page.locator("[data-testid=stDataFrame]:visible").last
+    box = grid.bounding_box()
+    visit.page.mouse.click(box["x"] + 18, box["y"] + 38 + 35 * 2 + 17)  # the third row's mark
+    visit.page.wait_for_function("id => location.search.includes(id)", arg=str(table.pair_ids[2]))
+    visit.settle()
+    assert table.frame["text"][2] in visit.text()
+
+
+def test_a_run_that_ends_is_seen_without_a_reload(served, visit: Visit) -> None:
+    address = served.address
+    run = RunStore(served.workspace).get("4")
+    kept = {name: (run.path / name).read_bytes() for name in ("predictions.parquet", "report.json")}
+    set_running(run)
+    visit.open(f"{address}/")
+    visit.wait_for("epoch 1 of 2")
+    for name, content in kept.items():
+        (run.path / name).write_bytes(content)
+    run.set_status(state="finished", epoch=2, message="finished", pid=None)
+    visit.page.wait_for_function("() => document.body.innerText.includes('can be compared')", timeout=15_000)
+    assert "epoch 1 of 2" not in visit.text()
+
+
+def test_only_this_machine_is_answered(served) -> None:
+    address = served.address
+    port = urlparse(address).port
+    addresses = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
+    for other in addresses - {"127.0.0.1", "127.0.1.1"}:
+        with pytest.raises(OSError), socket.create_connection((other, port), timeout=2):
+            pass
+    answers = {}
+    for host in ("localhost", "example.invalid"):  # a name that another site points at this machine
+        lines = (
+            "GET /_stcore/stream HTTP/1.1", f"Host: {host}:{port}", f"Origin: http://{host}:{port}", "Upgrade: websocket",
+            "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", "",
+        )  # fmt: skip
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall("\r\n".join(lines).encode())
+            answers[host] = connection.recv(64).split()[1].decode()
+    assert answers == {"localhost": "101", "example.invalid": "403"}

@@ -1,0 +1,395 @@
+"""Decisions of the pages, without Streamlit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import add_run, set_running
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.runs import RunStore
+from ui import charts, compare, compare_charts, entries, groups, paired, palette, reads, selection, words
+from ui.frame import page_names
+
+# Palette
+
+
+def _linear(colour: str) -> np.ndarray:
+    channel = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(channel <= 0.04045, channel / 12.92, ((channel + 0.055) / 1.055) ** 2.4)
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG 2.2 contrast ratio."""
+    low, high = sorted(float(_linear(c) @ [0.2126, 0.7152, 0.0722]) for c in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _lab(linear: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+# Full protanopia, deuteranopia and tritanopia (Machado, Oliveira & Fernandes 2009, table 1), on linear RGB.
+_VISION = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+
+
+@pytest.mark.parametrize("colour", [*palette.COLOURS, palette.UNKNOWN_COLOUR, palette.ACCENT, palette.NEUTRAL])
+@pytest.mark.parametrize("background", [palette.LIGHT_BACKGROUND, palette.DARK_BACKGROUND])
+def test_colours_stand_out_from_both_backgrounds(colour: str, background: str) -> None:
+    assert _contrast(colour, background) >= 3.0
+
+
+@pytest.mark.parametrize("vision", _VISION)
+def test_first_four_groups_differ_for_every_kind_of_colour_vision(vision: str) -> None:
+    seen = {c: _lab(np.asarray(_VISION[vision]) @ _linear(c)) for c in palette.COLOURS[:4]}
+    for one, other in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[one] - seen[other]) > 15, (one, other)
+
+
+def test_a_group_keeps_its_colour_and_marker() -> None:
+    everyone = ["White", "Black", "Asian", "Unknown"]
+    assert palette.group_colours(everyone) == palette.group_colours(reversed(everyone))
+    assert palette.group_colours(everyone)["Unknown"] == palette.UNKNOWN_COLOUR
+    assert len(set(palette.group_colours(everyone).values())) == 4
+    assert len(set(palette.group_symbols(everyone).values())) == 4
+    assert list(palette.group_colours(f"g{i:02d}" for i in range(20)).values())[16] == palette.COLOURS[0]
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["![x](http://a/b.png)", "<script>alert(1)</script>", "$x^2$", ":red[a] :material/home:", "a\n# b", "`c` _d_ *e*"],
+)
+def test_literal_leaves_no_markdown(text: str) -> None:
+    escaped = words.literal(text)
+    bare = escaped.replace("\\\\", "")
+    for mark in "`*_[]()<>#$:!":
+        assert bare.count(mark) == bare.count("\\" + mark)
+    assert "\n" not in escaped
+
+
+def test_undefined_is_said_with_counts() -> None:
+    assert words.undefined(0, 12) == "undefined (n+ = 0, n− = 12)"
+    assert words.points(-0.00001) == "0.0 pp"
+
+
+# Selection and navigation
+
+
+def test_runs_are_found_by_id_number_and_latest() -> None:
+    known = ["0001-clip-s0", "0002-dbpm-s0", "0010-clip-s1"]
+    assert selection.find_runs(["10", "0002-dbpm-s0", "latest"], known).chosen == ("0010-clip-s1", "0002-dbpm-s0")
+    assert selection.find_runs(["3", "../x", "²"], known) == selection.Choice((), ("3", "../x", "²"))
+    assert selection.find_runs(["latest"], []).unknown == ("latest",)
+
+
+def test_pages_are_named_after_their_files(tmp_path) -> None:
+    for name in ("6_Compare_runs.py", "1_Data.py", "4_Loss_and_Sinkhorn.py", "helper.py", "10_Later.py"):
+        (tmp_path / name).touch()
+    assert list(page_names(tmp_path)) == ["Data", "Loss & Sinkhorn", "Compare runs", "Later"]
+
+
+# Groups
+
+
+def test_wilson_equals_scipy() -> None:
+    n = np.array([1, 3, 10, 250])
+    positive = np.array([0, 3, 4, 17])
+    low, high = groups.wilson(positive, n)
+    for i in range(len(n)):
+        expected = binomtest(int(positive[i]), int(n[i])).proportion_ci(method="wilson")
+        assert (low[i], high[i]) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert np.isnan(groups.wilson(np.array([0]), np.array([0]))[0]).all()
+
+
+def _frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "pair_id": [f"p{i}" for i in range(24)],
+            "patient_id": [f"q{i // 2}" for i in range(24)],
+            "split": ["train"] * 12 + ["val"] * 4 + ["test"] * 8,
+            "label": [0, 1] * 12,
+            "text": ["Large cup, IOP 30", "Healthy rim. (C++)"] * 12,
+            "race": ["White"] * 20 + ["Black"] * 3 + ["Unknown"],
+            "sex": ["F", "F", "M", "M"] * 6,
+        }
+    )
+
+
+def test_counts_add_up() -> None:
+    frame = _frame()
+    splits = groups.split_counts(frame).set_index("Split")
+    assert splits.loc["All", ["Pairs", "Patients", "Positive", "Negative"]].tolist() == [24, 12, 12, 12]
+    assert splits.loc["Test", "Pairs"] == 8
+    counts = groups.group_counts(frame, ["race", "sex"])
+    assert counts.groupby("attribute")["n"].sum().to_dict() == {"race": 24, "sex": 24}
+    assert counts["group"].tolist() == ["Black", "White", "Unknown", "F", "M"]
+    cells = groups.intersections(frame, "race", "sex")
+    assert cells["n"].sum() == 24
+    assert len(cells) == 6
+    assert cells["small"].sum() == 4
+    assert (
+        groups.small_cells(cells) == "4 of 6 cells hold fewer than 10 pairs, 1 of them none: figures there are chance."
+    )
+
+
+def test_filters_combine() -> None:
+    frame = _frame()
+    kind = pd.Series(["clean", "mismatch"] * 12)
+    assert len(groups.matching(frame)) == 24
+    assert groups.matching(frame, splits=["test"], labels=[1]).tolist() == [17, 19, 21, 23]
+    assert groups.matching(frame, groups={"race": ["Unknown"]}).tolist() == [23]
+    assert len(groups.matching(frame, kind=kind, kinds=["mismatch"])) == 12
+    assert len(groups.matching(frame, words="(c++ RIM")) == 12
+    assert len(groups.matching(frame, words="rim iop")) == 0
+
+
+# Entries
+
+
+def test_every_state_has_an_entry_and_a_next_step(table, tmp_path) -> None:
+    store = RunStore(tmp_path)
+    run = add_run(store, table, "clip", 0)
+    finished = entries.read_entry(run)
+    assert (finished.state, finished.preset, finished.seed, finished.epochs) == ("finished", "clip", 0, 2)
+    assert finished.label == "1 · clip · seed 0"
+    step = entries.next_step([finished])
+    assert step.command == f"fairvlm train {table.root} --preset robustfair"
+    other = entries.read_entry(add_run(store, table, "robustfair", 0))
+    step = entries.next_step([finished, other])
+    assert step.page == "6_Compare_runs.py"
+    assert step.runs == (finished.id, other.id)
+    assert "1 seed" in step.text
+
+    set_running(run)
+    assert entries.read_entry(run).state == "running"
+    run.set_status(pid=2**22 + 5)
+    interrupted = entries.read_entry(run)
+    assert interrupted.state == "interrupted"
+    assert entries.next_step([interrupted]).command == f"fairvlm train --resume {run.id}"
+    assert interrupted.note.startswith("stopped after epoch 1 of 2")
+    run.set_status(state="queued", pid=None)
+    assert "waits" in entries.next_step([entries.read_entry(run)]).text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("status.json", '{"state": "fini'),
+        ("status.json", "[1]"),
+        ("status.json", '{"state": "asleep"}'),
+        ("status.json", '{"state": "finished", "surprise": 1}'),
+        ("status.json", None),
+        ("config.json", '{"epochs": "many"}'),
+        ("config.json", "7"),
+        ("data.json", "{}"),
+        ("report.json", None),
+        ("report.json", '{"test": {}}'),
+        ("report.json", '{"test": {"overall": {"n": null}}}'),
+    ],
+)
+def test_a_damaged_run_is_an_entry(table, tmp_path, name: str, content: str | None) -> None:
+    run = add_run(RunStore(tmp_path), table, "clip", 0)
+    if content is None:
+        (run.path / name).unlink()
+    else:
+        (run.path / name).write_text(content)
+    entry = entries.read_entry(run)
+    assert entry.state == "damaged"
+    assert entry.message
+    assert "Traceback" not in entry.message
+    frame = entries.runs_table([entry])
+    assert frame.loc[0, "State"] == ["damaged"]
+    assert entries.next_step([entry]).command
+
+
+def test_headlines_name_the_groups_without_auc() -> None:
+    group = {"n": 12, "n_positive": 0, "auc": None}
+    test = {
+        "overall": {"n": 40, "n_positive": 20, "auc": 0.9},
+        "attributes": {
+            "race": {"es_auc": 0.8, "groups": {"A": {"n": 20, "auc": 0.95}, "B": {"n": 20, "auc": 0.75}}},
+            "sex": {"es_auc": 0.9, "groups": {"F": {"n": 28, "auc": 0.9}, "M": group}},
+        },
+    }
+    cards = entries.headlines(test)
+    assert [card.value for card in cards] == ["0.900", "0.800", "0.900"]
+    assert cards[0].below == "n = 40, n+ = 20"
+    assert cards[1].below == "lowest: B 0.750 (n = 20)"
+    assert cards[2].below == "partial: no AUC for M (n = 12)"
+
+
+# Comparison
+
+
+def test_method_figures_are_those_of_the_predictions(table, tmp_path) -> None:
+    store = RunStore(tmp_path)
+    runs = [add_run(store, table, "clip", seed) for seed in (0, 1, 2)] + [add_run(store, table, "dbpm", 0)]
+    found = [entries.read_entry(run) for run in runs]
+    same, lines = compare.comparable(found)
+    assert (same, lines) == (found, [])
+    methods = compare.methods_of(same, {run.id: run.config.to_dict() for run in runs})
+    assert [(m.name, m.seeds) for m in methods] == [("clip", [0, 1, 2]), ("dbpm", [0])]
+    reports = {entry.id: entry.test for entry in found}
+    overall = compare.overall_figures(methods, reports).set_index("method")
+    aucs = []
+    for run in runs[:3]:
+        test = run.predictions().query("split == 'test'")
+        aucs.append(roc_auc_score(test["label"], test["score"]))
+    assert overall.loc["clip", "value"] == pytest.approx(np.mean(aucs))
+    assert overall.loc["clip", "sd"] == pytest.approx(np.std(aucs, ddof=1))
+    assert np.isnan(overall.loc["dbpm", "sd"])
+    words_ = compare.method_table(methods, reports).set_index("Method")
+    assert words_.loc["clip", "Test AUC"] == f"{np.mean(aucs):.3f} ± {np.std(aucs, ddof=1):.3f}"
+    assert words_.loc["clip", "Seeds"] == 3
+    assert words_.loc["clip", "n"] == 40
+
+
+def test_a_group_with_one_label_stays_in_the_table_as_undefined() -> None:
+    entry = entries.RunEntry("0001-clip-s0", "finished", preset="clip", method_key="a")
+    row = {"auc": 0.8, "n": 30, "n_positive": 15, "intervals": {"auc": {"low": 0.7, "high": 0.9}}}
+    alone = {"auc": None, "n": 12, "n_positive": 0, "intervals": {}}
+    attribute = {"overall": row, "es_auc": 0.8, "undefined_groups": {"B": "n+ = 0"}, "groups": {"A": row, "B": alone}}
+    reports = {entry.id: {"overall": row, "attributes": {"race": attribute}}}
+    methods = [compare.Method("clip", (entry,))]
+    figures = compare.group_figures(methods, reports, "race")
+    shown = compare.group_table(figures).set_index("Group")
+    assert shown.loc["B", "AUC"] == "undefined (n+ = 0, n− = 12)"
+    assert shown.loc["everyone", "95 % interval"] == "0.700 to 0.900"
+    es_auc = compare.es_auc_figures(methods, reports)
+    assert compare.es_auc_table(es_auc).loc[0, "ES-AUC"] == "0.800 (partial)"
+    assert "B (race)" in compare.partial_line(es_auc)
+    chart = compare_charts.group_auc_chart(figures, "race")
+    assert "undefined (n+ = 0, n− = 12)" in [note.text for note in chart.layout.annotations]
+
+
+def test_runs_of_other_data_and_unfinished_runs_are_named() -> None:
+    made = [
+        entries.RunEntry("0001-clip-s0", "finished", data="A", fingerprint="a"),
+        entries.RunEntry("0002-clip-s0", "finished", data="B", fingerprint="b"),
+        entries.RunEntry("0003-clip-s0", "failed", message="loss is not finite"),
+    ]
+    same, lines = compare.comparable(made)
+    assert [entry.id for entry in same] == ["0001-clip-s0"]
+    assert any("other data (B)" in line for line in lines)
+    assert any("loss is not finite" in line for line in lines)
+
+
+def test_settings_that_differ_are_named_and_the_seed_is_not() -> None:
+    one = {"seed": 0, "preset": "clip", "epochs": 6, "mining": {"enabled": False, "faulty_sd": 3.0}, "fairness": {}}
+    two = {"seed": 1, "preset": "dbpm", "epochs": 6, "mining": {"enabled": True, "faulty_sd": 2.5}, "fairness": {}}
+    frame = compare.differences({"clip": one, "dbpm": two})
+    assert frame.to_numpy().tolist() == [["mining.enabled", "no", "yes"], ["mining.faulty_sd", "3", "2.5"]]
+
+
+# Paired differences
+
+
+def test_the_better_method_is_named_and_seeds_are_paired(table, tmp_path) -> None:
+    store = RunStore(tmp_path)
+    runs = {
+        (preset, seed): add_run(store, table, preset, seed, shift=shift)
+        for preset, shift in (("clip", 0.0), ("dbpm", 6.0))
+        for seed in (0, 1, 2)
+    }
+    found = [entries.read_entry(run) for run in runs.values()]
+    one, other = compare.methods_of(found, {run.id: run.config.to_dict() for run in runs.values()})
+    pairing = paired.pair_runs(one, other)
+    assert [entry.seed for entry in pairing.a] == [entry.seed for entry in pairing.b] == [0, 1, 2]
+    frames = {
+        name: [reads.test_rows(e.id, runs[e.preset, e.seed].predictions()) for e in side]
+        for name, side in (("a", pairing.a), ("b", pairing.b))
+    }
+    compared = paired.paired_differences(frames["a"], frames["b"], table.attributes)
+    figures = paired.difference_figures(compared)
+    expected = np.mean(
+        [
+            roc_auc_score(b["label"], b["score"]) - roc_auc_score(a["label"], a["score"])
+            for a, b in zip(frames["a"], frames["b"], strict=True)
+        ]
+    )
+    assert figures.loc[0, "difference"] == pytest.approx(expected)
+    assert figures.loc[0, ["n_positive", "n_negative"]].sum() == 40
+    said = paired.summary(figures, "dbpm")
+    assert said[0].startswith("AUC of everyone: dbpm is better (+")
+    assert "3 seeds, n = 40" in said[0]
+    shown = paired.difference_table(figures, "clip", "dbpm").set_index("Figure")
+    assert shown.loc["AUC, everyone", "Verdict"] == "dbpm is better"
+    assert set(shown.index) >= {f"ES-AUC, {name}" for name in table.attributes}
+    reverse = paired.difference_figures(paired.paired_differences(frames["b"], frames["a"], table.attributes))
+    assert reverse.loc[0, "difference"] == pytest.approx(-expected)
+    assert "clip is worse" in paired.summary(reverse, "clip")[0]
+
+
+def test_the_same_scores_make_no_reliable_difference(table, tmp_path) -> None:
+    run = add_run(RunStore(tmp_path), table, "clip", 0)
+    frame = reads.test_rows(run.id, run.predictions())
+    figures = paired.difference_figures(paired.paired_differences([frame], [frame], table.attributes))
+    assert "no reliable difference" in paired.summary(figures, "clip")[0]
+    assert figures["difference"].dropna().eq(0).all()
+
+
+def test_a_difference_that_does_not_exist_keeps_its_row(table, tmp_path) -> None:
+    run = add_run(RunStore(tmp_path), table, "clip", 0)
+    frame = reads.test_rows(run.id, run.predictions())
+    frame["race"] = ["Lonely"] + ["Other"] * (len(frame) - 1)
+    figures = paired.difference_figures(paired.paired_differences([frame], [frame], ["race"]))
+    row = paired.difference_table(figures, "a", "b").set_index("Figure").loc["AUC, Lonely (race)"]
+    assert row["a"].startswith("undefined (n+ = ")
+    assert row["Verdict"] == words.NOTHING
+    chart = compare_charts.difference_chart(figures, "a", "b")
+    assert any(str(note.text).startswith("undefined (n+ = ") for note in chart.layout.annotations)
+
+
+def test_runs_with_other_test_pairs_are_refused(table, tmp_path) -> None:
+    run = add_run(RunStore(tmp_path), table, "clip", 0)
+    frame = reads.test_rows(run.id, run.predictions())
+    with pytest.raises(InputError, match="other test pairs"):
+        paired.paired_differences([frame], [frame.iloc[1:].reset_index(drop=True)], ["race"])
+    with pytest.raises(InputError, match="other test pairs"):
+        paired.paired_differences([frame], [frame.assign(label=1 - frame["label"])], ["race"])
+    with pytest.raises(InputError, match="no column 'score'"):
+        reads.test_rows(run.id, run.predictions().drop(columns="score"))
+
+
+# Charts
+
+
+def test_charts_show_every_group_and_survive_foreign_text() -> None:
+    frame = _frame().assign(race=lambda f: f["race"].replace("White", "<img src=x> $a$"))
+    counts = groups.group_counts(frame, ["race", "sex"])
+    chart = charts.group_chart(counts)
+    text = json.dumps(chart.to_plotly_json(), default=lambda value: np.asarray(value).tolist())
+    assert "<img" not in text
+    assert "$a$" not in text
+    bars = [trace for trace in chart.data if trace.type == "bar"]
+    assert sum(len(bar.x) for bar in bars) == 5
+    assert chart.layout.height >= 26 * 5
+    cells = groups.intersections(frame, "race", "sex")
+    heat = charts.intersection_chart(cells, "race", "sex")
+    assert len(heat.layout.shapes) == int(cells["small"].sum())
+
+
+def test_error_bars_are_distances_from_the_point() -> None:
+    figures = pd.DataFrame(
+        {"method": ["clip"] * 2, "group": ["", "A"], "value": [0.8, 0.7], "low": [0.7, 0.6], "high": [0.9, 0.75]}
+    ).assign(n_positive=5, n_negative=6, n_runs=1)
+    point = next(trace for trace in compare_charts.group_auc_chart(figures, "race").data if trace.mode == "markers")
+    assert point.error_x.array[0] == pytest.approx(0.05)
+    assert point.error_x.arrayminus[0] == pytest.approx(0.1)

@@ -1,0 +1,1 @@
+"""What the pages share: page frame, cached reads, chart builders, words and colours."""

@@ -1,0 +1,179 @@
+"""Charts that compare methods: group AUC, ES-AUC beside what chance gives, paired differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from .charts import bars, layout
+from .palette import ACCENT, NEUTRAL, group_colours, group_symbols
+from .words import chart_text, figure, points, span, undefined
+
+
+def group_auc_chart(figures: pd.DataFrame, attribute: str) -> go.Figure:
+    """AUC of each group by method: a block a method, a row a group, an interval each; a line at the AUC of everyone.
+
+    Parameters
+    ----------
+    figures
+        Columns method, group ("" for everyone), value, low, high, n_positive, n_negative, n_runs; value is NaN where the
+        AUC is undefined.
+    attribute
+        Its name, for the title of the axis.
+    """
+    methods = list(dict.fromkeys(figures["method"]))
+    groups = list(dict.fromkeys(figures.loc[figures["group"] != "", "group"]))
+    colours, symbols = group_colours(groups), group_symbols(groups)
+    chart = go.Figure()
+    step = 1.0
+    block = step * (len(groups) + 0.9)
+    known = figures[["low", "high", "value"]].to_numpy(float)
+    low, high = np.nanmin(known, initial=1.0), np.nanmax(known, initial=0.5)
+    left, right = max(0.0, np.floor((low - 0.02) * 20) / 20), min(1.0, np.ceil((high + 0.01) * 20) / 20)
+    ticks, names, shown = [], [], set()
+    for m, method in enumerate(methods):
+        part = figures[figures["method"] == method].set_index("group")
+        top = m * block
+        everyone = part.loc[""] if "" in part.index else None
+        if everyone is not None and np.isfinite(everyone["value"]):
+            chart.add_scatter(
+                x=[everyone["value"]] * 2, y=[top - 0.55, top + (len(groups) - 1) * step + 0.55], mode="lines",
+                line={"color": NEUTRAL, "width": 1.5, "dash": "dot"}, name="everyone", showlegend=m == 0,
+                hovertext=f"<b>{chart_text(method)}, everyone</b><br>AUC {figure(everyone['value'])}", hoverinfo="text",
+            )  # fmt: skip
+        for g, group in enumerate(groups):
+            y = top + g * step
+            if group not in part.index:
+                continue
+            row = part.loc[group]
+            counts = (int(row["n_positive"]), int(row["n_negative"]))
+            ticks.append(y)
+            names.append(f"{chart_text(group, 22)}  <span style='opacity:.65'>n+ {counts[0]} · n− {counts[1]}</span>")
+            first = group not in shown
+            shown.add(group)
+            if not np.isfinite(row["value"]):
+                chart.add_annotation(
+                    x=left, y=y, text=undefined(*counts), showarrow=False, xanchor="left", font_color=NEUTRAL, xshift=4
+                )
+                continue
+            fact = (
+                f"<b>{chart_text(method)}, {chart_text(group)}</b><br>AUC {figure(row['value'])} "
+                f"({span(row['low'], row['high'])})<br>n+ = {counts[0]}, n− = {counts[1]}, runs: {int(row['n_runs'])}"
+            )
+            chart.add_scatter(
+                x=[row["value"]], y=[y], mode="markers", name=chart_text(group), legendgroup=group, showlegend=first,
+                marker={"color": colours[group], "symbol": symbols[group], "size": 10},
+                error_x=bars([row["value"]], [row["low"]], [row["high"]], colours[group]),
+                hovertext=[fact], hoverinfo="text",
+            )  # fmt: skip
+        chart.add_annotation(
+            x=0, xref="paper", xanchor="left", y=top - 0.78 * step, text=f"<b>{chart_text(method, 60)}</b>",
+            showarrow=False,
+        )  # fmt: skip
+    chart.update_yaxes(
+        tickvals=ticks, ticktext=names, showgrid=False, range=[max(len(methods), 1) * block - 0.9 * step, -1.25 * step]
+    )
+    title = f"Test AUC by {chart_text(attribute)}, 95 % interval"
+    chart.update_xaxes(range=[left, right], tickformat=".2f", title_text=title)
+    return layout(chart, 90 + int(27 * block * max(len(methods), 1)), showlegend=False, margin={"t": 6})
+
+
+def es_auc_chart(figures: pd.DataFrame) -> go.Figure:
+    """ES-AUC by attribute and method with its interval, and what shuffled group labels would give.
+
+    Parameters
+    ----------
+    figures
+        Columns attribute, method, value, low, high, chance, n_runs; chance is the expected ES-AUC if groups did not matter.
+    """
+    attributes = list(dict.fromkeys(figures["attribute"]))
+    methods = list(dict.fromkeys(figures["method"]))
+    block = len(methods) + 0.9
+    chart = go.Figure()
+    ticks, names = [], []
+    for a, attribute in enumerate(attributes):
+        part = figures[figures["attribute"] == attribute].set_index("method")
+        for m, method in enumerate(methods):
+            if method not in part.index:
+                continue
+            row, y = part.loc[method], a * block + m
+            ticks.append(y)
+            names.append(chart_text(method, 40))
+            if not np.isfinite(row["value"]):
+                continue
+            fact = (
+                f"<b>{chart_text(attribute)}, {chart_text(method)}</b><br>ES-AUC {figure(row['value'])} "
+                f"({span(row['low'], row['high'])})<br>if groups did not matter: {figure(row['chance'])}"
+            )
+            chart.add_scatter(
+                x=[row["value"]], y=[y], mode="markers", marker={"color": ACCENT, "size": 10},
+                error_x=bars([row["value"]], [row["low"]], [row["high"]], ACCENT), hovertext=[fact],
+                hoverinfo="text", name="ES-AUC, 95 % interval", showlegend=not (a or m), legendgroup="v",
+            )  # fmt: skip
+            if np.isfinite(row["chance"]):
+                chart.add_scatter(
+                    x=[row["chance"]], y=[y], mode="markers", hovertext=[fact], hoverinfo="text", legendgroup="c",
+                    marker={"symbol": "line-ns", "size": 16, "line": {"color": NEUTRAL, "width": 2.5}},
+                    name="expected if groups did not matter", showlegend=not (a or m),
+                )  # fmt: skip
+        chart.add_annotation(
+            x=0, xref="paper", xanchor="left", y=a * block - 0.78, text=f"<b>{chart_text(attribute)}</b>",
+            showarrow=False,
+        )  # fmt: skip
+    chart.update_yaxes(
+        tickvals=ticks, ticktext=names, showgrid=False, range=[max(len(attributes), 1) * block - 0.9, -1.25]
+    )
+    chart.update_xaxes(title_text="Test ES-AUC", tickformat=".2f")
+    legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
+    return layout(chart, 120 + int(29 * block * max(len(attributes), 1)), legend=legend)
+
+
+def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.Figure:
+    """Paired differences in percentage points with their intervals, and a line at none.
+
+    Parameters
+    ----------
+    differences
+        Columns measure, attribute, group ("" for a figure over groups), difference, low, high (as differences of figures
+        between 0 and 1), n_positive, n_negative; difference is NaN where there is none.
+    """
+    chart = go.Figure()
+    ticks, names, widest, y, block = [], [], 0.01, -1.0, None
+    for row in differences.itertuples():
+        heading = f"AUC by {row.attribute}" if row.group else "Everyone and all groups together"
+        y += 1.0
+        if heading != block:
+            y += 0.0 if block is None else 0.9
+            chart.add_annotation(
+                x=0, xref="paper", xanchor="left", y=y - 0.78, text=f"<b>{chart_text(heading, 60)}</b>",
+                showarrow=False,
+            )  # fmt: skip
+            block = heading
+        ticks.append(y)
+        names.append(chart_text(row.group or row.measure, 40))
+        if not np.isfinite(row.difference):
+            text = undefined(row.n_positive, row.n_negative) if row.group else "undefined"
+            chart.add_annotation(x=0, y=y, text=text, showarrow=False, xanchor="left", xshift=8, font_color=NEUTRAL)
+            continue
+        peers = differences.loc[(differences["attribute"] == row.attribute) & (differences["group"] != ""), "group"]
+        colour = group_colours(peers)[row.group] if row.group else ACCENT
+        symbol = group_symbols(peers)[row.group] if row.group else "circle"
+        fact = (
+            f"<b>{chart_text(row.measure)}</b><br>{points(row.difference)} ({points(row.low)} to {points(row.high)})"
+            f"<br>n+ = {row.n_positive}, n− = {row.n_negative}"
+        )
+        chart.add_scatter(
+            x=[100 * row.difference], y=[y], mode="markers", marker={"color": colour, "symbol": symbol, "size": 10},
+            error_x=bars([100 * row.difference], [100 * row.low], [100 * row.high], colour), hovertext=[fact],
+            hoverinfo="text",
+        )  # fmt: skip
+        widest = max(widest, float(np.nanmax(np.abs([row.low, row.high, row.difference]))))
+    widest *= 105
+    chart.add_vline(0, line={"color": NEUTRAL, "width": 1.5})
+    chart.update_xaxes(
+        range=[-widest, widest], ticksuffix=" pp",
+        title_text=f"◂ {chart_text(first, 30)} better     95 % interval     {chart_text(second, 30)} better ▸",
+    )  # fmt: skip
+    chart.update_yaxes(tickvals=ticks, ticktext=names, showgrid=False, range=[y + 0.6, -1.25])
+    return layout(chart, 80 + int(26 * (y + 2)), showlegend=False, margin={"t": 6, "b": 54})

@@ -1,0 +1,133 @@
+"""Which data set a page shows: those of the workspace's runs, and folders typed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.pairs import PairTable
+from fairvlm_core.runs import Run
+
+from .entries import DAMAGED, RunEntry
+from .frame import Here
+from .reads import pair_table
+from .words import literal, many
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data folder with the options it is read with; `runs` are ids of the runs made on it."""
+
+    folder: str
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+    runs: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """
+        >>> DataSet("/data/a", "SynthFundus", runs=("0001-clip-s0",)).label
+        'SynthFundus  ·  a  ·  1 run'
+        """
+        return "  ·  ".join(
+            (self.name, Path(self.folder).name) if self.name != Path(self.folder).name else (self.name,)
+        ) + (f"  ·  {many(len(self.runs), 'run')}" if self.runs else "")
+
+    def table(self) -> PairTable:
+        return pair_table(self.folder, dict(self.options))
+
+
+def known_datasets(
+    entries: Sequence[RunEntry], options: dict[str, dict[str, Any]], typed: Sequence[str]
+) -> list[DataSet]:
+    """Data sets of runs, newest run first, then folders that were typed in and have no run.
+
+    `options` are the read options of each run, by run id.
+
+    >>> entries = [RunEntry("0001-clip-s0", "finished", folder="/a", data="A"),
+    ...            RunEntry("0002-clip-s1", "finished", folder="/a", data="A")]
+    >>> [(d.name, d.runs) for d in known_datasets(entries, {}, ["/a", "/b"])]
+    [('A', ('0002-clip-s1', '0001-clip-s0')), ('b', ())]
+    """
+    found: dict[tuple[str, str], DataSet] = {}
+    for entry in reversed(entries):
+        if entry.state == DAMAGED:
+            continue
+        chosen = options.get(entry.id, {})
+        key = (entry.folder, json.dumps(chosen, sort_keys=True, default=str))
+        before = found[key].runs if key in found else ()
+        found[key] = DataSet(entry.folder, entry.data, tuple(sorted(chosen.items())), (*before, entry.id))
+    folders = {data.folder for data in found.values()}
+    return [*found.values(), *(DataSet(folder, Path(folder).name) for folder in typed if folder not in folders)]
+
+
+def choose_dataset(here: Here) -> DataSet | None:
+    """A selector of data sets and a field for another folder; None where there is none yet.
+
+    The selected run's data set comes first; a folder that was typed in is in the address as ``?folder=``.
+    """
+    state = st.session_state
+    typed = state.setdefault("data.typed", [])
+    address = st.query_params.get("folder")
+    if address and address not in typed:
+        typed.append(address)
+    options = {entry.id: _options(here.run_of(entry)) for entry in here.entries if entry.state != DAMAGED}
+    sets = known_datasets(here.entries, options, typed)
+    index = next((i for i, data in enumerate(sets) if address and data.folder == address), None)
+    if index is None:
+        index = next((i for i, data in enumerate(sets) if here.entry and here.entry.id in data.runs), 0)
+    # The selector follows the selected run and the address when these change, and keeps what was chosen in between.
+    origin = (address, here.entry.id if here.entry else None)
+    if state.get("data.origin") != origin or state.get("data.set", 0) >= len(sets):
+        state["data.origin"] = origin
+        state["data.set"] = index
+    elif "data.set" not in state:
+        state["data.set"] = index
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    with right.popover("Open another folder", icon=":material/folder_open:", width="stretch"):
+        with st.form("data.open", border=False):
+            folder = st.text_input("Folder of image-note pairs on this machine", placeholder="/path/to/data")
+            st.caption("A manifest.csv, a Harvard-FairVLMed folder, or a table with a dataset.json beside it.")
+            opened = st.form_submit_button("Open", type="primary")
+        if opened:
+            _open(folder, typed)
+    if not sets:
+        return None
+    chosen = left.selectbox(
+        "Data set", range(len(sets)), key="data.set", format_func=lambda i: sets[i].label,
+        help="Data sets of the runs in this workspace, and folders opened here.",
+    )  # fmt: skip
+    return sets[chosen]
+
+
+def _open(folder: str, typed: list[str]) -> None:
+    """Read a folder that was typed in; what is wrong with it is said there, and nothing else changes."""
+    path = Path(folder.strip()).expanduser()
+    try:
+        if not folder.strip():
+            raise InputError("type the path of a folder first")
+        path = path.resolve()
+        with st.spinner("Reading …"):
+            pair_table(str(path), {})
+    except (InputError, OSError, RuntimeError) as error:
+        line = str(error) if isinstance(error, InputError) else f"the folder cannot be read ({type(error).__name__})"
+        st.error(literal(line), icon=":material/error:")
+        return
+    if str(path) not in typed:
+        typed.append(str(path))
+    st.query_params["folder"] = str(path)
+    st.rerun()
+
+
+def _options(run: Run) -> dict[str, Any]:
+    try:
+        options = run.data.get("read_options") or {}
+        return {str(key): value for key, value in options.items()}
+    except (InputError, AttributeError):
+        return {}

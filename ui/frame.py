@@ -1,0 +1,194 @@
+"""The frame of every page: title, navigation, workspace, the selected run, and one clear line where input is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.runs import Run, RunStore
+
+from .entries import RunEntry
+from .reads import run_entries
+from .selection import settle
+from .words import literal, many
+
+ROOT = Path(__file__).resolve().parent.parent
+ICONS = {
+    "Overview": ":material/home:",
+    "Data": ":material/groups:",
+    "Fine-tune": ":material/tune:",
+    "Bad pairs": ":material/troubleshoot:",
+    "Loss & Sinkhorn": ":material/stacked_line_chart:",
+    "Compare runs": ":material/compare_arrows:",
+    "Review": ":material/rate_review:",
+    "Report": ":material/description:",
+}
+_PAGE_FILE = re.compile(r"\d+_(.+)\.py")
+_NAMES = {"Loss and Sinkhorn": "Loss & Sinkhorn", "Fine tune": "Fine-tune"}
+
+# Room, not decoration: less white above the title, and numbers of equal width so that columns of figures line up.
+_STYLE = """<style>
+[data-testid="stMainBlockContainer"] {padding: 3rem 2.75rem 4rem; max-width: 1500px;}
+[data-testid="stSidebarHeader"] {padding-bottom: 0.25rem;}
+[data-testid="stMetricValue"], [data-testid="stTable"] {font-variant-numeric: tabular-nums;}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a page knows on starting: the store, all runs (oldest first), and the selected one.
+
+    `run` is None where there is none, or the page takes several.
+    """
+
+    store: RunStore
+    entries: tuple[RunEntry, ...]
+    selected: tuple[RunEntry, ...]
+
+    @property
+    def entry(self) -> RunEntry | None:
+        return self.selected[0] if self.selected else None
+
+    @property
+    def run(self) -> Run | None:
+        return None if self.entry is None else Run(self.store.root / self.entry.id)
+
+    def run_of(self, entry: RunEntry) -> Run:
+        return Run(self.store.root / entry.id)
+
+
+def page_names(folder: Path = ROOT / "pages") -> dict[str, str]:
+    """Page title to file, in the order of their numbers.
+
+    >>> list(page_names())[0]
+    'Data'
+    """
+    files = [path.name for path in folder.glob("*.py") if _PAGE_FILE.fullmatch(path.name)]
+    titles = {}
+    for name in sorted(files, key=lambda file: int(file.split("_")[0])):
+        title = _PAGE_FILE.fullmatch(name)[1].replace("_", " ")  # type: ignore[index]
+        titles[_NAMES.get(title, title)] = name
+    return titles
+
+
+@contextmanager
+def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
+    """Open a page: the first and only call a page makes around its content.
+
+    Parameters
+    ----------
+    title, lead
+        The heading and a sentence below it.
+    runs
+        "one": a selector in the sidebar, in the address as ``?run=ID``; "many": the page asks with `choose_runs`.
+    """
+    st.set_page_config(
+        page_title=f"{title} · fairvlm",
+        page_icon=str(ROOT / "ui" / "icon.svg"),  # a file: a material icon here would be fetched from the network
+        layout="wide",
+        initial_sidebar_state="expanded",
+        menu_items={"Get help": None, "Report a bug": None, "About": None},
+    )  # fmt: skip
+    st.html(_STYLE)
+    st.logo(str(ROOT / "ui" / "logo.svg"), size="large")
+    with errors():
+        store = RunStore()
+        entries = tuple(run_entries(store))
+        chosen, unknown = _selected(entries, runs)
+        _sidebar(store, entries, chosen, runs)
+        st.title(title, anchor=False)
+        st.caption(lead)
+        for name in unknown:
+            st.warning(f"There is no run {literal(name)} in this workspace.", icon=":material/link_off:")
+        yield Here(store, entries, chosen)
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Bad input is one clear line, not a traceback; also for fragments, which run outside the page's own."""
+    try:
+        yield
+    except InputError as error:
+        st.error(literal(error), icon=":material/error:")
+    except FileNotFoundError as error:
+        name = Path(str(error.filename)).name if error.filename else "a file"
+        st.error(f"{literal(name)} was removed while the page was drawn: reload the page", icon=":material/error:")
+
+
+def _selected(entries: Sequence[RunEntry], runs: str) -> tuple[tuple[RunEntry, ...], tuple[str, ...]]:
+    """From the address, else from the session, else the newest finished run; what is chosen goes back into both.
+
+    Also gives what the address asks for and the workspace does not have.
+    """
+    state, known = st.session_state, {entry.id: entry for entry in entries}
+    asked = st.query_params.get_all("run")
+    remembered = state.get("runs", ()) if runs == "many" else (state["run"],) if "run" in state else ()
+    choice = settle(asked, state.get("run.address"), remembered, list(known))
+    chosen = list(choice.chosen) if runs == "many" else list(choice.chosen[:1])
+    if not chosen and runs == "one" and entries:
+        finished = [entry.id for entry in entries if entry.state == "finished"]
+        chosen = [finished[-1] if finished else entries[-1].id]
+    remember(chosen, runs)
+    return tuple(known[run_id] for run_id in chosen), choice.unknown
+
+
+def remember(chosen: Sequence[str], runs: str = "one") -> None:
+    """Put chosen run ids into the session and the address."""
+    if runs == "many":
+        st.session_state["runs"] = tuple(chosen)
+    elif chosen:
+        st.session_state["run"] = chosen[0]
+    st.session_state["run.address"] = list(chosen)
+    if list(chosen) != st.query_params.get_all("run"):
+        if chosen:
+            st.query_params["run"] = list(chosen)
+        elif "run" in st.query_params:
+            del st.query_params["run"]
+
+
+def choose_runs(here: Here, options: Sequence[RunEntry], default: Sequence[str]) -> list[RunEntry]:
+    """A selector of several runs, in the address as ``?run=ID&run=ID``; `default` where nothing was chosen yet."""
+    labels = {entry.id: entry.label for entry in reversed(options)}
+    key = "frame.runs"
+    now = [entry.id for entry in here.selected if entry.id in labels]
+    if "runs.cleared" not in st.session_state and not now:
+        now = list(default)
+    st.session_state[key] = now
+
+    def changed() -> None:
+        st.session_state["runs.cleared"] = True
+        remember(st.session_state[key], "many")
+
+    chosen = st.multiselect(
+        "Runs to compare", list(labels), key=key, format_func=labels.__getitem__, on_change=changed,
+        placeholder="Choose runs",
+    )  # fmt: skip
+    remember(chosen, "many")
+    by_id = {entry.id: entry for entry in options}
+    return [by_id[run_id] for run_id in chosen]
+
+
+def _sidebar(store: RunStore, entries: Sequence[RunEntry], chosen: Sequence[RunEntry], runs: str) -> None:
+    with st.sidebar:
+        address = {"run": st.session_state["run"]} if "run" in st.session_state else None
+        for title, file in {"Overview": "app.py", **{t: f"pages/{f}" for t, f in page_names().items()}}.items():
+            several = title == "Compare runs"
+            st.page_link(file, label=title, icon=ICONS.get(title), query_params=None if several else address)
+        st.divider()
+        st.caption("Workspace", help=literal(store.workspace.resolve()))
+        st.text(f"{store.workspace.resolve().name} · {many(len(entries), 'run')}")
+        if runs == "one" and entries:
+            labels = {entry.id: entry.label for entry in reversed(entries)}
+            key = "frame.run"
+            st.session_state[key] = chosen[0].id
+
+            def changed() -> None:
+                remember([st.session_state[key]])
+
+            st.selectbox("Run", list(labels), key=key, format_func=labels.__getitem__, on_change=changed)

@@ -1,0 +1,105 @@
+"""Pieces of the overview page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from .demo import COMMAND, DemoStatus, demo_status, start_demo
+from .entries import ACTIVE, DAMAGED, RunEntry
+from .frame import Here, errors
+from .reads import run_entries
+from .words import ago, literal
+
+POLL_SECONDS = 2
+ABOUT = (
+    "fairvlm fine-tunes a vision-language model (CLIP) on medical images and the notes that belong to them. It finds "
+    "pairs whose image and note do not belong together, lets them weigh less, and pulls the groups of patients towards "
+    "the same quality. Then it shows, with sample sizes and intervals, for whom the model works and whether a "
+    "difference between two ways of training is more than chance. Everything stays on this machine."
+)
+ABOUT_FIGURES = (
+    "**AUC** is the chance that a patient with the finding scores higher than one without. **ES-AUC** lowers it by how far "
+    "the groups of an attribute are from it; at best it equals the AUC. Small groups lower it by chance alone, so read it "
+    "with its n, and compare runs on the page *Compare runs*, which adds intervals and what chance would give. The test "
+    "split is scored once, by the epoch that validation chose.",
+    r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
+)
+ABOUT_STATES = (
+    "**queued** waits · **running** trains now · **finished** has figures · **failed** had to stop, its note says why · "
+    "**cancelled** was stopped by someone · **interrupted** lost its process and can go on with "
+    "`fairvlm train --resume RUN` · **damaged** has a file that is missing or cannot be read; other runs are not affected.",
+    None,
+)
+
+
+def about(*, opened: bool) -> None:
+    """What the project is: in full where there are no runs yet, else one click away."""
+    if opened:
+        st.markdown(ABOUT)
+    else:
+        with st.expander("What is fairvlm?", icon=":material/info:"):
+            st.markdown(ABOUT)
+
+
+def offer_demo(workspace: Path, demo: DemoStatus) -> None:
+    """The first thing to do in an empty workspace."""
+    if demo.state == "running":
+        return
+    with st.container(border=True):
+        st.markdown("**This workspace is empty. Start with the demo.**")
+        st.markdown(
+            "It makes a built-in data set of fundus-like images with notes, some of them wrong on purpose, fine-tunes "
+            "three methods on it and compares them. That takes a few minutes on a laptop and needs no network."
+        )
+        if st.button("Make the demo", type="primary", icon=":material/play_arrow:", key="overview.demo"):
+            with errors():
+                start_demo(workspace)
+                st.rerun()
+        st.caption("The same in a terminal:")
+        st.code(COMMAND, language=None)
+        st.caption("Your own data: a folder of images, notes, labels and patient attributes, in any of three layouts.")
+        st.code("fairvlm check DATA\nfairvlm train DATA --preset clip", language=None)
+    if demo.state == "ended":
+        st.warning("The demo ended without a run. The last lines of its log:", icon=":material/warning:")
+        st.code("\n".join(demo.lines) or "(the log is empty)", language=None)
+
+
+def without_figures(entry: RunEntry) -> None:
+    """Why the selected run has no figures."""
+    if entry.state == DAMAGED:
+        st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
+    elif entry.state not in ACTIVE:
+        st.info(f"Run {literal(entry.id)} has no test figures ({entry.state}): {literal(entry.note)}")
+
+
+def _active(here: Here) -> tuple[list[RunEntry], DemoStatus]:
+    entries = [entry for entry in run_entries(here.store) if entry.state in ACTIVE]
+    return entries, demo_status(here.store.workspace)
+
+
+def watch(here: Here) -> None:
+    """Runs at work, and the demo: drawn anew every two seconds; the whole page once one of them starts or ends."""
+    entries, demo = _active(here)
+    if not entries and demo.state != "running":
+        return
+    before = ([entry.id for entry in here.entries], [(entry.id, entry.state) for entry in entries], demo.state)
+
+    @st.fragment(run_every=POLL_SECONDS)
+    def progress() -> None:
+        with errors():
+            entries, demo = _active(here)
+            known = [run.id for run in here.store.runs()]
+            if (known, [(entry.id, entry.state) for entry in entries], demo.state) != before:
+                st.rerun()
+            with st.container(border=True):
+                if demo.state == "running":
+                    st.markdown(f":material/hourglass_top: **The demo is at work**, started {ago(demo.started)}.")
+                    st.text(demo.lines[-1] if demo.lines else "making the data …")
+                for entry in entries:
+                    share = entry.epoch / entry.epochs if entry.epochs else 0.0
+                    where = entry.message if entry.epoch == 0 else f"epoch {entry.epoch} of {entry.epochs}"
+                    st.progress(min(share, 1.0), text=literal(f"{entry.label} · {where or 'waits for its turn'}"))
+
+    progress()

@@ -1,0 +1,74 @@
+"""One colour and one marker for a group, wherever it is shown.
+
+The colours extend those of Okabe and Ito (2008, "Color universal design"); the light ones are a little deeper, so that
+each has a contrast of at least 3:1 with the light and with the dark background. The marker says the same as the colour.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+UNKNOWN = "Unknown"
+_BAND = re.compile(r"([<≤]?)\s*(\d+(?:\.\d+)?)")
+UNKNOWN_COLOUR = "#7A7F87"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B98100", "#7B5FD0", "#8A5A3B", "#3A98D4")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
+UNKNOWN_SYMBOL = "x"
+
+ACCENT = "#2E7DA6"
+NEUTRAL = "#7A7F87"
+GRID = "rgba(128, 136, 148, 0.22)"
+INK = {"light": "#37414C", "dark": "#C9D0D8"}
+LIGHT_BACKGROUND, DARK_BACKGROUND = "#FFFFFF", "#14181D"
+
+STATE_COLOURS = {
+    "queued": "#7A7F87",
+    "running": "#2E7DA6",
+    "finished": "#00875F",
+    "failed": "#D0452F",
+    "cancelled": "#8A5A3B",
+    "interrupted": "#B98100",
+    "damaged": "#D0452F",
+}
+
+
+def group_order(groups: Iterable[str]) -> list[str]:
+    """Groups by name, bands by their number, `Unknown` last.
+
+    >>> group_order(["White", "Unknown", "Asian", "White"])
+    ['Asian', 'White', 'Unknown']
+    >>> group_order(["75+", "40-74", "100+", "<40"])
+    ['<40', '40-74', '75+', '100+']
+    """
+    return sorted(set(groups), key=_place)
+
+
+def _place(group: str) -> tuple[bool, float, str]:
+    band = _BAND.match(group)
+    number = math.inf if band is None else float(band[2]) - (0.5 if band[1] else 0.0)
+    return group == UNKNOWN, number, group
+
+
+def group_colours(groups: Iterable[str]) -> dict[str, str]:
+    """A colour for each group of one attribute, the same on every page; give all groups of the data, not those in view.
+
+    >>> group_colours(["White", "Asian", "Unknown"])
+    {'Asian': '#0072B2', 'White': '#D55E00', 'Unknown': '#7A7F87'}
+    """
+    return _spread(groups, COLOURS, UNKNOWN_COLOUR)
+
+
+def group_symbols(groups: Iterable[str]) -> dict[str, str]:
+    """A plotly marker for each group, in step with its colour.
+
+    >>> group_symbols(["White", "Asian"])
+    {'Asian': 'circle', 'White': 'square'}
+    """
+    return _spread(groups, SYMBOLS, UNKNOWN_SYMBOL)
+
+
+def _spread(groups: Iterable[str], values: tuple[str, ...], unknown: str) -> dict[str, str]:
+    ordered = group_order(groups)
+    return {group: unknown if group == UNKNOWN else values[i % len(values)] for i, group in enumerate(ordered)}

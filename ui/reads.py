@@ -1,0 +1,110 @@
+"""Cached reads: frames keyed by a file and its modification time, so that a page never shows yesterday's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.fairness import FairnessReport
+from fairvlm_core.pairs import PairTable
+from fairvlm_core.runs import Run, RunStore
+
+from .entries import RunEntry, read_entry
+from .paired import paired_differences
+
+Stamp = tuple[int, int]
+RESAMPLES = 2000
+
+
+def stamp(path: Path) -> Stamp:
+    """Modification time (ns) and size of a file; zeros where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return (0, 0)
+    return (facts.st_mtime_ns, facts.st_size)
+
+
+def run_entries(store: RunStore) -> list[RunEntry]:
+    """All runs, oldest first. Finished ones come from the cache; a run at work is read anew each time."""
+    return [_cached_entry(run) for run in store.runs()]
+
+
+def _cached_entry(run: Run) -> RunEntry:
+    names = ("status.json", "config.json", "data.json", "report.json")
+    entry = _entry(str(run.path), tuple(stamp(run.path / name) for name in names))
+    return entry if entry.state not in ("running", "damaged") else read_entry(run)
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def _entry(path: str, stamps: tuple[Stamp, ...]) -> RunEntry:  # noqa: ARG001 - the stamps are part of the key
+    return read_entry(Run(Path(path)))
+
+
+def predictions(run: Run) -> pd.DataFrame:
+    """A run's validation and test predictions."""
+    return _predictions(str(run.path), stamp(run.path / "predictions.parquet"))
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _predictions(path: str, stamps: Stamp) -> pd.DataFrame:  # noqa: ARG001
+    return Run(Path(path)).predictions()
+
+
+def pair_table(folder: str, options: dict[str, Any]) -> PairTable:
+    """A data folder, read and checked; again only when its tables or `dataset.json` change."""
+    root = Path(folder)
+    names = ("manifest.csv", "manifest.parquet", "dataset.json", "metadata.csv", "data_summary.csv", "planted.csv")
+    stamps = tuple(stamp(root / name) for name in names)
+    return _pair_table(folder, tuple(sorted(options.items())), (stamp(root), *stamps))
+
+
+# A table is frozen and may have a million rows: one object for all sessions instead of a pickled copy for each.
+@st.cache_resource(max_entries=3, show_spinner="Reading the data folder and checking its images …")
+def _pair_table(folder: str, options: tuple, stamps: tuple[Stamp, ...]) -> PairTable:  # noqa: ARG001
+    return PairTable.read(folder, **dict(options))
+
+
+def fairness_report(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
+    """The report on a run's test predictions with intervals and what chance gives, as plain values."""
+    return _fairness_report(str(run.path), stamp(run.path / "predictions.parquet"), n_resamples)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _fairness_report(path: str, stamps: Stamp, n_resamples: int) -> dict[str, Any]:
+    run = Run(Path(path))
+    test = test_rows(run.id, _predictions(path, stamps))
+    report = FairnessReport.from_predictions(
+        test["label"].to_numpy(),
+        test["score"].to_numpy(float),
+        {name: test[name].astype(str).to_numpy() for name in run.data["attributes"]},
+        patients=test["patient_id"].astype(str).to_numpy(),
+        n_resamples=n_resamples,
+        n_permutations=n_resamples,
+    )
+    return report.to_dict()
+
+
+def test_rows(run_id: str, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The test pairs of a run's predictions, in the order of their ids, so that runs can be paired."""
+    missing = [name for name in ("pair_id", "patient_id", "split", "label", "score") if name not in predictions]
+    if missing:
+        raise InputError(f"run {run_id}: predictions.parquet has no column {missing[0]!r}; train the run again")
+    return predictions[predictions["split"].astype(str) == "test"].sort_values("pair_id").reset_index(drop=True)
+
+
+def paired(a: Sequence[Run], b: Sequence[Run]) -> dict[str, Any]:
+    """Paired differences b - a of two methods' runs, place by place, as plain values."""
+    key = tuple(tuple((str(run.path), stamp(run.path / "predictions.parquet")) for run in runs) for runs in (a, b))
+    return _paired(key)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _paired(key: tuple[tuple[tuple[str, Stamp], ...], ...]) -> dict[str, Any]:
+    a, b = ([test_rows(Path(path).name, _predictions(path, stamps)) for path, stamps in runs] for runs in key)
+    return paired_differences(a, b, Run(Path(key[0][0][0])).data["attributes"])

@@ -1,0 +1,61 @@
+"""What is chosen lives in the address (`?run=…`) and, between pages, in the session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`chosen` are ids that exist, in the order asked for; `unknown` what was asked for and does not exist."""
+
+    chosen: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def find_runs(asked: Sequence[str], known: Sequence[str]) -> Choice:
+    """Runs named by id, by number or as `latest`; `known` ids are oldest first.
+
+    >>> find_runs(["2", "0001-clip-s0", "2", "9"], ["0001-clip-s0", "0002-dbpm-s0"])
+    Choice(chosen=('0002-dbpm-s0', '0001-clip-s0'), unknown=('9',))
+    """
+    chosen: list[str] = []
+    unknown: list[str] = []
+    numbers = {number_of(run_id): run_id for run_id in known}
+    for name in asked:
+        if name in known:
+            found = name
+        elif name == "latest" and known:
+            found = known[-1]
+        else:
+            found = numbers.get(int(name)) if name.isascii() and name.isdigit() else None
+        if found is None:
+            unknown.append(name)
+        elif found not in chosen:
+            chosen.append(found)
+    return Choice(tuple(chosen), tuple(unknown))
+
+
+def number_of(run_id: str) -> int:
+    """
+    >>> number_of("0012-robustfair-s3")
+    12
+    """
+    return int(run_id.split("-")[0])
+
+
+def settle(asked: Sequence[str], seen: Sequence[str] | None, remembered: Sequence[str], known: Sequence[str]) -> Choice:
+    """What is chosen now: an address that changed since it was last `seen` wins, else what the session remembers.
+
+    >>> known = ["0001-clip-s0", "0002-dbpm-s0"]
+    >>> settle([], None, ["0001-clip-s0"], known).chosen      # another page without ?run= in its address
+    ('0001-clip-s0',)
+    >>> settle(["2"], None, ["0001-clip-s0"], known).chosen   # a deep link
+    ('0002-dbpm-s0',)
+    >>> settle(["2"], ["2"], ["0001-clip-s0"], known).chosen  # the selector was used since
+    ('0001-clip-s0',)
+    """
+    if list(asked) and list(asked) != list(seen or ()):
+        return find_runs(asked, known)
+    return Choice(tuple(run_id for run_id in remembered if run_id in known))

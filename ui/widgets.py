@@ -1,0 +1,140 @@
+"""Small pieces of a page: cards, explanations, downloads, empty states. Foreign text goes through `words.literal`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from fairvlm_core.intake.csvsafe import write_csv
+
+from .charts import CONFIG
+from .entries import Headline, Step
+from .palette import INK, STATE_COLOURS
+from .words import NOTHING, literal, many
+
+NOTE_HEIGHT = 210
+
+
+def explain(label: str, text: str, formula: str | None = None) -> None:
+    """A plain-language explanation, with its formula, one click away."""
+    with st.popover(label, icon=":material/help:", type="tertiary"):
+        st.markdown(text)
+        if formula:
+            st.latex(formula)
+
+
+def section(title: str, text: str | None = None, formula: str | None = None, *, about: str = "What is this?") -> None:
+    """A heading with its explanation at the end of the line."""
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="small"):
+        st.subheader(title, anchor=False)
+        if text:
+            explain(about, text, formula)
+
+
+def cards(headlines: Sequence[Headline]) -> None:
+    """Figures side by side, each with what belongs to it below; at most six in a row."""
+    for start in range(0, len(headlines), 6):
+        row = headlines[start : start + 6]
+        for column, card in zip(st.columns(len(row), gap="small"), row, strict=True):
+            with column.container(border=True, height="stretch", gap="xxsmall"):
+                st.metric(literal(card.title), card.value, help=card.help or None)
+                st.caption(literal(card.below))
+
+
+def chart(figure: go.Figure, key: str, alt: str) -> None:
+    """A chart in the ink of the page's theme, with its height reserved, so that nothing jumps while it loads."""
+    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+    figure.update_layout(font_color=ink, legend_font_color=ink)
+    figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
+    figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    st.plotly_chart(figure, key=key, config=CONFIG, height=int(figure.layout.height), alt=alt)
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV that a spreadsheet takes for data, never for formulas.
+
+    >>> csv_bytes(pd.DataFrame({"id": ["=1+1"], "n": [2]})).split()
+    [b'id,n', b"'=1+1,2"]
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return write_csv(frame, Path(folder) / "frame.csv").read_bytes()
+
+
+def download(frame: pd.DataFrame, file_name: str, label: str = "Download CSV") -> None:
+    """A button that saves the frame; the page does not start over when it is pressed."""
+    st.download_button(
+        label, csv_bytes(frame), file_name=file_name, mime="text/csv", key=f"download.{file_name}", on_click="ignore",
+        icon=":material/download:", type="tertiary",
+    )  # fmt: skip
+
+
+def chart_table(shown: pd.DataFrame, saved: pd.DataFrame, file_name: str) -> None:
+    """Below a chart: the same as a table for those who read figures, and as a file."""
+    left, right = st.columns([4, 1], vertical_alignment="top")
+    with left.expander("The same as a table", icon=":material/table:"):
+        table(shown, key=f"table.{file_name}")
+    with right:
+        download(saved, file_name)
+
+
+def table(frame: pd.DataFrame, config: Mapping[str, Any] | None = None, *, key: str, **more: Any) -> Any:
+    """A frame as a table without its index; columns of fractions get three decimals unless `config` says otherwise."""
+    formats: dict[str, Any] = {}
+    for name in frame.columns:
+        if pd.api.types.is_float_dtype(frame[name].dtype):
+            formats[str(name)] = st.column_config.NumberColumn(format="%.3f")
+        elif pd.api.types.is_integer_dtype(frame[name].dtype):
+            formats[str(name)] = st.column_config.NumberColumn(format="localized")
+    more.setdefault("placeholder", NOTHING)
+    return st.dataframe(frame, hide_index=True, column_config=formats | dict(config or {}), key=key, **more)
+
+
+def state_column(label: str = "State") -> Any:
+    """States as coloured labels; the word is there as well as the colour."""
+    return st.column_config.MultiselectColumn(
+        label, options=list(STATE_COLOURS), color=list(STATE_COLOURS.values()), width=104
+    )
+
+
+def empty(title: str, text: str, command: str | None = None) -> None:
+    """What stands in the place of something that is not there yet, and how it comes to be there."""
+    with st.container(border=True):
+        st.markdown(f"**{title}**")
+        st.markdown(text)
+        if command:
+            st.code(command, language=None)
+
+
+def next_step(step: Step) -> None:
+    """The next thing to do, as a sentence with a command to copy or a link to follow."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/arrow_forward: **Next.** {literal(step.text)}", width="stretch")
+        if step.command:
+            st.code(step.command, language=None)
+        if step.page:
+            st.page_link(
+                f"pages/{step.page}", label="Open the comparison", icon=":material/compare_arrows:",
+                query_params={"run": list(step.runs)},
+            )  # fmt: skip
+
+
+def warnings(lines: Iterable[str]) -> None:
+    """Warnings of the intake, one a line, shown as they are."""
+    lines = list(lines)
+    if lines:
+        with st.container(border=True):
+            st.markdown(f":orange[:material/warning:] **{many(len(lines), 'warning')}**")
+            st.markdown("\n".join(f"- {literal(line)}" for line in lines))
+
+
+def note(text: str) -> None:
+    """A clinical note, exactly as it is: no markup is read in it, no link or image is followed."""
+    st.caption("Note")
+    with st.container(height=NOTE_HEIGHT, border=True):
+        st.text(text)
