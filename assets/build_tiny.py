@@ -17,6 +17,7 @@ import json
 import math
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def learn_merges(notes: list[str], size: int) -> list[tuple[str, str]]:
     while len(merges) < size:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, count in pieces.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += count
         if not pairs or max(pairs.values()) < 2:
             break
@@ -102,7 +103,14 @@ def auc(clip: Clip, arrays: PairArrays, label: np.ndarray) -> float:
 
 def clean(site: str, n: int, seed: int, stamped: float = 0.0) -> SynthConfig:
     return SynthConfig(
-        n_train=n, n_val=0, n_test=0, seed=seed, site=site, mismatch_rate=0.0, shortcut_rate=stamped, proportions="balanced"
+        n_train=n,
+        n_val=0,
+        n_test=0,
+        seed=seed,
+        site=site,
+        mismatch_rate=0.0,
+        shortcut_rate=stamped,
+        proportions="balanced",
     )
 
 

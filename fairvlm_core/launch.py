@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from .runs import Run, RunStore, now, this_process
 from .train import EpochReport, FitResult, TrainState, check_table, fit
 
 _KEPT_STATES = 2
+_HEARTBEAT = 2.0  # seconds between two signs of life
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,17 @@ def execute(
             if hooks.on_epoch is not None:
                 hooks.on_epoch(report)
 
-        result = fit(table, config, state=state, arrays=arrays, clip=clip, on_step=hooks.on_step, on_epoch=on_epoch)
+        told = time.monotonic()
+
+        def on_step(step: int, steps: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > _HEARTBEAT or step == steps:
+                told = time.monotonic()
+                run.set_status(step=step, steps=steps)
+            if hooks.on_step is not None:
+                hooks.on_step(step, steps)
+
+        result = fit(table, config, state=state, arrays=arrays, clip=clip, on_step=on_step, on_epoch=on_epoch)
         _save_result(run, table, result)
     except KeyboardInterrupt:
         run.set_status(state="cancelled", message="cancelled", pid=None)

@@ -32,9 +32,11 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
     folder = store.workspace / "demo-data"
     with show.progress() as bar:
         if not folder.exists():
+            bar.console.print("making the built-in data ...", highlight=False)
             data = synthesize(SynthConfig(mismatch_rate=_RATES), progress=show.watch(bar, "built-in images"))
             write_synth(data, folder)
         table = PairTable.read(folder, progress=show.watch(bar, "reading"))
+        bar.console.print("decoding images ...", highlight=False)
         arrays = pair_arrays(table, load_clip("tiny"), progress=show.watch(bar, "images"))
     n = table.frame["split"].value_counts()
     planted = table.planted()["kind"].value_counts()
@@ -52,7 +54,8 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
                 run = create_run(table, RunConfig.build(preset, {"seed": seed}), store, read_options={})
                 with show.progress() as bar:
                     execute(run, table=table, arrays=arrays, hooks=Hooks(on_step=show.watch(bar, run.id)))
-                show.out.print(f"{run.id}  {time.time() - tick:.0f} s")
+                auc = show.figure(run.report()["test"]["overall"]["auc"])
+                show.out.print(f"{run.id}  test AUC {auc}  {time.time() - tick:.0f} s")
             chosen.append(run)
     show.out.print()
     print_comparison(chosen, attribute=None, resamples=1000)
