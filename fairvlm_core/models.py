@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import torch
@@ -222,16 +225,18 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
             tag = tags[0]
         elif tag not in tags:
             raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    online = _hub_is_reachable() if tag or base.startswith("hf-hub:") else True
     try:
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), _quiet(), _offline(not online):
             torch.manual_seed(seed)
             module = open_clip.create_model(base, pretrained=tag, weights_only=True)
             tokenizer = open_clip.get_tokenizer(base)
             config = open_clip.get_model_config(base)
     except Exception as error:
+        reason = _first_line(error) if online else "its weights are not on this machine and the hub cannot be reached"
         raise InputError(
-            f"model {name!r} could not be fetched ({_first_line(error)}): on a machine with a network fetch the weights "
-            f"beforehand, copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
+            f"model {name!r} could not be loaded: {reason}. Fetch the weights beforehand on a machine with a network, "
+            f"copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
         ) from error
     return _bundle(name, module, tokenizer, config, None)
 
@@ -276,6 +281,29 @@ def _tensor(features: Any) -> Tensor:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__)[:200]
+
+
+def _hub_is_reachable() -> bool:
+    """One quick look, instead of the hub client's minute of retries."""
+    address = urlsplit(huggingface_hub.constants.ENDPOINT)
+    if huggingface_hub.constants.HF_HUB_OFFLINE or not address.hostname:
+        return False
+    try:
+        socket.create_connection((address.hostname, address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _offline(wanted: bool):
+    """Let the hub client look at its cache only."""
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    huggingface_hub.constants.HF_HUB_OFFLINE = before or wanted
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-out = Console(highlight=False, soft_wrap=False)
+out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
 
 
@@ -24,13 +24,16 @@ def print_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers_from: int = 1) -> None:
     """A table; columns from `numbers_from` on are right-aligned."""
-    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    grid = Table(box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         grid.add_column(column, justify="right" if i >= numbers_from else "left", overflow="fold")
     for row in rows:
         grid.add_row(*("–" if cell is None else str(cell) for cell in row))
     # A pipe has no width: print whole rows there.
-    (out if out.is_terminal else Console(width=200, highlight=False)).print(grid)
+    console = out if out.is_terminal else Console(width=200, highlight=False)
+    if title:  # as a line of its own: rich would squeeze a long title into the width of a narrow table
+        console.print(title, style="bold", markup=False)
+    console.print(grid)
     out.print()
 
 

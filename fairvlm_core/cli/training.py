@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..config import RunConfig
 from ..errors import InputError
 from ..intake.csvsafe import write_csv
@@ -162,7 +164,9 @@ def mine_run(
     from ..remine import mine_again
 
     run = RunStore(workspace).get(run_id)
-    mined = mine_again(run, faulty_sd=faulty_sd, noisy_sd=noisy_sd)
+    # A limit in standard deviations asks for the paper's rule, whatever the run itself used.
+    rule = {} if faulty_sd is None else {"rule": "threshold", "weights": "bounded"}
+    mined = mine_again(run, faulty_sd=faulty_sd, noisy_sd=noisy_sd, **rule)
     rows = mined.rows if every else mined.rows[mined.rows["kind"] != "clean"]
     if csv is not None:
         write_csv(rows, csv)
@@ -170,13 +174,16 @@ def mine_run(
         show.print_json(mined.to_dict(rows))
         return
     result = mined.result
+    flagged = [
+        f"{result.n_flagged[kind]} {kind}" + ("" if np.isnan(limit) else f" ({side} {limit:.3f})")
+        for kind, side, limit in (("faulty", "above", result.faulty_above), ("noisy", "below", result.noisy_below))
+    ]
     show.out.print(
-        f"[bold]{run.id}[/]: {len(mined.rows)} training pairs, {result.n_flagged['faulty']} faulty above "
-        f"{result.faulty_above:.3f}, {result.n_flagged['noisy']} noisy below {result.noisy_below:.3f} "
-        f"(mean {result.mu:.3f}, spread {result.sigma:.3f})\n"
+        f"[bold]{run.id}[/]: {len(mined.rows)} training pairs, {', '.join(flagged)}; "
+        f"mean {result.channel} {result.mu:.3f}, spread {result.sigma:.3f}\n"
     )
     if result.message:
-        show.out.print(result.message)
+        show.out.print(f"{result.message}\n")
     shown = rows.head(20)
     columns = [c for c in rows.columns if c not in {"split"}]
     cells = [
