@@ -178,27 +178,61 @@ def metrics(
     attributes: Annotated[str, typer.Option(help="a,b: columns with groups")] = "",
     patient: Annotated[str | None, typer.Option(help="Column with patient ids: resampled together")] = None,
     threshold: Annotated[float | None, typer.Option(help="A score at or above counts as positive [0.5]")] = None,
+    group_threshold: Annotated[
+        list[str] | None, typer.Option(metavar="A=GROUP:T", help="A group's own threshold; may be repeated")
+    ] = None,
+    specificity: Annotated[float | None, typer.Option(help="Sensitivity where this share of healthy is left")] = None,
+    what_if: Annotated[bool, typer.Option("--what-if", help="Equalised odds by fairlearn's post-processing")] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="A=GROUP", help="Leave a group out; may be repeated")
+    ] = None,
+    intersections: Annotated[int, typer.Option(help="2 or 3: cross the attributes in pairs or triples")] = 0,
+    min_cell: Annotated[int, typer.Option(help="Smallest cell of an intersection, in rows")] = 20,
+    curves: Annotated[bool, typer.Option("--curves", help="ROC and precision-recall by group; with --json")] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap and permutation draws; 0: none")] = 2000,
     json: Json = False,
 ) -> None:
     """Fairness figures of any predictions file: AUC, ES-AUC, gaps, with intervals and what chance would give."""
     from .figures import metrics_of_file
+    from .thresholds import Extras, parse_exclude, parse_group_thresholds
 
-    metrics_of_file(predictions, label, score, attributes, patient, threshold, resamples, json)
+    extras = Extras(
+        exclude=parse_exclude(exclude or []),
+        specificity=specificity,
+        group_thresholds=parse_group_thresholds(group_threshold or []),
+        what_if=what_if,
+        curves=curves,
+    )
+    metrics_of_file(
+        predictions,
+        label=label,
+        score=score,
+        attributes=list(dict.fromkeys(name.strip() for name in attributes.split(",") if name.strip())),
+        patient=patient,
+        threshold=threshold,
+        resamples=resamples,
+        intersections=intersections,
+        min_cell=min_cell,
+        extras=extras,
+        json=json,
+    )
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or numbers of two or more runs")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or numbers of one or more runs")],
     workspace: Workspace = None,
-    attribute: Annotated[str | None, typer.Option(help="Attribute of ES-AUC; default: each")] = None,
+    attribute: Annotated[str | None, typer.Option(help="This one only, with its groups; default: each")] = None,
+    metric: Annotated[
+        str, typer.Option(help="What is compared: auc, accuracy, auc_gap, worst_group_auc, ...")
+    ] = "es_auc",
     resamples: Annotated[int, typer.Option(help="Bootstrap draws")] = 2000,
     json: Json = False,
 ) -> None:
     """Compare runs on the same test patients; runs that differ by the seed alone are pooled."""
     from .figures import compare_runs
 
-    compare_runs(runs, workspace, attribute, resamples, json)
+    compare_runs(runs, workspace, attribute, resamples, json, metric)
 
 
 @app.command()

@@ -9,9 +9,11 @@ from __future__ import annotations
 from .delong import DeLong, delong
 from .figures import EquityScaled, Undefined, equity_scaled_accuracy, equity_scaled_auc, roc_auc
 from .intervals import auc_score_interval, holm
-from .paired import METRICS, PairedComparison, PairedDifference, compare_paired, compare_seeds
+from .paired import PairedComparison, PairedDifference, compare_paired, compare_seeds
 from .report import FairnessReport
 from .results import AttributeReport, Chance, GroupReport, Interval
+from .sample import COMPARES, METRICS
+from .seeds import SeedMean, SeedMeans, mean_over_seeds
 from .thresholds import (
     OperatingPoint,
     PrecisionRecallCurve,
@@ -25,6 +27,7 @@ from .thresholds import (
 )
 
 __all__ = [
+    "COMPARES",
     "METRICS",
     "AttributeReport",
     "Chance",
@@ -38,6 +41,8 @@ __all__ = [
     "PairedDifference",
     "PrecisionRecallCurve",
     "RocCurve",
+    "SeedMean",
+    "SeedMeans",
     "ThresholdEffect",
     "Undefined",
     "auc_score_interval",
@@ -48,6 +53,7 @@ __all__ = [
     "equity_scaled_accuracy",
     "equity_scaled_auc",
     "holm",
+    "mean_over_seeds",
     "precision_recall_by_group",
     "roc_auc",
     "roc_by_group",

@@ -13,38 +13,12 @@ import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
 
 from ..errors import InputError
-from .cohort import (
-    Cohort,
-    Grouping,
-    check_cohort,
-    check_confidence,
-    check_counts,
-    check_score,
-    check_threshold,
-    one_group,
-)
 from .delong import delong_of
 from .figures import Undefined
 from .intervals import holm, spread, z_of
-from .resample import bootstrap
 from .results import Figure, Interval
-from .summaries import GROUP_FIGURES, defined, group_figures, summarise
+from .sample import COMPARES, NEVER_VARIES, NOTHING, Cell, Sample, prepare
 
-# The group figure that each summary is made of; it is compared along with the summary.
-_BASE = {
-    "es_auc": "auc",
-    "auc_spread": "auc",
-    "auc_gap": "auc",
-    "worst_group_auc": "auc",
-    "es_accuracy": "accuracy",
-    "accuracy_gap": "accuracy",
-    "demographic_parity_difference": "selection_rate",
-    "equalized_odds_difference": "true_positive_rate",
-    "true_positive_rate_gap": "true_positive_rate",
-    "false_positive_rate_gap": "false_positive_rate",
-    "calibration_error_gap": "calibration_error",
-}
-METRICS = (*(name for name in GROUP_FIGURES if name != "prevalence"), *_BASE)
 _LOWER_IS_BETTER = frozenset({"false_positive_rate", "calibration_error", "auc_spread"})
 _NO_DIRECTION = frozenset({"selection_rate"})
 
@@ -65,7 +39,7 @@ class PairedDifference:
     difference : float or Undefined
         b - a.
     interval : Interval or None
-        None where the difference is undefined or rests on a single patient.
+        None where the difference is undefined, or there is no honest interval: then `no_interval` says why.
     p_value, p_holm : float or None
         Two-sided; after Holm's correction over attributes (None for a figure that is not an attribute's).
     method : str
@@ -76,6 +50,9 @@ class PairedDifference:
         Standard deviations over seeds.
     seeds_interval : Interval or None
         Paired t over seeds alone: what other seeds would give on these very patients.
+    no_interval : str or None
+        Why a difference that exists has no interval: fewer than 8 patients of a class that the figure of a group rests
+        on, or no resample of the patients changes it (as where both models rank a small group perfectly).
     """
 
     metric: str
@@ -95,6 +72,7 @@ class PairedDifference:
     sd_b: float | None = None
     sd_difference: float | None = None
     seeds_interval: Interval | None = None
+    no_interval: str | None = None
 
     @property
     def n_negative(self) -> int:
@@ -113,7 +91,7 @@ class PairedDifference:
             return f"no comparison: {self.difference}"
         runs = f"{self.n_seeds} seeds" if self.n_seeds > 1 else f"n = {self.n}"
         if self.interval is None:
-            return f"no interval: {_points(self.difference)} points, {runs}"
+            return f"no interval: {_points(self.difference)} points, {runs} ({self.no_interval})"
         reach = f"{_points(self.interval.low)} to {_points(self.interval.high)} points, {runs}"
         if not self.reliable:
             return f"no reliable difference: {reach}"
@@ -129,6 +107,8 @@ class PairedDifference:
         }
         values = {name: getattr(self, name) for name in ("a", "b", "difference")}
         reasons = {name: value.reason for name, value in values.items() if isinstance(value, Undefined)}
+        if self.no_interval is not None:
+            reasons["interval"] = self.no_interval
         plain |= {name: None if name in reasons else value for name, value in values.items()}
         for name in ("interval", "seeds_interval"):
             interval = getattr(self, name)
@@ -195,7 +175,8 @@ def compare_paired(
 
     AUC, overall and by group: DeLong's test (clustered by patient where `patients` are given). Everything else: the
     difference ± z times its bootstrap standard deviation, patients resampled within label, the same resamples for both.
-    For ES figures and gaps the interval speaks of groups of these sizes; docs/fairness.md says why.
+    For ES figures and gaps the interval speaks of groups of these sizes; docs/fairness.md says why. A group with fewer than
+    eight patients of a class that its figure rests on gets its difference and the reason instead of an interval.
 
     Parameters
     ----------
@@ -226,11 +207,11 @@ def compare_paired(
     >>> result["sex"].reliable, result.overall.metric, result.overall.method
     (True, 'auc', 'DeLong')
     """
-    scores = [[score_a], [score_b]]
-    names = (["score_a"], ["score_b"])
-    return _compare(
-        label, scores, names, attributes, metric, patients, threshold, n_resamples, confidence, seed, exclude
-    )
+    sample = prepare(
+        label, [score_a, score_b], ["score_a", "score_b"], attributes, metric, patients, threshold, n_resamples,
+        confidence, seed, exclude,
+    )  # fmt: skip
+    return _compare(sample, metric, 1)
 
 
 def compare_seeds(
@@ -289,67 +270,21 @@ def compare_seeds(
             f"scores_a, scores_b: {len(scores_a)} and {len(scores_b)} runs; at least two seeds are needed, as many in B "
             "as in A (compare_paired compares single runs)"
         )
-    names = tuple([f"scores_{which}[{i}]" for i in range(len(scores_a))] for which in "ab")
-    scores = [scores_a, scores_b]
-    return _compare(
-        label, scores, names, attributes, metric, patients, threshold, n_resamples, confidence, seed, exclude
-    )
+    names = [f"scores_{which}[{i}]" for which in "ab" for i in range(len(scores_a))]
+    sample = prepare(
+        label, [*scores_a, *scores_b], names, attributes, metric, patients, threshold, n_resamples, confidence, seed,
+        exclude,
+    )  # fmt: skip
+    return _compare(sample, metric, len(scores_a))
 
 
-def _compare(
-    label: Any,
-    scores: list[list[Any]],
-    names: Sequence[Sequence[str]],
-    attributes: Mapping[str, Any],
-    metric: str,
-    patients: Any,
-    threshold: float | None,
-    n_resamples: int,
-    confidence: float,
-    seed: int,
-    exclude: Mapping[str, Sequence[str]] | None,
-) -> PairedComparison:
-    if metric not in METRICS:
-        raise InputError(f"metric: {metric!r} is not known; choose from {', '.join(METRICS)}")
-    check_counts(n_resamples=n_resamples, seed=seed)
-    if n_resamples < 2:
-        raise InputError(f"n_resamples: {n_resamples} is too few for an interval; use 1000 or more")
-    check_confidence(confidence)
-    base = _BASE.get(metric, metric)
-    threshold = None if base == "auc" else check_threshold(threshold)
-    if base != "auc" and threshold is None:
-        raise InputError(f"threshold: {metric} needs one; pass a probability such as 0.5")
-    cohort = check_cohort(label, attributes, patients=patients, exclude=exclude)
-    checked = [
-        [
-            check_score(s, cohort.n, probabilities=threshold is not None, name=n)
-            for s, n in zip(part, titles, strict=True)
-        ]
-        for part, titles in zip(scores, names, strict=True)
-    ]
-    k = len(checked[0])
-    flat = [*checked[0], *checked[1]]
-    groupings = [one_group(cohort.n), *cohort.groupings]
-    draws = bootstrap(cohort, flat, groupings, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    points = [[_values(cohort, score, grouping, threshold) for grouping in groupings] for score in flat]
-
+def _compare(sample: Sample, metric: str, k: int) -> PairedComparison:
     def difference(place: int, group: int | None, figure: str) -> PairedDifference:
-        grouping = groupings[place]
-        if group is None:
-            values = [float(points[s][place][1].get(figure, np.nan)) for s in range(2 * k)]
-            columns = [draws[s][place].summary[figure] for s in range(2 * k)]
-            rows = np.arange(len(grouping.code))
-        else:
-            values = [float(points[s][place][0][figure][group]) for s in range(2 * k)]
-            columns = [draws[s][place].groups[figure][group] for s in range(2 * k)]
-            rows = np.flatnonzero(grouping.code == group)
-        rows = rows if grouping.rows is None else grouping.rows[rows]
-        attribute = None if place == 0 else grouping.name
-        name = None if place == 0 or group is None else grouping.names[group]
-        return _difference(cohort, rows, flat, np.array(values), columns, figure, attribute, name, k, confidence)
+        return _difference(sample.of(place, group, figure), sample.scores, k, sample.confidence)
 
+    base, groupings = sample.base, sample.groupings
     by_attribute = {}
-    if metric in _BASE:
+    if metric in COMPARES:
         found = {g.name: difference(place, None, metric) for place, g in enumerate(groupings) if place}
         by_attribute = _with_holm(found)
     by_group = {
@@ -360,75 +295,63 @@ def _compare(
     return PairedComparison(metric, difference(0, 0, base), by_attribute, by_group, k)
 
 
-def _values(
-    cohort: Cohort, score: np.ndarray, grouping: Grouping, threshold: float | None
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(group figures, summaries) as they are."""
-    label, score = grouping.of(cohort.label), grouping.of(score)
-    groups = group_figures(label, score, grouping.code, len(grouping.names), threshold)
-    overall = {
-        name: values[0]
-        for name, values in group_figures(label, score, np.zeros(len(label), np.intp), 1, threshold).items()
-    }
-    return groups, summarise(overall, {name: groups[name][keep] for name, keep in defined(groups).items()})
-
-
-def _difference(
-    cohort: Cohort,
-    rows: np.ndarray,
-    scores: list[np.ndarray],
-    values: np.ndarray,
-    draws: list[np.ndarray],
-    metric: str,
-    attribute: str | None,
-    group: str | None,
-    k: int,
-    confidence: float,
-) -> PairedDifference:
-    label = cohort.label[rows]
-    n, n_positive = len(rows), int(label.sum())
-    place = {"metric": metric, "attribute": attribute, "group": group, "n": n, "n_positive": n_positive, "n_seeds": k}
-    if np.isnan(values).any():
-        reason = Undefined(f"n+ = {n_positive}, n- = {n - n_positive}" if group else "too few groups have a value")
-        nothing = {"interval": None, "p_value": None, "method": "none"}
+def _difference(cell: Cell, scores: list[np.ndarray], k: int, confidence: float) -> PairedDifference:
+    place = cell.place | {"n_seeds": k}
+    nothing = {"interval": None, "p_value": None, "method": "none"}
+    reason = cell.undefined()
+    if reason is not None:
         return PairedDifference(**place, a=reason, b=reason, difference=reason, **nothing)
-    a, b = values[:k], values[k:]
+    a, b = cell.values[:k], cell.values[k:]
     change = b - a
     mean = float(change.mean())
     place |= {"a": float(a.mean()), "b": float(b.mean()), "difference": mean}
-    patient = None if cohort.patient is None else np.unique(cohort.patient[rows], return_inverse=True)[1]
-    n_patients = n if patient is None else int(patient.max()) + 1
-    classes = [len(np.unique(patient[side])) if patient is not None else int(side.sum()) for side in (label, ~label)]
-    if k == 1 and metric == "auc" and min(classes) > 1:
-        result = delong_of(label, np.stack([score[rows] for score in scores]), patient)
-        _, error, p_value = result.difference()
-        interval = _interval(mean, error * z_of(confidence), confidence, "DeLong")
-        return PairedDifference(**place, interval=interval, p_value=p_value, method="DeLong")
-    error = spread(np.mean(draws[k:], axis=0) - np.mean(draws[:k], axis=0))
-    if n_patients < 2 or not np.isfinite(error):
-        return PairedDifference(**place, interval=None, p_value=None, method="none")
+    sd = None
+    if k > 1:
+        sd = float(change.std(ddof=1))
+        place |= {"sd_a": float(a.std(ddof=1)), "sd_b": float(b.std(ddof=1)), "sd_difference": sd}
+    too_few = cell.too_few()
+    if too_few is not None:
+        return PairedDifference(**place, **nothing, no_interval=too_few)
+    method = "DeLong" if k == 1 and place["metric"] == "auc" else "paired bootstrap, normal"
+    if method == "DeLong":
+        error = delong_of(cell.label, np.stack([score[cell.rows] for score in scores]), cell.patient).difference()[1]
+    else:
+        error = spread(np.mean(cell.draws[k:], axis=0) - np.mean(cell.draws[:k], axis=0))
+    if not np.isfinite(error):
+        return PairedDifference(**place, **nothing, no_interval="too few resamples have a value")
+    # One model differs from itself by 0 for certain. Two that both stand at an end of the scale (a small group's AUC is 1
+    # in every run) have a difference that these patients cannot tell, although it never varies.
+    if error < NOTHING and spread(np.mean(cell.draws[:k], axis=0)) < NOTHING:
+        same = all(np.array_equal(x[cell.rows], y[cell.rows]) for x, y in zip(scores[:k], scores[k:], strict=True))
+        if not same:
+            return PairedDifference(**place, **nothing, no_interval=NEVER_VARIES)
     if k == 1:
         p_value = _p(mean, error, np.inf)
-        interval = _interval(mean, error * z_of(confidence), confidence, "paired bootstrap, normal")
-        return PairedDifference(**place, interval=interval, p_value=p_value, method=interval.method)
-    sd = float(change.std(ddof=1))
-    of_seeds, of_patients = sd**2 / k, error**2
-    both = of_seeds + of_patients
-    pieces = of_seeds**2 / (k - 1) + of_patients**2 / (n_patients - 1)
-    df = both**2 / pieces if pieces > 0 else k - 1
+        interval = _interval(mean, error * z_of(confidence), confidence, method)
+        return PairedDifference(**place, interval=interval, p_value=p_value, method=method)
+    of_seeds = sd**2 / k
+    both, df = seeds_and_patients(of_seeds, error**2, k, cell.n_patients)
     method = "seeds and patients, Welch t"
     return PairedDifference(
         **place,
         interval=_interval(mean, -stdtrit(df, (1 - confidence) / 2) * np.sqrt(both), confidence, method),
         p_value=_p(mean, np.sqrt(both), df),
         method=method,
-        sd_a=float(a.std(ddof=1)),
-        sd_b=float(b.std(ddof=1)),
-        sd_difference=sd,
         seeds_interval=_interval(
             mean, -stdtrit(k - 1, (1 - confidence) / 2) * np.sqrt(of_seeds), confidence, "seeds, paired t"
         ),
     )
+
+
+def seeds_and_patients(of_seeds: float, of_patients: float, k: int, n_patients: int) -> tuple[float, float]:
+    """Sum of two independent variances and its degrees of freedom after Welch and Satterthwaite.
+
+    >>> seeds_and_patients(0.5, 0.5, 5, 5)
+    (1.0, 8.0)
+    """
+    both = of_seeds + of_patients
+    pieces = of_seeds**2 / (k - 1) + of_patients**2 / (n_patients - 1)
+    return both, both**2 / pieces if pieces > 0 else float(k - 1)
 
 
 def _interval(centre: float, reach: float, confidence: float, method: str) -> Interval:

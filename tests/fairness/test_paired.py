@@ -10,7 +10,7 @@ from fairness_data import auc_by_pairs, binormal
 from scipy import stats
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.fairness import FairnessReport, Undefined, compare_paired, compare_seeds, delong
+from fairvlm_core.fairness import FairnessReport, Undefined, compare_paired, compare_seeds, delong, mean_over_seeds
 
 
 def structural_components(label, score):
@@ -173,6 +173,108 @@ def test_seeds_with_nothing_between_them_are_not_a_reliable_difference():
     assert result["g"].p_holm >= result["g"].p_value
     assert result["g"].verdict.startswith("no reliable difference: ")
     json.dumps(result.to_dict(), allow_nan=False)
+
+
+def with_a_tiny_group(n_positive, n_negative, runs, seed=5):
+    """400 rows and a group that every run ranks perfectly."""
+    rng = np.random.default_rng(seed)
+    label = np.r_[np.arange(400) % 2, np.ones(n_positive, int), np.zeros(n_negative, int)]
+    group = np.r_[np.full(400, "large"), np.full(n_positive + n_negative, "tiny")]
+    scores = []
+    for _ in range(runs):
+        score = 1 / (1 + np.exp(-(label + rng.normal(size=len(label)))))
+        tiny = group == "tiny"
+        score[tiny] = 0.2 + 0.6 * label[tiny] + 0.1 * rng.random(tiny.sum())
+        scores.append(score)
+    return label, scores, group
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize(
+    ("n_positive", "n_negative", "words"),
+    [
+        (2, 4, "2 positive patients, an interval needs 8"),
+        (30, 1, "1 negative patient, an interval needs 8"),
+        (30, 30, "the same in every resample"),
+    ],
+)
+def test_a_group_that_every_run_ranks_perfectly_has_no_interval(n_positive, n_negative, words, runs):
+    label, scores, group = with_a_tiny_group(n_positive, n_negative, 2 * runs)
+    if runs == 1:
+        result = compare_paired(label, *scores, {"g": group}, n_resamples=100)
+    else:
+        result = compare_seeds(label, scores[:3], scores[3:], {"g": group}, n_resamples=100)
+    d = result.groups["g"]["tiny"]
+    assert (d.a, d.b, d.difference) == (1.0, 1.0, 0.0)
+    assert (d.interval, d.p_value, d.reliable) == (None, None, False)
+    assert d.verdict.startswith("no interval: 0.0 points, ")
+    assert words in d.verdict
+    assert words in d.to_dict()["undefined"]["interval"]
+    assert result.groups["g"]["large"].interval is not None
+
+
+def test_eight_patients_of_each_class_are_enough_and_rows_of_one_patient_are_one():
+    label, a, b, _ = two_models()
+    few = np.where(np.cumsum(label) <= 8, label, False) | ~label
+    group = np.where(few & (np.cumsum(~label) <= 20), "few", "rest")
+    assert compare_paired(label, a, b, {"g": group}, n_resamples=50).groups["g"]["few"].interval is not None
+    patients = np.arange(200)
+    patients[np.flatnonzero((group == "few") & label)[:2]] = 0
+    d = compare_paired(label, a, b, {"g": group}, patients=patients, n_resamples=50).groups["g"]["few"]
+    assert d.no_interval == "7 positive patients, an interval needs 8"
+
+
+def test_rates_need_the_class_that_they_are_rates_of():
+    label, scores, group = with_a_tiny_group(2, 30, 2)
+    for metric, exists in (("true_positive_rate", False), ("false_positive_rate", True), ("selection_rate", True)):
+        scores[1][-1], scores[0][-2] = 0.9, 0.9
+        d = compare_paired(label, *scores, {"g": group}, metric=metric, n_resamples=100).groups["g"]["tiny"]
+        assert (d.interval is not None) == exists, metric
+
+
+def test_the_mean_over_seeds_follows_the_formula():
+    rng = np.random.default_rng(8)
+    label, _, group = binormal(rng, (80, 220), (0.8, 0.8))
+    shared = rng.normal(size=300)
+    runs = [1 / (1 + np.exp(-(shared + 0.5 * rng.normal(size=300) + 1.2 * label))) for _ in range(4)]
+    mean = mean_over_seeds(label, runs, {"g": group}, n_resamples=4000).overall
+    aucs = [auc_by_pairs(label, run) for run in runs]
+    assert (mean.mean, mean.sd) == pytest.approx((np.mean(aucs), np.std(aucs, ddof=1)), abs=1e-12)
+    # DeLong's variance of the mean AUC is the outside value of the patients' part.
+    of_seeds, of_patients = np.var(aucs, ddof=1) / 4, delong(label, *runs).covariance.mean()
+    df = (of_seeds + of_patients) ** 2 / (of_seeds**2 / 3 + of_patients**2 / 299)
+    reach = stats.t.ppf(0.975, df) * np.sqrt(of_seeds + of_patients)
+    assert mean.interval.high - mean.mean == pytest.approx(reach, rel=0.04)
+    assert mean.mean - mean.interval.low == pytest.approx(mean.interval.high - mean.mean)
+
+
+def test_the_mean_over_seeds_covers_other_seeds_and_other_patients():
+    rng = np.random.default_rng(9)
+    truth = stats.norm.cdf(1.2 / np.sqrt(2))
+    hits = 0
+    for _ in range(120):
+        label = np.arange(120) % 2
+        shared = rng.normal(size=120)
+        runs = [np.sqrt(0.5) * (shared + rng.normal(size=120)) + 1.2 * label for _ in range(3)]
+        runs = [1 / (1 + np.exp(-run)) for run in runs]
+        interval = mean_over_seeds(label, runs, {}, metric="auc", n_resamples=100).overall.interval
+        hits += interval.low <= truth <= interval.high
+    assert 107 <= hits <= 120  # 95 % of 120 is 114; three standard errors are 7
+
+
+def test_means_say_why_there_is_none():
+    label, scores, group = with_a_tiny_group(2, 4, 3)
+    means = mean_over_seeds(label, scores, {"g": group}, n_resamples=50)
+    assert means["g"].interval is not None
+    tiny = means.groups["g"]["tiny"]
+    assert (tiny.mean, tiny.interval) == (1.0, None)
+    assert "2 positive patients" in json.dumps(means.to_dict(), allow_nan=False)
+    one_class = mean_over_seeds(label, scores, {"g": np.where(label == 1, "sick", group)}, n_resamples=50)
+    assert str(one_class.groups["g"]["sick"].mean) == "undefined (n+ = 202, n- = 0)"
+    with pytest.raises(InputError, match="at least two seeds"):
+        mean_over_seeds(label, scores[:1], {})
+    with pytest.raises(InputError, match="no mean of es_auc for 'h'"):
+        means["h"]
 
 
 BAD = {
