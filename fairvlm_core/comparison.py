@@ -313,7 +313,7 @@ def _test_frame(run: Run) -> pd.DataFrame:
 
 def _titles(runs: Sequence[Run]) -> list[str]:
     """The preset, and where several methods share it what tells them apart."""
-    flat = [_flatten(run.config.to_dict()) for run in runs]
+    flat = [run.config.flat() for run in runs]
     titles = []
     for run, values in zip(runs, flat, strict=True):
         rivals = [o for r, o in zip(runs, flat, strict=True) if r is not run and r.config.preset == run.config.preset]
@@ -321,10 +321,3 @@ def _titles(runs: Sequence[Run]) -> list[str]:
         changes = ", ".join(f"{key}={values[key]}" for key in keys)
         titles.append(f"{run.config.preset} ({changes})" if changes else run.config.preset)
     return titles
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -158,6 +158,21 @@ class RunConfig(_Frozen):
         """Plain values, ready for JSON."""
         return self.model_dump(mode="json")
 
+    def flat(self) -> dict[str, Any]:
+        """Every value under its dotted name, as ``--set`` takes it.
+
+        >>> RunConfig.build("dbpm").flat()["mining.enabled"]
+        True
+        """
+
+        def walk(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+            out: dict[str, Any] = {}
+            for key, value in values.items():
+                out |= walk(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+            return out
+
+        return walk(self.to_dict(), "")
+
     @property
     def method_key(self) -> str:
         """A short hash of everything but the seed: runs that share it are repetitions of one another."""

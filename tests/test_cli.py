@@ -157,6 +157,12 @@ def test_resume_of_a_finished_run_is_refused(workspace):
     assert "finished" in refused("train", "--resume", "1", "--workspace", workspace)
 
 
+def test_resume_takes_the_runs_own_settings_and_no_others(workspace):
+    arguments = ["train", "--resume", "1", "--workspace", workspace, "--epochs"]
+    assert "there is nothing to resume" in refused(*arguments, 2)
+    assert "leave out epochs" in refused(*arguments, 7)
+
+
 def write(path, rows):
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)

@@ -42,9 +42,12 @@ def train_run(
     store = RunStore(workspace)
     table = None
     if resume is not None:
-        if settings:
-            raise InputError("--resume goes on with the run's own settings: leave out " + ", ".join(settings))
         run = store.get(resume)
+        same = RunConfig.read(_laid_over(run.config, settings))
+        if same != run.config:
+            raise InputError(
+                f"--resume goes on with the settings of {run.id}: leave out {', '.join(settings)}, or start anew"
+            )
     else:
         if folder is None:
             raise InputError("name a data folder, or --resume RUN; `fairvlm synth OUT` makes one")
@@ -78,6 +81,11 @@ def train_run(
     else:
         print_result(run)
         print(run.id)
+
+
+def _laid_over(config: RunConfig, settings: dict[str, Any]) -> dict[str, Any]:
+    """The configuration's values with `settings` in their places."""
+    return RunConfig.build(config.preset, {**config.flat(), **settings}).to_dict()
 
 
 def print_result(run: Run) -> None:
