@@ -1,6 +1,6 @@
 """Make the built-in model: vocabulary, open_clip configuration and weights in assets/tiny.
 
-    python assets/build_tiny.py            # about 20 minutes on two cores
+    python assets/build_tiny.py
 
 A small CLIP learns from clean SynthFundus pairs of the *other* site (another camera, another way of writing notes), so
 that fine-tuning on the default site has something left to learn, as with real CLIP weights. Besides the contrastive loss

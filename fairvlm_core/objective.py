@@ -19,8 +19,6 @@ from torch.nn import functional as F
 
 from .sinkhorn import group_sinkhorn
 
-_NOTHING = 1e-9
-
 
 @dataclass(frozen=True)
 class PairLosses:
@@ -185,10 +183,7 @@ class LedgerDivergence:
         right_share = place - left
         out = torch.zeros(len(masses), self.knots, dtype=torch.float64)
         out.scatter_add_(1, left.long(), masses * (1 - right_share))
-        out.scatter_add_(1, left.long() + 1, masses * right_share)
-        return torch.where(
-            out < _NOTHING, 0.0, out
-        )  # a trace of mass moves no distribution, but spoils a solver's steps
+        return out.scatter_add_(1, left.long() + 1, masses * right_share)
 
     def _slope(self, slopes: Tensor, values: Tensor) -> Tensor:
         place = ((values - self._low) / self._step).clamp(0, self.knots - 1)

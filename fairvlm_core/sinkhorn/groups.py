@@ -12,6 +12,8 @@ from ..errors import InputError
 from .core import solve
 from .inputs import as_line, as_masses, check_effort, regularisation, warn_unless_converged, with_gradient
 
+_TRACE = 1e-12  # of a mass of 1
+
 
 @dataclass(frozen=True)
 class GroupSinkhorn:
@@ -123,6 +125,8 @@ def group_sinkhorn(
     empty = group_mass.detach() <= 0
     # An empty group is solved as everyone (at once, and 0) and takes no part in the gradient.
     shares = torch.where(empty[:, None], everyone.detach(), rows / torch.where(empty, 1.0, group_mass)[:, None])
+    # A trace of mass moves no distribution, but its logarithm spoils Newton's steps.
+    shares, everyone = (torch.where(part < _TRACE, 0.0, part) for part in (shares, everyone))
 
     with torch.no_grad():
         mean = (everyone * values).sum()
