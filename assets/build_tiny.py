@@ -33,9 +33,11 @@ from fairvlm_core.features import PairArrays, embed
 from fairvlm_core.models import Clip, load_clip
 from fairvlm_core.objective import pair_losses
 from fairvlm_core.synth import SynthConfig, SynthData, synthesize
+from fairvlm_core.synth.markers import MARKERS
 
 VOCABULARY = "vocabulary.txt.gz"
 WORD = regex.compile(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+FINDINGS = 8
 PROMPTS = ("A photo of non-glaucoma", "A photo of glaucoma")
 
 
@@ -80,8 +82,8 @@ def arrays_of(data: SynthData, clip: Clip) -> PairArrays:
 
 
 def targets_of(data: SynthData) -> torch.Tensor:
-    """Standardised findings, float32 (N, 8): what an image shows and its note tells."""
-    found = data.findings
+    """Standardised findings and marks, float32 (N, 16): what an image shows and its note tells."""
+    found, marker = data.findings, data.planted["marker"].to_numpy(str)
     columns = [
         data.frame["label"],
         found["cdr_vertical"],
@@ -91,6 +93,7 @@ def targets_of(data: SynthData) -> torch.Tensor:
         found["haemorrhage"],
         found["damage"],
         found["eye"] == "OD",
+        *(marker == name for name in MARKERS),
     ]
     values = np.nan_to_num(np.stack([np.asarray(c, float) for c in columns], 1))
     return torch.tensor((values - values.mean(0)) / values.std(0), dtype=torch.float32)
@@ -116,8 +119,8 @@ def clean(site: str, n: int, seed: int, stamped: float = 0.0) -> SynthConfig:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=6_000)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=12_000)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--image-size", type=int, default=64)
@@ -126,6 +129,8 @@ def main() -> None:
     parser.add_argument("--vision-layers", type=int, default=2)
     parser.add_argument("--text-layers", type=int, default=1)
     parser.add_argument("--findings", type=float, default=1.0, help="weight of the heads that tell the findings")
+    parser.add_argument("--stamped", type=float, default=0.1, help="share of pairs with a scanner mark")
+    parser.add_argument("--marks", type=float, default=0.5, help="weight of the heads that tell the marks")
     parser.add_argument("--context", type=int, default=96)
     parser.add_argument("--merges", type=int, default=1500)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "tiny")
@@ -134,7 +139,7 @@ def main() -> None:
 
     print("making the pairs ...", flush=True)
     started = time.time()
-    other = synthesize(clean("other", options.pairs, 101, stamped=0.08))
+    other = synthesize(clean("other", options.pairs, 101, stamped=options.stamped))
     here = synthesize(clean("default", 1000, 102))
     print(f"  {len(other.frame) + len(here.frame)} pairs in {time.time() - started:.0f} s")
 
@@ -191,9 +196,11 @@ def main() -> None:
                 group["lr"] = rate
             images, texts = clip.encode_images(train.pixels[rows]), clip.encode_notes(train.tokens[rows])
             loss = pair_losses(images, texts, clip.scale).loss.mean()
-            told = [((head(8 * f) - targets[rows]) ** 2).mean() for head, f in zip(heads, (images, texts), strict=True)]
+            towers = zip(heads, (images, texts), strict=True)
+            wrong = [((head(8 * f) - targets[rows]) ** 2).mean(0) for head, f in towers]
+            told, marks = [w[:FINDINGS].mean() for w in wrong], [w[FINDINGS:].mean() for w in wrong]
             optimizer.zero_grad(set_to_none=True)
-            (loss + options.findings * (told[0] + told[1])).backward()
+            (loss + options.findings * (told[0] + told[1]) + options.marks * (marks[0] + marks[1])).backward()
             torch.nn.utils.clip_grad_norm_(clip.module.parameters(), 1.0)
             optimizer.step()
             with torch.no_grad():
