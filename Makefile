@@ -29,8 +29,10 @@ app: .venv/installed  ## serve the app on localhost:8501
 test: .venv/installed-test  ## run the tests (2 processes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-faults: .venv/installed-test  ## run the fault tests and print their table
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -k test_fault -v
+faults: .venv/installed-test  ## run the fault tests in their long form and print their table
+	@mkdir -p build && rm -f build/faults.xml
+	-FAIRVLM_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q -k test_fault --junitxml=build/faults.xml
+	@$(BIN)/python tests/faults/table.py build/faults.xml
 
 bench: .venv/installed-test  ## regenerate the figures of docs/benchmark.md
 	$(BIN)/python benchmarks/planted.py

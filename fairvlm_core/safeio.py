@@ -1,17 +1,22 @@
-"""Files that are old or new, never in between.
+"""Files that are old or new, never in between, and for their owner alone.
 
 A file is written beside its place, flushed to the disk and renamed over it. A folder is written under a temporary name,
-gets a manifest with sizes and SHA-256 last, and is renamed as a whole; who reads it checks the manifest.
+gets a manifest with sizes and SHA-256 last, and is renamed as a whole; who reads it checks the manifest. Where a write
+fails, what was there before still stands, and the error is one line. What a killed process leaves behind are temporary
+names that no reader looks at; `sweep` removes them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +25,46 @@ from typing import Any
 from .errors import InputError
 
 MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+_ASIDE = ".aside"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class StorageError(InputError):
+    """Something could not be written; what was there before is whole."""
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Turn a failed write of `path` inside the block into one `StorageError` that says why and what to do."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides the system's error
+        if not isinstance(cause, OSError):
+            raise
+        reason = os.strerror(cause.errno) if cause.errno else type(cause).__name__
+        mend = "look at the disk and try again"
+        if cause.errno in _FULL:
+            mend = "free some space and try again"
+        elif cause.errno in _FORBIDDEN:
+            mend = "make its folder writable, or choose another --workspace"
+        raise StorageError(
+            f"{path.parent.name}/{path.name} cannot be written ({reason}): {mend}; what was there before is whole"
+        ) from error
+
+
+def make_folder(path: Path) -> None:
+    """The folder and those above it, where they are missing, for their owner alone."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -33,22 +78,29 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes its place when the block ends without an error."""
+    """A temporary path beside `path`; what is written there takes its place when the block ends without an error.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, the folder may not be written to, or the disk fails; the old file is whole.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    with storing(path):
+        make_folder(path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,59 +113,156 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log of its owner alone. A disk that takes no more loses the line, not the work it tells of."""
+
+    def private(name: str, flags: int) -> int:
+        return os.open(name, flags, PRIVATE_FILE)
+
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8", opener=private) as file:
+        file.write(line + "\n")
+
+
 def read_json(path: Path) -> Any:
     """`InputError` naming the file where it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path.parent.name}/{path.name} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path.parent.name}/{path.name} cannot be read ({type(error).__name__})") from error
+
+
+def read_versioned(path: Path, newest: int) -> dict[str, Any]:
+    """A JSON object that carries a `schema_version`, without it; one line where a newer fairvlm wrote it.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, no object, or of a newer schema than `newest`.
+    """
+    values = read_json(path)
+    place = f"{path.parent.name}/{path.name}"
+    if not isinstance(values, dict):
+        raise InputError(f"{place} cannot be read: an object is wanted, not {type(values).__name__}")
+    check_version(values.pop("schema_version", 1), newest, place)
+    return values
+
+
+def check_version(version: object, newest: int, place: str) -> None:
+    """Refuse what a newer fairvlm wrote, and what is no version at all.
+
+    >>> check_version(2, 1, "0007-clip-s0/status.json")
+    Traceback (most recent call last):
+        ...
+    fairvlm_core.errors.InputError: 0007-clip-s0/status.json has schema version 2, this fairvlm reads up to 1: update it
+    """
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InputError(f"{place} is damaged: its schema version is no whole number from 1")
+    if version > newest:
+        raise InputError(f"{place} has schema version {version}, this fairvlm reads up to {newest}: update it")
 
 
 @contextmanager
 def new_folder(path: Path, *, manifest: bool = True) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends without an error, with a manifest unless told not to."""
+    """A temporary folder that becomes `path` when the block ends without an error, with a manifest unless told not to.
+
+    A folder that stands in its place is moved aside first and put back if the renaming fails.
+
+    Raises
+    ------
+    StorageError
+        As in `new_file`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield temporary
-        files = {}
-        for file in sorted(p for p in temporary.rglob("*") if p.is_file()):
-            with file.open("rb+") as handle:
-                os.fsync(handle.fileno())
-            if manifest:
-                files[file.relative_to(temporary).as_posix()] = {"size": file.stat().st_size, "sha256": sha256(file)}
+    with storing(path):
+        make_folder(path.parent)
+        put_back(path)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            _seal(temporary, manifest)
+            old = _move_aside(path)
+            temporary.rename(path)
+            sync_folder(path.parent)
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                put_back(path)
+            raise
+
+
+def _seal(folder: Path, manifest: bool) -> None:
+    """Flush every file, close the folder to others, and write the manifest last."""
+    files = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_dir():
+            file.chmod(PRIVATE_FOLDER)
+            continue
+        file.chmod(PRIVATE_FILE)
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
         if manifest:
-            write_json(temporary / MANIFEST, {"files": files})
-        old = None
-        if path.exists():
-            old = path.with_name(f".{path.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-        temporary.rename(path)
-        sync_folder(path.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            files[file.relative_to(folder).as_posix()] = {"size": file.stat().st_size, "sha256": sha256(file)}
+    if manifest:
+        write_json(folder / MANIFEST, {"schema_version": MANIFEST_VERSION, "files": files})
+    sync_folder(folder)
+
+
+def _move_aside(path: Path) -> Path | None:
+    if not path.exists():
+        return None
+    old = path.with_name(f".{path.name}{_ASIDE}")
+    shutil.rmtree(old, ignore_errors=True)
+    path.rename(old)
+    return old
+
+
+def put_back(path: Path) -> None:
+    """Where a process was killed between moving a folder aside and renaming the new one: the old one again."""
+    old = path.with_name(f".{path.name}{_ASIDE}")
+    if old.exists() and not path.exists():
+        old.rename(path)
 
 
 def check_folder(path: Path) -> str | None:
     """None where every file of the manifest is there and whole, else what is wrong."""
     try:
+        if (version := read_json(path / MANIFEST).get("schema_version", 1)) > MANIFEST_VERSION:
+            return f"a newer fairvlm wrote it (schema version {version})"
         files = read_json(path / MANIFEST)["files"]
-    except (InputError, KeyError, TypeError):
+        for name, facts in files.items():
+            file = path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if file.stat().st_size != facts["size"] or sha256(file) != facts["sha256"]:
+                return f"{name} is damaged"
+    except (InputError, KeyError, TypeError, AttributeError):
         return "its manifest is missing or damaged"
-    for name, facts in files.items():
-        file = path / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != facts["size"] or sha256(file) != facts["sha256"]:
-            return f"{name} is damaged"
+    except OSError as error:
+        return f"a file cannot be read ({type(error).__name__})"
     return None
+
+
+def sweep(folder: Path, *, older_than: float = 60.0) -> int:
+    """Remove the temporary names that killed processes left in a folder; returns how many.
+
+    What is younger than `older_than` seconds may belong to a process at work and is left alone.
+    """
+    removed = 0
+    for path in folder.glob(".*") if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if path.name.endswith(_ASIDE):
+                put_back(path.with_name(path.name[1:].removesuffix(_ASIDE)))
+            elif not _TEMPORARY.fullmatch(path.name):
+                continue
+            if not path.exists() or time.time() - path.stat().st_mtime < older_than:
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            removed += 1
+    return removed
 
 
 def sha256(path: Path) -> str:

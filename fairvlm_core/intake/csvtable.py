@@ -28,6 +28,8 @@ from ..errors import InputError
 from .files import open_regular, shown
 
 MAX_TABLE_BYTES = 8 * 2**30
+MAX_ROWS = 20_000_000  # of a Parquet file, where a row may take less than a bit
+MAX_EXPANSION = 50  # bytes of text that a byte of a Parquet file may stand for, beyond the first GiB
 MAX_CELL_CHARS = 8_000_000
 _BATCH = 20_000
 _TEXT = pa.large_string()
@@ -303,19 +305,35 @@ def read_parquet_table(path: Path, *, name: str | None = None) -> StringTable:
     columns: dict[str, pa.Array] = {}
     with _named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as raw:
         try:
-            file = pyarrow.parquet.ParquetFile(raw, page_checksum_verification=True)
-            facts, names = file.metadata, file.schema_arrow.names
+            facts = pyarrow.parquet.read_metadata(raw)
+            schema = facts.schema.to_arrow_schema()
+            names, texts = schema.names, [field.name for field in schema if _is_text(field.type)]
+            # Repeated text stays packed until its size is known: a file of 2 MB may stand for 20 GB of it.
+            file = pyarrow.parquet.ParquetFile(
+                raw, metadata=facts, page_checksum_verification=True, read_dictionary=texts
+            )
             size = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
         except Exception as error:  # Arrow raises many kinds on damaged bytes; none of them is ours to tell apart
             raise InputError(f"{name}: not a readable Parquet file ({type(error).__name__})") from None
         if size > MAX_TABLE_BYTES:
             raise InputError(f"{name}: more than {MAX_TABLE_BYTES // 2**30} GiB when unpacked; split it")
+        if facts.num_rows > MAX_ROWS:
+            raise InputError(f"{name}: more than {MAX_ROWS:,} rows; split it")
         twice = sorted({column for column in names if names.count(column) > 1})
         if twice:
             raise InputError(f"{name}: two columns are named {shown(twice[0])}; rename one")
+        room = MAX_EXPANSION * path.stat().st_size + 2**30
         for column in names:
             try:
-                columns[column] = _as_text(_one_array(file.read(columns=[column]).column(0)))
+                packed = file.read(columns=[column]).column(0)
+                room -= sum(_text_bytes(chunk) for chunk in packed.chunks)
+                if room < 0:
+                    raise InputError(
+                        f"{name}: column {shown(column)} unpacks to far more than the file holds; split it"
+                    )
+                columns[column] = _one_array(pa.chunked_array([_as_text(chunk) for chunk in packed.chunks], _TEXT))
+            except InputError:
+                raise
             except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
                 raise InputError(f"{name}: column {shown(column)} is nested or binary; store plain values") from None
             except Exception as error:  # as above
@@ -327,7 +345,22 @@ def read_parquet_table(path: Path, *, name: str | None = None) -> StringTable:
         return StringTable(columns, facts.num_rows, name, first_row=1)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _text_bytes(column: pa.Array) -> int:
+    """Bytes of the text that a packed column stands for; 0 of one that is not packed."""
+    if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
+        return 0
+    times = np.bincount(column.indices.drop_null().to_numpy(), minlength=len(column.dictionary))
+    lengths = pa.compute.fill_null(pa.compute.binary_length(column.dictionary), 0).to_numpy()
+    return int(times @ lengths.astype(np.int64))
+
+
 def _as_text(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return pa.compute.fill_null(_as_text(column.dictionary).take(column.indices), "")
     if pa.types.is_nested(column.type):
         raise pa.ArrowTypeError("nested")
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):

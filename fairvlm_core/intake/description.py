@@ -162,7 +162,7 @@ def parse_description(content: object, place: str) -> Description:
         return content
     if not isinstance(content, Mapping):
         raise InputError(f"{place}: an object {{...}} is wanted, not {type(content).__name__}")
-    version = content.get("schema", SCHEMA)
+    version = content.get("schema", content.get("schema_version", SCHEMA))
     if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA:
         raise InputError(f"{place}: schema {version} is newer than the {SCHEMA} this version reads; update fairvlm")
     try:

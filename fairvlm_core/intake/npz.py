@@ -20,6 +20,7 @@ from ..errors import InputError
 from .files import DamagedFile, open_inside, shown
 
 MAX_MEMBERS = 200
+MAX_DIRECTORY_BYTES = 2**20
 MAX_MEMBER_BYTES = 512 * 2**20
 MAX_NOTE_BYTES = 32 * 2**20
 _KINDS = "biufUS"  # booleans, integers, floats, text; never objects ("O") or records ("V")
@@ -62,7 +63,9 @@ class NpzFile:
         self._file: BinaryIO = open_inside(Path(root), path)
         try:
             with _damage("the file"):
-                self._zip = zipfile.ZipFile(self._file)
+                bounded = _Bounded(self._file)
+                self._zip = zipfile.ZipFile(bounded)
+                bounded.limit = -1
                 infos = self._zip.infolist()
             if len(infos) > MAX_MEMBERS:
                 raise InputError(f"it holds {len(infos)} members, more than {MAX_MEMBERS}")
@@ -170,6 +173,21 @@ class NpzFile:
 def scalars(file: NpzFile, names: Iterable[str]) -> dict[str, str]:
     """Those of the named members that are there, as text."""
     return {name: file.scalar(name) for name in names if name in file.names}
+
+
+class _Bounded:
+    """A file for `zipfile`, which reads a zip's directory in one piece: a piece too long for `MAX_MEMBERS` is refused."""
+
+    limit = MAX_DIRECTORY_BYTES
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if 0 <= self.limit < size:
+            raise InputError(f"its directory is longer than {MAX_MEMBERS} members need")
+        return self._file.read(size)
 
 
 class _damage:

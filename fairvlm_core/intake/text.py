@@ -14,16 +14,30 @@ from ..errors import InputError
 
 # Patterns of RE2, which reads a text once from left to right whatever the pattern: no note can make it slow. They are
 # meant to be a little too wide: the counts say "look here before you share this", not "this is a name".
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+# Without a year only as a name is written: "OCT 80" is a measurement, "may 20" a verb.
+_MONTH_NAME = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)"
+)
+_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_AGE = r"(?:9\d|1[01]\d)"
 IDENTIFIERS = {
-    "dates": r"(?i)\b\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)?\d{2}\b|\b(?:19|20)\d{2}[/.-]\d{1,2}[/.-]\d{1,2}\b"
-    r"|\b(?:\d{1,2}(?:st|nd|rd|th)? (?:of )?)?(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?"
-    r"|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.? "
-    r"(?:\d{1,2}(?:st|nd|rd|th)?,? )?(?:19|20)\d{2}\b",
-    "phone-like numbers": r"(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\) ?|\b\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}\b|\+\d{9,14}\b",
+    "dates": r"(?i:\b\d{1,2}[/.-]\d{1,2}[/.-](?:19|20)?\d{2}\b|\b(?:19|20)\d{2}[/.-]\d{1,2}[/.-]\d{1,2}\b"
+    r"|\b(?:0?[1-9]|1[0-2])/(?:19|20)\d{2}\b"
+    rf"|\b(?:{_DAY} (?:of )?)?{_MONTH}\.?,? (?:{_DAY},? )?(?:19|20)\d{{2}}\b|\b\d{{1,2}}-{_MONTH}-(?:19|20)?\d{{2}}\b)"
+    rf"|\b{_MONTH_NAME}\.? {_DAY}\b|\b{_DAY} (?:of )?{_MONTH_NAME}\b",
+    "phone-like numbers": r"(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\) ?|\b\d{2,4}[ .-])\d{3,4}[ .-]\d{3,4}\b|\+\d{9,14}\b"
+    r"|(?i:\b(?:tel(?:ephone)?|phone|mobile|cell|fax|pager|call(?:ed)?)\b\W{0,3}(?:at |on |no\.? |number )?\d[\d .-]{5,})",
     "record numbers": r"(?i)\b(?:mrn|nhs|ssn|record|chart|accession|case|hospital|patient)\W{0,3}"
-    r"(?:id|no|nr|number|num)?\W{0,3}\d[\d-]{4,}\b|\b\d{7,}\b|\b\d{3}-\d{2}-\d{4}\b",
-    "names after a title": r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof)\b\.? ?\p{Lu}[\p{L}'’-]+",
+    r"(?:id|no|nr|number|num)?\W{0,3}[a-z]{0,3}-?\d[\d-]{4,}\b|\b\d{7,}\b|\b\d{3}-\d{2}-\d{4}\b",
+    "names after a title": r"\b(?:Mr|Mrs|Ms|Miss|Mister|Dr|Doctor|Prof|Professor)\b\.? ?"
+    r"(?:(?:van|von|de|del|della|der|den|la|bin|al|el)[ -])*\p{Lu}[\p{L}.'’-]*",
     "e-mail addresses": r"[\w.+-]+@[\w-]+\.[\w.-]+",
+    "ages over 89": rf"(?i)\b{_AGE}[ -]?(?:years?|yrs?|y/?o|y\.o\.?)\b|\bage[ds]?\W{{0,3}}(?:of |is |about )?{_AGE}\b",
 }
 
 

@@ -1,0 +1,38 @@
+"""An undisturbed run, and a process that runs commands with faults."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fault_runs import DRIVER, QUIET, Undisturbed, Zygote, train_arguments
+
+from fairvlm_core.runs import RunStore
+from fairvlm_core.synth import SynthConfig, synthesize, write_synth
+
+
+@pytest.fixture(scope="session")
+def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 training, 24 validation, 24 test pairs: a run takes a second."""
+    config = SynthConfig(n_train=48, n_val=24, n_test=24, seed=4, size=48)
+    return write_synth(synthesize(config, workers=1), tmp_path_factory.mktemp("few") / "data")
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(few_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    plan = {"within": str(folder / "workspace"), "count": str(folder / "events")}
+    command = [sys.executable, str(DRIVER), json.dumps(plan), *train_arguments(few_pairs, folder / "workspace")]
+    subprocess.run(command, check=True, env=QUIET, capture_output=True, timeout=280)
+    return Undisturbed(RunStore(folder / "workspace").get("1"), tuple((folder / "events").read_text().splitlines()))

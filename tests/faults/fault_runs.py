@@ -1,0 +1,95 @@
+"""Running the command line with faults, and what must be equal to an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairvlm_core.runs import Run
+
+LONG = os.environ.get("FAIRVLM_FAULTS") == "long"
+DRIVER = Path(__file__).with_name("driver.py")
+QUIET = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+SETTINGS = ("--preset", "robustfair", "--epochs", "2", "--batch-size", "8", "--seed", "5")
+
+
+def train_arguments(data: Path, workspace: Path) -> list[str]:
+    return ["train", str(data), *SETTINGS, "--no-map", "--workspace", str(workspace)]
+
+
+def resume_arguments(run_id: str, workspace: Path) -> list[str]:
+    return ["train", "--resume", run_id, "--no-map", "--workspace", str(workspace)]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    stderr: str
+
+
+class Zygote:
+    """A process that forks a child for every command; see driver.py."""
+
+    def __init__(self) -> None:
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, str(DRIVER), "serve"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    def run(self, arguments: list[str], within: Path, **plan: Any) -> Ended:
+        job = plan | {"arguments": arguments, "within": str(within)}
+        if self.process.poll() is not None:
+            self.process = self._start()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(job) + "\n")
+            self.process.stdin.flush()
+            return Ended(**json.loads(self.process.stdout.readline()))
+        except BaseException:  # out of time: the next test must not read this one's answer
+            self.process.kill()
+            self.close()
+            raise
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(30)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run without any fault, and the names of its changes to the disk in their order."""
+
+    run: Run
+    events: tuple[str, ...]
+
+
+def assert_equal_runs(run: Run, other: Run) -> None:
+    """Bit for bit but for times: model, ledger, metrics, predictions, embeddings, what was mined, report."""
+    assert run.status.state == other.status.state == "finished"
+    for name in ("open_clip_model.safetensors", "open_clip_config.json"):
+        assert (run.checkpoint / name).read_bytes() == (other.checkpoint / name).read_bytes()
+    for name in ("ledger.parquet", "predictions.parquet", "mining.parquet", "pairs.parquet"):
+        assert run._parquet(name).equals(other._parquet(name)), name
+    embeddings, others = run.embeddings(), other.embeddings()
+    assert all((embeddings[side] == others[side]).all() for side in ("image", "text"))
+    assert [timeless(line) for line in run.metrics()] == [timeless(line) for line in other.metrics()]
+    assert timeless(run.report()) == timeless(other.report())
+
+
+def timeless(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in ("seconds", "step_seconds")}
