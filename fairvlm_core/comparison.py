@@ -261,7 +261,7 @@ def compare_runs(
 
     by_method: dict[str, list[Run]] = {}
     for run in {run.id: run for run in runs}.values():  # a run named twice is one run
-        by_method.setdefault(run.config.method_key, []).append(run)
+        by_method.setdefault(run.method_key, []).append(run)
     titles = _titles([members[0] for members in by_method.values()])
     methods = []
     for title, members in zip(titles, by_method.values(), strict=True):
@@ -312,12 +312,13 @@ def _test_frame(run: Run) -> pd.DataFrame:
 
 
 def _titles(runs: Sequence[Run]) -> list[str]:
-    """The preset, and where several methods share it what tells them apart."""
-    flat = [run.config.flat() for run in runs]
+    """The preset, whether verdicts of a review were used, and where several methods share that what tells them apart."""
+    names = [f"{run.config.preset} with verdicts" if run.verdicts else run.config.preset for run in runs]
+    flat = [run.config.flat() | {"verdicts": run.verdicts} for run in runs]
     titles = []
-    for run, values in zip(runs, flat, strict=True):
-        rivals = [o for r, o in zip(runs, flat, strict=True) if r is not run and r.config.preset == run.config.preset]
+    for name, values in zip(names, flat, strict=True):
+        rivals = [o for n, o in zip(names, flat, strict=True) if n == name and o is not values]
         keys = sorted({k for other in rivals for k in values if other.get(k) != values[k] and k != "seed"})
         changes = ", ".join(f"{key}={values[key]}" for key in keys)
-        titles.append(f"{run.config.preset} ({changes})" if changes else run.config.preset)
+        titles.append(f"{name} ({changes})" if changes else name)
     return titles

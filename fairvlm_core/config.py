@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import InputError
 
@@ -36,13 +36,17 @@ class MiningConfig(_Frozen):
     channel: Literal["loss", "margin"] = Field(
         "loss", description="What is mined: the loss inside the batch, or the margin against the whole set"
     )
-    rule: Literal["threshold", "mixture"] = Field(
-        "threshold", description="mean ± β·sd as in the paper, or a two-component mixture"
+    rule: Literal["threshold", "mixture", "mismatch"] = Field(
+        "threshold",
+        description="mean ± β·sd as in the paper; a two-component mixture; or how far image and note are from what the "
+        "other pairs show, judged before training already",
     )
     weights: Literal["bounded", "pdf", "posterior"] = Field(
         "bounded", description="exp(-(l-mean)²/(2 sd²)); the unbounded density as released; or 1 - P(bad)"
     )
-    history: Literal["mean", "recency"] = Field("mean", description="Mean over past epochs, or later epochs count more")
+    history: Literal["mean", "recency", "last"] = Field(
+        "mean", description="Mean over past epochs, later epochs count more, or the last one alone"
+    )
     spread: Literal["sd", "mad"] = Field("sd", description="Spread over pairs: standard deviation or 1.4826 · MAD")
     faulty_sd: Positive = Field(3.0, description="β_f: flagged as faulty above mean + β_f · spread")
     noisy_sd: Positive = Field(3.0, description="β_n: flagged as noisy below mean - β_n · spread")
@@ -93,16 +97,29 @@ class RunConfig(_Frozen):
     select_by: Literal["auc", "es_auc", "loss"] = Field(
         "auc", description="Validation figure that picks the epoch (es_auc: mean over attributes)"
     )
-    trainable: Literal["all", "towers"] = Field(
-        "all", description="What learns; towers leaves projections and logit scale as they are (as released)"
+    trainable: Literal["all", "full", "towers", "last-k", "lora", "head"] = Field(
+        "all",
+        description="What learns: all (or full); towers, without projections and logit scale (as released); last-k blocks; "
+        "lora, low-rank updates; head, projections and an adapter on embeddings computed once",
     )
+    last_blocks: int = Field(2, ge=1, description="k of last-k: blocks of each tower that learn, from the end")
+    lora_rank: int = Field(8, ge=1, le=1024, description="Rank of the updates of lora")
+    lora_alpha: Positive = Field(16.0, description="Scale of the updates of lora, divided by their rank")
+    adapter_width: int = Field(64, ge=0, le=4096, description="Bottleneck of head's residual adapter; 0: none")
     mining: MiningConfig = MiningConfig()
     fairness: FairnessConfig = FairnessConfig()
 
+    @field_validator("trainable")
+    @classmethod
+    def _one_word(cls, value: str) -> str:
+        return "all" if value == "full" else value
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if self.mining.weights == "posterior" and self.mining.rule != "mixture":
-            raise ValueError("mining.weights=posterior needs mining.rule=mixture")
+        if self.mining.weights == "posterior" and self.mining.rule == "threshold":
+            raise ValueError("mining.weights=posterior needs mining.rule=mixture or mismatch")
+        if self.mining.rule == "mismatch" and self.mining.weights != "posterior":
+            raise ValueError("mining.rule=mismatch needs mining.weights=posterior")
         if self.mining.key == "slot" and self.mining.channel != "loss":
             raise ValueError("mining.key=slot keeps losses only: set mining.channel=loss")
         return self
@@ -204,7 +221,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dbpm": {"mining": {"enabled": True}},
     "robustfair": {"mining": {"enabled": True}, "fairness": {"weight": 0.1, "quantity": "loss"}},
     "robustfair-plus": {
-        "mining": {"enabled": True, "channel": "margin", "rule": "mixture", "weights": "posterior"},
+        "mining": {"enabled": True, "rule": "mismatch", "weights": "posterior", "warmup": 0},
         "fairness": {"weight": 0.1, "quantity": "loss"},
     },
     "robustfair-released": {
@@ -220,6 +237,6 @@ PRESET_SUMMARIES: dict[str, str] = {
     "fairclip-plus": "Sinkhorn term on similarities, several attributes with a weight each",
     "dbpm": "bad pairs found by their loss history and turned down by bounded weights",
     "robustfair": "mining and a Sinkhorn term on losses, several attributes: the paper as described",
-    "robustfair-plus": "mining by margins against the whole set and a mixture; the form our benchmark found best",
+    "robustfair-plus": "wrong notes told by what the other pairs show, from before the first step on: our own form",
     "robustfair-released": "what the released research code does, kept for comparison",
 }

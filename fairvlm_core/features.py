@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import InputError
 from .models import Clip
 from .pairs import PairTable
 
@@ -26,14 +28,46 @@ class PairArrays:
     tokens : int32 Tensor of shape (N, context_length)
     cut : bool ndarray of shape (N,)
         Notes longer than the model's context.
+    preprocess : dict or None
+        The preprocessing that made the pixels; None where it is not known.
     """
 
     pixels: Tensor
     tokens: Tensor
     cut: np.ndarray
+    preprocess: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def check(self, clip: Clip) -> None:
+        """`InputError` where images or notes were prepared for another model than this one."""
+        wanted, arrived = tuple(clip.image_size), tuple(self.pixels.shape[2:])
+        if wanted != arrived:
+            raise InputError(f"images of {arrived} pixels for a model that takes {wanted}: prepare them for this model")
+        if self.tokens.shape[1] != clip.context_length:
+            raise InputError(
+                f"notes of {self.tokens.shape[1]} tokens for a model that takes {clip.context_length}: prepare them for "
+                "this model"
+            )
+        given = self.preprocess or {}
+        differs = [key for key in given if _plain(given[key]) != _plain(clip.preprocess.get(key))]
+        if differs:
+            raise InputError(
+                f"images were prepared by another model's preprocessing (it differs in {', '.join(differs)}): prepare "
+                "them for this model"
+            )
+
+
+@dataclass(frozen=True)
+class PairEmbeddings(PairArrays):
+    """What a model's towers gave for N pairs, in place of images and tokens.
+
+    Attributes
+    ----------
+    pixels, tokens : float32 Tensor of shape (N, width of the tower)
+        Before projection and normalisation.
+    """
 
 
 def pair_arrays(
@@ -55,7 +89,11 @@ def pair_arrays(
             if progress is not None:
                 progress(done, len(table))
     tokens, cut = clip.tokens(list(table.frame["text"]))
-    return PairArrays(torch.from_numpy(pixels), tokens, cut)
+    return PairArrays(torch.from_numpy(pixels), tokens, cut, clip.preprocess)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple | list) else value
 
 
 @torch.inference_mode()

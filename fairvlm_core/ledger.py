@@ -15,7 +15,7 @@ import pandas as pd
 
 from .errors import InputError
 
-HistoryKind = Literal["mean", "recency"]
+HistoryKind = Literal["mean", "recency", "last"]
 _SHOWN_IDS = 5
 _SCHEMA = 1
 
@@ -125,10 +125,11 @@ class PairLossLedger:
             The first channel by default.
         before : int, optional
             Use epochs 0 … before - 1; all recorded epochs by default.
-        kind : {"mean", "recency"}
-            ``mean``: v_e = 1. ``recency``: v_e = e + 1, so later epochs count linearly more. The code of Dynamic Bad Pair
-            Mining (Lan et al., ICLR 2024) uses (e + 1) / E_max without dividing by the sum; the ranking of the pairs is
-            the same, but here m stays in the unit of the loss, so that a live loss can be compared with it.
+        kind : {"mean", "recency", "last"}
+            ``last``: the latest epoch the pair was seen in. ``mean``: v_e = 1. ``recency``: v_e = e + 1, so later epochs
+            count linearly more. The code of Dynamic Bad Pair Mining (Lan et al., ICLR 2024) uses (e + 1) / E_max without
+            dividing by the sum; the ranking of the pairs is the same, but here m stays in the unit of the loss, so that a
+            live loss can be compared with it.
 
         Returns
         -------
@@ -144,15 +145,16 @@ class PairLossLedger:
         array([2.33333333, 2.        ])
         """
         name = self._known_channel(channel or self._channels[0])
-        if kind not in ("mean", "recency"):
-            raise InputError(f"history: must be 'mean' or 'recency' (got {kind!r})")
+        if kind not in ("mean", "recency", "last"):
+            raise InputError(f"history: must be 'mean', 'recency' or 'last' (got {kind!r})")
         end = self.n_epochs if before is None else before
         if not isinstance(end, (int, np.integer)) or end < 0:
             raise InputError(f"before: must be a whole number of epochs, 0 or more (got {before!r})")
         end = min(int(end), self.n_epochs)
         key = (name, end, kind)
         if key not in self._history:
-            result = _weighted_mean(self._values[name][:end], kind)
+            values = self._values[name][:end]
+            result = _latest(values) if kind == "last" else _weighted_mean(values, kind)
             result.setflags(write=False)
             self._history[key] = result
         return self._history[key]
@@ -469,6 +471,14 @@ def _weighted_mean(values: np.ndarray, kind: str) -> np.ndarray:
             seen = seen + weight
     counts = np.broadcast_to(np.asarray(seen, float), total.shape)
     return np.divide(total, counts, out=np.full(total.shape, np.nan), where=counts > 0)
+
+
+def _latest(values: np.ndarray) -> np.ndarray:
+    result = np.full(values.shape[1], np.nan)
+    for line in values:
+        seen = ~np.isnan(line)
+        result[seen] = line[seen]
+    return result
 
 
 def _checked_ids(pair_ids: Sequence[Any]) -> np.ndarray:

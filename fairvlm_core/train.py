@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,13 +18,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .adapt import finished, prepare
 from .config import RunConfig
 from .errors import InputError, TrainingError
 from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
 from .features import PairArrays, embed, pair_arrays
 from .ledger import PairLossLedger
-from .mining import MiningResult, margin, mine_bad_pairs, pair_weights
+from .mining import Disagreement, MiningResult, disagreement, margin, mine_bad_pairs, mismatch_probability, pair_weights
 from .models import Clip, load_clip
 from .objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
 from .pairs import PairTable
@@ -69,6 +70,7 @@ class TrainState:
     best_value: float
     best_model: dict[str, Tensor]
     history: list[dict[str, Any]] = field(default_factory=list)
+    mismatch: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def fit(
     state: TrainState | None = None,
     arrays: PairArrays | None = None,
     clip: Clip | None = None,
+    trusted: Collection[str] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[EpochReport, TrainState], None] | None = None,
 ) -> FitResult:
@@ -127,6 +130,8 @@ def fit(
         Go on from here; the result equals that of the run that was not interrupted.
     arrays, clip : optional
         Model input and model prepared beforehand, when several runs share them; `clip` is trained in place.
+    trusted : collection of str, optional
+        Pair ids whose weight stays 1 whatever their loss: judged to be right.
     on_step : callable (steps done, steps in all)
     on_epoch : callable (EpochReport, TrainState)
 
@@ -146,15 +151,20 @@ def fit(
     device = _device(config.device)
     clip = clip if clip is not None else load_clip(config.model, device=device, seed=config.seed)
     arrays = arrays if arrays is not None else pair_arrays(table, clip)
+    prepared = prepare(clip, arrays, config)
+    clip, arrays = prepared.clip, prepared.arrays
     train = rows_of["train"]
     pair_ids = table.pair_ids[train]
+    kept = np.isin(pair_ids, list(trusted or ()))
     batch_size = min(config.batch_size, len(train))
     steps_per_epoch = -(-len(train) // batch_size)
     steps = steps_per_epoch * config.epochs
 
-    ledger = PairLossLedger(pair_ids, channels=("loss", "similarity", "margin"))
+    more = ("disagreement", "mismatch") if config.mining.rule == "mismatch" else ()
+    ledger = PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *more))
     optimizer = _optimizer(clip, config)
     slots = torch.full((steps_per_epoch, config.epochs), torch.nan)
+    mismatch = None
     history: list[EpochReport] = []
     best_epoch, best_value, best_model = 0, -math.inf, {}
     if state is not None:
@@ -162,9 +172,13 @@ def fit(
         optimizer.load_state_dict(state.optimizer)
         ledger = PairLossLedger.from_state_dict(state.ledger)
         slots = state.slots.clone()
+        mismatch = state.mismatch and _Mismatches(config.seed, **state.mismatch)
         history = [EpochReport(**line) for line in state.history]
         best_epoch, best_value, best_model = state.best_epoch, state.best_value, state.best_model
 
+    if config.mining.enabled and config.mining.rule == "mismatch" and mismatch is None:
+        mismatch = _Mismatches(config.seed)
+        mismatch.add(*embed(clip, arrays, train))  # by the model as it comes, which no bad pair has touched
     attributes = _attributes(table, config)
     groups = Groups.of({name: table.attribute(name)[train] for name in attributes}, config.fairness.attribute_weights)
     all_groups = Groups.of({name: table.attribute(name)[train] for name in table.attributes})
@@ -178,8 +192,8 @@ def fit(
         order = _order(config.seed, epoch, len(train))
         torch.manual_seed(_mix(config.seed, epoch))  # dropout and the like, where a model has it
         clip.module.train()
-        mined = _mine(ledger, config)
-        weights = np.ones(len(train)) if mined is None else np.asarray(mined.weight, float)
+        mined = _mine(ledger, config, mismatch)
+        weights = np.ones(len(train)) if mined is None else np.where(kept, 1.0, mined.weight)
         released = None
         if fairness_on and config.fairness.estimator == "released":
             generator = torch.Generator().manual_seed(_mix(config.seed, epoch, 1))
@@ -213,6 +227,7 @@ def fit(
                 weight = _slot_weight(slots, slot, epoch, live.detach().mean()).to(live).expand(len(rows))
             else:
                 weight = torch.ones_like(live)
+            weight = torch.where(torch.from_numpy(kept[rows]).to(live.device), 1.0, weight)
             total = (weight * live).mean()
             if config.mining.key == "slot":
                 slots[slot, epoch] = total.detach().cpu()  # as released: what is remembered is already weighted
@@ -247,6 +262,9 @@ def fit(
         ledger.record(
             epoch, every, margin=margin(features[0], features[1], float(clip.scale.detach()), seed=config.seed)
         )
+        if mismatch is not None:
+            mismatch.add(features[0], features[1])
+            ledger.record(epoch, every, disagreement=mismatch.own / mismatch.looks, mismatch=mismatch.probability)
         ledger.close_epoch(epoch)
 
         val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size)
@@ -277,6 +295,7 @@ def fit(
                     optimizer=optimizer.state_dict(),
                     ledger=ledger.state_dict(),
                     slots=slots,
+                    mismatch=mismatch and mismatch.state(),
                     best_epoch=best_epoch,
                     best_value=best_value,
                     best_model=best_model,
@@ -345,9 +364,7 @@ def _width(clip: Clip) -> int:
 
 def _optimizer(clip: Clip, config: RunConfig) -> torch.optim.Optimizer:
     decay, plain = [], []
-    for name, parameter in clip.module.named_parameters():
-        if config.trainable == "towers" and name in {"logit_scale", "logit_bias", "text_projection", "visual.proj"}:
-            parameter.requires_grad_(False)
+    for parameter in clip.module.parameters():
         if parameter.requires_grad:
             (decay if parameter.ndim >= 2 else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -381,10 +398,37 @@ def _batches(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, n
         yield rows, order[: batch_size - len(rows)]
 
 
-def _mine(ledger: PairLossLedger, config: RunConfig) -> MiningResult | None:
+class _Mismatches:
+    """Disagreement of every pair, averaged over the model as it came and the epochs so far, and what follows from it."""
+
+    def __init__(self, seed: int, own: Tensor | float = 0.0, repaired: Tensor | float = 0.0, looks: int = 0):
+        self.seed, self.own, self.repaired, self.looks = seed, own, repaired, looks
+        self.probability = self._judge() if looks else None
+
+    def add(self, image: Tensor, text: Tensor) -> None:
+        weight = None if self.probability is None else 1.0 - self.probability
+        scores = disagreement(image, text, weight, seed=self.seed)
+        self.own, self.repaired = (
+            self.own + torch.from_numpy(scores.own),
+            self.repaired + torch.from_numpy(scores.repaired),
+        )
+        self.looks += 1
+        self.probability = self._judge()
+
+    def state(self) -> dict[str, Any]:
+        return {"own": self.own, "repaired": self.repaired, "looks": self.looks}
+
+    def _judge(self) -> np.ndarray:
+        mean = Disagreement((self.own / self.looks).numpy(), (self.repaired / self.looks).numpy())
+        return mismatch_probability(mean).probability
+
+
+def _mine(ledger: PairLossLedger, config: RunConfig, mismatch: _Mismatches | None) -> MiningResult | None:
     mining = config.mining
-    if not mining.enabled or mining.key == "slot" or ledger.n_epochs < max(1, mining.warmup):
+    if not mining.enabled or mining.key == "slot" or ledger.n_epochs < max(mismatch is None, mining.warmup):
         return None
+    if mismatch is not None and ledger.n_epochs == 0:
+        ledger = PairLossLedger.from_values(mismatch.probability[None], ledger.pair_ids, "mismatch")
     return _mine_with(ledger, config)
 
 
@@ -397,7 +441,7 @@ def _mine_with(ledger: PairLossLedger, config: RunConfig) -> MiningResult:
         history=mining.history,
         spread=mining.spread,
         warmup=mining.warmup,
-        channel=mining.channel,
+        channel=mining.channel if mining.channel in ledger.channels else None,
         rule=mining.rule,
         weights=mining.weights,
     )
@@ -505,7 +549,7 @@ def _evaluate(
     for name in table.attributes:
         predictions[name] = table.attribute(name)[held_out]
     return FitResult(
-        clip=clip,
+        clip=finished(clip),
         ledger=ledger,
         mining=_mine_with(ledger, config),
         history=history,

@@ -53,7 +53,7 @@ def test_pairs_of_the_short_last_batch_lose_as_much_as_others(table, arrays):
     losses = run(table, arrays, settings={"epochs": 1, "learning_rate": 1e-12}).ledger.losses[0]
     order = _order(0, 0, 100)
     last, rest = losses[order[96:]].mean(), losses[order[:96]].mean()
-    assert 0.75 < last / rest < 1.25
+    assert 0.65 < last / rest < 1.35
 
 
 def test_training_learns(plain, table):
@@ -93,7 +93,7 @@ def test_every_preset_trains(preset, table, arrays, plain):
     assert len(result.history) == 3
     assert 0.5 < result.test.overall.auc <= 1
     if preset != "clip":
-        if preset in {"dbpm", "robustfair-plus"}:  # a first epoch flags nothing
+        if preset == "dbpm":  # a first epoch flags nothing
             assert np.array_equal(result.ledger.losses[0], plain.ledger.losses[0])
         changed = not np.array_equal(result.ledger.losses[2], plain.ledger.losses[2])
         assert changed or not any(sum(epoch.flagged.values()) for epoch in result.history)

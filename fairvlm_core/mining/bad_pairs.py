@@ -115,7 +115,7 @@ def mine_bad_pairs(
     before: int | None = None,
     warmup: int = 1,
     channel: str | None = None,
-    rule: Literal["threshold", "mixture"] = "threshold",
+    rule: Literal["threshold", "mixture", "mismatch"] = "threshold",
     weights: Literal["bounded", "pdf", "posterior"] = "bounded",
 ) -> MiningResult:
     """Flag pairs whose past losses stand out, and say what weight they keep.
@@ -126,7 +126,7 @@ def mine_bad_pairs(
         Raw values by epoch; higher means that image and text fit worse.
     faulty_sd, noisy_sd : float
         β_f and β_n, above 0.
-    history : {"mean", "recency"}
+    history : {"mean", "recency", "last"}
         How m_i is formed from a pair's epochs, see `PairLossLedger.history`.
     spread : {"sd", "mad"}
         μ and σ as mean and population standard deviation, or as median and 1.4826 · MAD, which bad pairs do not inflate.
@@ -138,10 +138,11 @@ def mine_bad_pairs(
         What is mined; the ledger's first channel by default.
     rule : {"threshold", "mixture"}
         ``threshold``: as above. ``mixture``: faulty are the pairs that more likely belong to a second, higher component
-        (`fit_bad_tail`), where the data show one; noisy pairs by the threshold.
+        (`fit_bad_tail`), where the data show one; noisy pairs by the threshold. ``mismatch``: P(bad) is what the ledger's
+        channel ``mismatch`` holds (`mismatch_probability`), the latest epoch's; noisy pairs by the threshold.
     weights : {"bounded", "pdf", "posterior"}
         ``bounded``: w as above. ``pdf``: times 1 / (σ √(2π)) as in the released code; exceeds 1 when σ < 0.4 and then
-        turns bad pairs *up*. ``posterior``: 1 − P(bad | m_i), for the mixture rule.
+        turns bad pairs *up*. ``posterior``: 1 − P(bad), for the other two rules.
 
     Returns
     -------
@@ -190,19 +191,20 @@ def mine_bad_pairs(
     message = _nothing_because(len(values), sigma, spread, n_epochs, warmup, min(faulty_sd, noisy_sd), rule)
     if not message:
         faulty_above, noisy_below = mu + faulty_sd * sigma, mu - noisy_sd * sigma
-        if rule == "mixture":
+        if rule == "threshold":
+            codes[mean_loss > faulty_above] = 1
+        elif rule == "mixture":
             tail = fit_bad_tail(values)
             posterior[seen] = tail.posterior(values)
-            faulty_above = tail.above
-            message = tail.message
-            codes[posterior > 0.5] = 1  # NaN compares false
-        else:
-            codes[mean_loss > faulty_above] = 1
+            faulty_above, message = tail.above, tail.message
         codes[(mean_loss < noisy_below) & (codes == 0)] = 2
-        flagged = np.flatnonzero(codes)
-        weight[flagged] = np.exp(-0.5 * z[flagged] ** 2) * _height(weights, sigma)
-        if weights == "posterior":
-            weight = np.where(codes == 2, weight, np.where(seen, 1.0 - posterior, 1.0))
+    if rule == "mismatch":
+        posterior, faulty_above = ledger.history("mismatch", before, "last"), math.nan
+    codes[posterior > 0.5] = 1  # NaN compares false
+    flagged = np.flatnonzero(codes)
+    weight[flagged] = np.exp(-0.5 * z[flagged] ** 2) * _height(weights, sigma)
+    if weights == "posterior":
+        weight = np.where(codes == 2, weight, 1.0 - np.nan_to_num(posterior))
     if len(values) < len(mean_loss) and len(values):
         unseen = f"{len(mean_loss) - len(values)} of {len(mean_loss)} pairs were never seen"
         message = f"{message}; {unseen}" if message else unseen
@@ -317,14 +319,16 @@ def _check_settings(
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
             raise InputError(f"{name}: must be a number above 0 (got {value!r})")
     for name, value, known in (
-        ("history", history, ("mean", "recency")),
+        ("history", history, ("mean", "recency", "last")),
         ("spread", spread, ("sd", "mad")),
-        ("rule", rule, ("threshold", "mixture")),
+        ("rule", rule, ("threshold", "mixture", "mismatch")),
         ("weights", weights, ("bounded", "pdf", "posterior")),
     ):
         if value not in known:
             raise InputError(f"{name}: must be one of {', '.join(known)} (got {value!r})")
     if isinstance(warmup, bool) or not isinstance(warmup, (int, np.integer)) or warmup < 0:
         raise InputError(f"warmup: must be a whole number of epochs, 0 or more (got {warmup!r})")
-    if weights == "posterior" and rule != "mixture":
-        raise InputError("weights: posterior needs rule='mixture', which estimates P(bad); or use weights='bounded'")
+    if weights == "posterior" and rule == "threshold":
+        raise InputError(
+            "weights: posterior needs rule='mixture' or 'mismatch', which give P(bad); or use weights='bounded'"
+        )

@@ -1,0 +1,312 @@
+"""What mining and the fairness term win back, on pairs whose faults are planted and therefore known.
+
+    python benchmarks/planted.py [--seeds 5] [--jobs 2] [--keep planted.jsonl] [--settings skewed,heavy] [--rows clip,...]
+
+Presets x seeds x noise settings on SynthFundus (2,000 training, 400 validation, 3,000 test pairs; 6 epochs of the built-in
+model), framed by two ceilings: `clip` on the same pairs with the planted ones repaired, and with them left out. A seed is
+another data set and another training seed. Finished runs are kept line by line in --keep; a second call goes on from there.
+Prints the tables of docs/benchmark.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+from scipy.stats import t as student
+from sklearn.metrics import average_precision_score
+
+from fairvlm_core import PairTable, RunConfig, fit
+from fairvlm_core.config import PRESETS
+from fairvlm_core.features import PairArrays, embed, pair_arrays
+from fairvlm_core.mining import margin
+from fairvlm_core.models import load_clip
+from fairvlm_core.synth import SynthConfig, synthesize, write_synth
+from fairvlm_core.train import FitResult
+
+SETTINGS: dict[str, float | dict[str, float]] = {
+    "none": 0.0,
+    "even": 0.15,
+    "skewed": {"Asian": 0.35, "Black": 0.10, "White": 0.05},
+    "heavy": {"Asian": 0.45, "*": 0.20},
+}
+CEILINGS = ("repaired", "left-out")
+ROWS = (
+    "clip", "repaired", "robustfair-plus", "robustfair", "robustfair-released", "left-out", "dbpm", "fairclip",
+    "a-fairclip", "fairclip-plus",
+)  # fmt: skip
+SHORTCUTS = 0.03
+Record = dict[str, Any]
+
+
+def run_setting(
+    setting: str, seed: int, rows: list[str], sizes: tuple[int, int, int], epochs: int | None = None
+) -> Iterator[Record]:
+    """Make one data set and train every row on it."""
+    torch.set_num_threads(1)
+    config = SynthConfig(
+        n_train=sizes[0], n_val=sizes[1], n_test=sizes[2], seed=1000 + seed, mismatch_rate=SETTINGS[setting],
+        shortcut_rate=0.0 if setting == "none" else SHORTCUTS,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        data = synthesize(config, workers=1)
+        table = PairTable.read(write_synth(data, Path(folder) / "data"))
+        clip = load_clip("tiny")
+        arrays = pair_arrays(table, clip)
+    planted = data.planted.set_index("pair_id").loc[table.pair_ids]
+    kind = planted["kind"].to_numpy(str)
+    right = dataclasses.replace(arrays, tokens=clip.tokens(list(planted["clean_text"]))[0])
+    for row in rows:
+        settings: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
+        run = RunConfig.build("clip" if row in CEILINGS else row, settings)
+        if row == "left-out":
+            keep = np.flatnonzero(kind == "clean")
+            part = PairArrays(arrays.pixels[keep], arrays.tokens[keep], arrays.cut[keep])
+            result = fit(table.take(keep), run, arrays=part, clip=load_clip("tiny"))
+            record = figures(result)
+        else:
+            result = fit(table, run, arrays=right if row == "repaired" else arrays, clip=load_clip("tiny"))
+            record = figures(result)
+            record |= rankings(result, table, arrays, kind, row)
+        yield {"setting": setting, "seed": seed, "row": row} | record
+
+
+def figures(result: FitResult) -> Record:
+    """AUC, ES-AUC, worst group with at least 50 patients, Sinkhorn before and after, what was flagged."""
+    attributes = result.test.attributes
+    worst = [
+        group.auc
+        for attribute in attributes.values()
+        for group in attribute.groups.values()
+        if group.n >= 50 and isinstance(group.auc, float)
+    ]
+    loss = [[line["value"] for line in epoch.sinkhorn if line["quantity"] == "loss"] for epoch in result.history]
+    flagged = result.mining.n_flagged
+    return {
+        "auc": result.test.overall.auc,
+        "worst": min(worst),
+        "es": {name: float(attribute.es_auc) for name, attribute in attributes.items()},
+        "sinkhorn": [float(np.mean(loss[0])), float(np.mean(loss[-1]))],
+        "flagged": sum(flagged.values()) / len(result.mining),
+        "down": float(np.mean(result.mining.weight < 0.5)),
+        "step": float(np.median([epoch.step_seconds for epoch in result.history])),
+    }
+
+
+def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.ndarray, row: str) -> Record:
+    """Average precision for what is planted: by the bare mean loss, by the row's own ranking, overall and by race."""
+    train = np.flatnonzero(np.asarray(table.frame["split"], str) == "train")
+    kind = kind[train]
+    race = table.attribute("race")[train]
+    flagged = result.mining.flagged
+    rates = {group: float(flagged[race == group].mean()) for group in np.unique(race)}
+    record: Record = {"flag_rate": rates}
+    if not (kind == "mismatch").any():
+        return record
+    if row == "repaired":  # the ceiling: the shipped notes, ranked by a model that learnt the right ones
+        image, text = embed(result.clip, arrays, train)
+        own = margin(image, text, float(result.clip.scale.detach()), reference=None).numpy()
+        mean_loss = own
+    else:
+        own, mean_loss = result.ledger.channel("margin")[-1], result.ledger.losses.mean(0)
+    precision = average_precision_score
+    record["ap_loss"] = float(precision(kind == "mismatch", mean_loss))
+    record["ap"] = float(precision(kind == "mismatch", own))
+    record["ap_by_race"] = {
+        group: float(precision((kind == "mismatch")[race == group], own[race == group])) for group in np.unique(race)
+    }
+    record["shortcut_loss"] = float(precision(kind == "shortcut", -mean_loss))
+    record["shortcut"] = float(precision(kind == "shortcut", -own))
+    return record
+
+
+# The tables ---------------------------------------------------------------------------------------------------------
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean and 95 % interval by Student's t over seeds."""
+    reach = (
+        student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    )
+    return float(values.mean()), float(values.mean() - reach), float(values.mean() + reach)
+
+
+def ratio_interval(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float, float]:
+    """Fieller's 95 % interval of mean(top) / mean(bottom) over paired seeds; infinite where `bottom` may be 0."""
+    n = len(top)
+    centre = top.mean() / bottom.mean()
+    if n < 2:
+        return float(centre), np.nan, np.nan
+    q = student.ppf(0.975, n - 1) ** 2 / n
+    a = bottom.mean() ** 2 - q * bottom.var(ddof=1)
+    b = top.mean() * bottom.mean() - q * np.cov(top, bottom)[0, 1]
+    c = top.mean() ** 2 - q * top.var(ddof=1)
+    if a <= 0 or b * b < a * c:
+        return float(centre), -np.inf, np.inf
+    root = np.sqrt(b * b - a * c)
+    return float(centre), float((b - root) / a), float((b + root) / a)
+
+
+def tables(records: list[Record]) -> str:
+    """Everything that docs/benchmark.md shows, as Markdown."""
+    found: dict[tuple[str, str], dict[int, Record]] = defaultdict(dict)
+    for record in records:
+        record["mean_es"] = float(np.mean(list(record["es"].values())))
+        found[record["setting"], record["row"]][record["seed"]] = record
+    out = []
+    for setting in SETTINGS:
+        if not any(key[0] == setting for key in found):
+            continue
+        out += [f"### {setting}", "", *_scores(found, setting), "", *_won_back(found, setting), ""]
+        if setting != "none":
+            out += [*_rankings(found, setting), ""]
+    return "\n".join(out)
+
+
+def _pairs(found: Any, setting: str, row: str, other: str, figure: Any) -> tuple[np.ndarray, np.ndarray]:
+    a, b = found.get((setting, row), {}), found.get((setting, other), {})
+    seeds = sorted(set(a) & set(b))
+    return np.array([figure(a[s]) for s in seeds]), np.array([figure(b[s]) for s in seeds])
+
+
+def _signed(values: tuple[float, float, float], scale: float = 1.0, digits: int = 4) -> str:
+    centre, low, high = (scale * v for v in values)
+    return f"{centre:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _scores(found: Any, setting: str) -> list[str]:
+    lines = [
+        "| row | seeds | AUC | mean ES-AUC | ES-AUC race | worst group | AUC − clip | mean ES-AUC − clip | flagged | "
+        "Sinkhorn first → last |",
+        "|---|---:|---:|---:|---:|---:|---|---|---:|---|",
+    ]
+    for row in ROWS:
+        runs = list(found.get((setting, row), {}).values())
+        if not runs:
+            continue
+        mean = {name: np.mean([run[name] for run in runs]) for name in ("auc", "mean_es", "worst", "flagged")}
+        race = np.mean([run["es"]["race"] for run in runs])
+        auc, mine = _pairs(found, setting, row, "clip", lambda r: r["auc"])
+        es, clip_es = _pairs(found, setting, row, "clip", lambda r: r["mean_es"])
+        sinkhorn = np.mean([run["sinkhorn"] for run in runs], 0)
+        versus = (
+            f"{_signed(mean_interval(auc - mine))} | {_signed(mean_interval(es - clip_es))}"
+            if row != "clip"
+            else "– | –"
+        )
+        lines.append(
+            f"| `{row}` | {len(runs)} | {mean['auc']:.4f} | {mean['mean_es']:.4f} | {race:.4f} | {mean['worst']:.4f} | "
+            f"{versus} | {mean['flagged']:.1%} | {sinkhorn[0]:.4f} → {sinkhorn[1]:.4f} |"
+        )
+    return lines
+
+
+def _won_back(found: Any, setting: str) -> list[str]:
+    if setting == "none":
+        return []
+    lines = ["| share won back (95 %, Fieller) | AUC | mean ES-AUC | ES-AUC race |", "|---|---|---|---|"]
+    kinds = (lambda r: r["auc"], lambda r: r["mean_es"], lambda r: r["es"]["race"])
+    for row in ("dbpm", "robustfair", "robustfair-released", "robustfair-plus"):
+        cells = []
+        for figure in kinds:
+            row_, clip = _pairs(found, setting, row, "clip", figure)
+            top, clip2 = _pairs(found, setting, "repaired", "clip", figure)
+            if len(row_) == 0 or len(row_) != len(top):
+                continue
+            centre, low, high = ratio_interval(row_ - clip, top - clip2)
+            cells.append(f"{centre:.0%} [{low:.0%}, {high:.0%}]")
+        if len(cells) == len(kinds):
+            lines.append(f"| `{row}` | {' | '.join(cells)} |")
+    for row in ("robustfair", "robustfair-released"):
+        plus, other = _pairs(found, setting, "robustfair-plus", row, lambda r: r["mean_es"])
+        if len(plus):
+            lines += ["", f"`robustfair-plus` − `{row}`, mean ES-AUC: {_signed(mean_interval(plus - other))}"]
+    return lines
+
+
+def _rankings(found: Any, setting: str) -> list[str]:
+    lines = [
+        "| row | AP mismatch, last margin | bare mean loss | last margin − clip's bare mean loss | by race | "
+        "AP shortcut, mean loss | last margin |",
+        "|---|---:|---:|---|---|---:|---:|",
+    ]
+    for row in ROWS:
+        runs = [run for run in found.get((setting, row), {}).values() if "ap" in run]
+        if not runs:
+            continue
+        mean = {name: np.mean([run[name] for run in runs]) for name in ("ap", "ap_loss", "shortcut", "shortcut_loss")}
+        groups = ", ".join(f"{g} {np.mean([run['ap_by_race'][g] for run in runs]):.2f}" for g in runs[0]["ap_by_race"])
+        own = np.array([run["ap"] for run in runs])
+        clip = found.get((setting, "clip"), {})
+        bare = np.array([clip[run["seed"]]["ap_loss"] for run in runs if run["seed"] in clip])
+        against = _signed(mean_interval(own - bare), digits=3) if len(own) == len(bare) else "–"
+        if row == "repaired":
+            lines.append(f"| `{row}` (the ceiling) | {mean['ap']:.3f} | – | {against} | {groups} | – | – |")
+        else:
+            lines.append(
+                f"| `{row}` | {mean['ap']:.3f} | {mean['ap_loss']:.3f} | {against} | {groups} | "
+                f"{mean['shortcut_loss']:.3f} | {mean['shortcut']:.3f} |"
+            )
+    return lines
+
+
+def _work(job: tuple[str, int, list[str], tuple[int, int, int], int | None, Any]) -> None:
+    setting, seed, rows, sizes, epochs, queue = job
+    for record in run_setting(setting, seed, rows, sizes, epochs):
+        queue.put(record)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=Path, default=Path("planted.jsonl"))
+    parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--sizes", default="2000,400,3000", help="training, validation and test pairs")
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
+    options = parser.parse_args()
+    if unknown := set(options.rows.split(",")) - {*PRESETS, *CEILINGS}:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    records = [json.loads(line) for line in options.keep.read_text().splitlines()] if options.keep.exists() else []
+    done = {(r["setting"], r["seed"], r["row"]) for r in records}
+    sizes = tuple(int(n) for n in options.sizes.split(","))
+    wanted = [
+        (setting, seed, [row for row in options.rows.split(",") if (setting, seed, row) not in done])
+        for seed in range(options.seeds)
+        for setting in options.settings.split(",")
+    ]
+    count = sum(len(rows) for _, _, rows in wanted)
+    if count and not options.tables:
+        context = multiprocessing.get_context("spawn")
+        with context.Manager() as manager, context.Pool(options.jobs, maxtasksperchild=1) as pool, Progress() as bar:
+            queue = manager.Queue()
+            jobs = [(*job, sizes, options.epochs, queue) for job in wanted if job[2]]
+            pending = pool.map_async(_work, jobs, chunksize=1)
+            task = bar.add_task("runs", total=count)
+            for _ in range(count):
+                while queue.empty() and not pending.ready():
+                    pending.wait(0.5)
+                if queue.empty():
+                    pending.get()  # raises what went wrong
+                record = queue.get()
+                records.append(record)
+                with options.keep.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                bar.advance(task)
+    print(tables(records))
+
+
+if __name__ == "__main__":
+    main()
