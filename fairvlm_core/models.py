@@ -26,9 +26,41 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .errors import InputError
+from .safeio import sha256
 
 _LONGEST_WORD = 64
+_ADAPTER = "adapter/adapter.safetensors"  # below a folder: open_clip looks for weights beside its configuration only
+_EXPECTED = re.compile(r"#sha256=([0-9a-f]{64})$")
+_WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for in a folder
 _SPECIAL = re.compile(r"<(start_of_text|end_of_text|\|startoftext\||\|endoftext\|)>", re.IGNORECASE)
+
+
+class ResidualAdapter(nn.Module):
+    """A small correction of both embeddings: x + up(gelu(down(x))), to unit norm again; no change at the start.
+
+    Parameters
+    ----------
+    dimension : int
+        D, of the shared embedding.
+    width : int
+        Of the bottleneck.
+    seed : int
+        Of the downward weights; the upward ones are 0.
+    """
+
+    def __init__(self, dimension: int, width: int, seed: int = 0):
+        super().__init__()
+        self.width = width
+        generator = torch.Generator().manual_seed(seed)
+        for side in ("image", "text"):
+            down = torch.randn(dimension, width, generator=generator) * dimension**-0.5
+            setattr(self, f"{side}_down", nn.Parameter(down))
+            setattr(self, f"{side}_up", nn.Parameter(torch.zeros(width, dimension)))
+
+    def forward(self, features: Tensor, side: str) -> Tensor:
+        """Unit-norm features (N, D) of unit-norm features (N, D); `side` is "image" or "text"."""
+        down, up = getattr(self, f"{side}_down"), getattr(self, f"{side}_up")
+        return F.normalize(features + F.gelu(features @ down) @ up, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -81,11 +113,26 @@ class Clip:
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Unit-norm features (N, D) of uint8 images (N, 3, H, W)."""
-        return F.normalize(_tensor(self.module.encode_image(self.normalise(pixels))), dim=-1)
+        features = F.normalize(self.raw_images(pixels), dim=-1)
+        return features if self.adapter is None else self.adapter(features, "image")
 
     def encode_notes(self, tokens: Tensor) -> Tensor:
         """Unit-norm features (N, D) of tokens (N, context_length)."""
-        return F.normalize(_tensor(self.module.encode_text(tokens.to(self.device, torch.long))), dim=-1)
+        features = F.normalize(self.raw_notes(tokens), dim=-1)
+        return features if self.adapter is None else self.adapter(features, "text")
+
+    def raw_images(self, pixels: Tensor) -> Tensor:
+        """What the image tower gives (N, D), of no particular norm."""
+        return _tensor(self.module.encode_image(self.normalise(pixels), normalize=False))
+
+    def raw_notes(self, tokens: Tensor) -> Tensor:
+        """What the text tower gives (N, D), of no particular norm."""
+        return _tensor(self.module.encode_text(tokens.to(self.device, torch.long), normalize=False))
+
+    @property
+    def adapter(self) -> ResidualAdapter | None:
+        """On top of both towers, where the model was trained with one."""
+        return getattr(self.module, "fairvlm_adapter", None)
 
     @property
     def scale(self) -> Tensor:
@@ -136,7 +183,11 @@ class Clip:
         return _resize(self)(image)
 
     def save(self, folder: Path) -> None:
-        """Write `open_clip_config.json` and weights, so that open_clip's ``local-dir:`` scheme loads the folder."""
+        """Write `open_clip_config.json` and weights, so that open_clip's ``local-dir:`` scheme loads the folder.
+
+        A residual adapter, which open_clip does not know, is written to `adapter/`; `load_clip` puts it back.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +195,15 @@ class Clip:
         if self.vocabulary is not None and not (folder / self.vocabulary.name).exists():
             (folder / self.vocabulary.name).write_bytes(self.vocabulary.read_bytes())
         state = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
-        save_file(state, folder / "open_clip_model.safetensors")
+        adapter = {k: state.pop(k) for k in list(state) if k.startswith("fairvlm_adapter.")}
+        try:
+            save_file(state, folder / "open_clip_model.safetensors")
+            if adapter:
+                (folder / _ADAPTER).parent.mkdir(exist_ok=True)
+                save_file({k.partition(".")[2]: v for k, v in adapter.items()}, folder / _ADAPTER)
+        except SafetensorError as error:
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else 0, str(error)) from error
 
 
 def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: int = 0) -> Clip:
@@ -154,19 +213,28 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
     ----------
     name : str
         ``tiny`` · an open_clip architecture ``NAME`` (its first published weights), ``NAME:TAG``, ``NAME:random`` or
-        ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle) · ``hf-hub:ORG/NAME`` · a folder with
-        ``open_clip_config.json``, such as a run's checkpoint.
+        ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle), ``NAME:TAG@FILE`` where the weights
+        published for NAME differ in their preprocessing, ``…@FILE#sha256=HEX`` to check the file first ·
+        ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint.
     seed : int
         For ``NAME:random``.
 
     Raises
     ------
     InputError
-        Unknown name, weights that do not fit, an unsafe file, or a hub name without a network.
+        Unknown name, weights that do not fit or are not the expected ones, an unsafe file, or a hub name without a
+        network.
     """
     architecture, _, weights = name.partition("@")
+    expected = _EXPECTED.search(weights)
+    weights = weights[: expected.start()] if expected else weights
     if weights and not Path(weights).expanduser().is_file():
         raise InputError(f"model {name!r}: there is no weights file {weights!r}")
+    if expected and (arrived := sha256(Path(weights).expanduser())) != expected[1]:
+        raise InputError(
+            f"weights {Path(weights).name!r} have SHA-256 {arrived[:12]}…, not {expected[1][:12]}… as expected: copy the "
+            "file again"
+        )
     if architecture == "tiny":
         clip = _from_folder(name, tiny_folder())
     elif not name.startswith("hf-hub:") and (Path(name).expanduser() / "open_clip_config.json").is_file():
@@ -190,6 +258,8 @@ def tiny_folder() -> Path:
 
 def _from_folder(name: str, folder: Path) -> Clip:
     scheme = f"local-dir:{folder}"
+    if not any(path.suffix in _WEIGHTS for path in folder.iterdir()):  # open_clip would go on with random ones
+        raise InputError(f"model folder {folder.name!r} has no weights: a {' or '.join(_WEIGHTS)} file is wanted")
     try:
         config = json.loads((folder / "open_clip_config.json").read_text())
         vocabularies = sorted(folder.glob("*.txt.gz"))
@@ -199,10 +269,26 @@ def _from_folder(name: str, folder: Path) -> Clip:
             tokenizer = open_clip.get_tokenizer(scheme, **extra)
     except Exception as error:
         raise InputError(f"model folder {folder.name!r} cannot be loaded: {_first_line(error)}") from error
+    _load_adapter(module, folder)
     return _bundle(name, module, tokenizer, config.get("model_cfg", config), vocabularies[0] if vocabularies else None)
 
 
+def _load_adapter(module: nn.Module, folder: Path) -> None:
+    if not (folder / _ADAPTER).is_file():
+        return
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / _ADAPTER)
+        adapter = ResidualAdapter(*state["image_down"].shape)
+        adapter.load_state_dict(state)
+    except Exception as error:
+        raise InputError(f"model folder {folder.name!r}: {_ADAPTER} cannot be loaded: {_first_line(error)}") from error
+    module.fairvlm_adapter = adapter
+
+
 def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) -> Clip:
+    published: dict[str, Any] = {}
     if name.startswith("hf-hub:"):
         base, tag = name, None
     else:
@@ -217,7 +303,10 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
                 f"model {base!r} is neither a folder with open_clip_config.json nor an open_clip name; {hint}"
             )
         tags = open_clip.list_pretrained_tags_by_model(base)
-        if own_weights or tag == "random":
+        if own_weights:
+            published = _preprocessing(base, tag, tags)
+            tag = None
+        elif tag == "random":
             tag = None
         elif not tag:
             if not tags:
@@ -229,7 +318,9 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
     try:
         with torch.random.fork_rng(devices=[]), _quiet(), _offline(not online):
             torch.manual_seed(seed)
-            module = open_clip.create_model(base, pretrained=tag, weights_only=True)
+            module = open_clip.create_model(
+                base, pretrained=tag, weights_only=True, force_preprocess_cfg=published or None
+            )
             tokenizer = open_clip.get_tokenizer(base)
             config = open_clip.get_model_config(base)
     except Exception as error:
@@ -239,6 +330,23 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
             f"copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
         ) from error
     return _bundle(name, module, tokenizer, config, None)
+
+
+def _preprocessing(base: str, tag: str | None, tags: list[str]) -> dict[str, Any]:
+    """That of the published weights of an architecture, of which a local file is taken to be one."""
+    if tag and tag not in tags:
+        raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    found = {}
+    for each in [tag] if tag else tags:
+        values = open_clip.get_pretrained_cfg(base, each)
+        found[each] = {key: values[key] for key in keys if key in values}
+    if any(one != next(iter(found.values())) for one in found.values()):
+        raise InputError(
+            f"model {base!r}: its published weights differ in their preprocessing; name the ones that the file holds, "
+            f"as in {base}:{tags[0]}@FILE (there are {', '.join(tags)})"
+        )
+    return next(iter(found.values()), {})
 
 
 def _bundle(name: str, module: nn.Module, tokenizer: Any, model_cfg: dict[str, Any], vocabulary: Path | None) -> Clip:

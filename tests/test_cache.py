@@ -1,0 +1,112 @@
+"""Embeddings on disk: right, shared, private, taken up again after a stop, and never stale."""
+
+from __future__ import annotations
+
+import stat
+
+import numpy as np
+import pytest
+import torch
+
+from fairvlm_core import RunConfig, fit
+from fairvlm_core.adapt import embeddings
+from fairvlm_core.cache import cache_key, cached_embeddings, run_input
+from fairvlm_core.features import PairArrays, PairEmbeddings
+from fairvlm_core.models import load_clip
+
+
+@pytest.fixture
+def few(table):
+    return table.take(np.arange(0, len(table), 10))
+
+
+@pytest.fixture
+def clip():
+    return load_clip("tiny")
+
+
+def forward_passes(clip) -> list[int]:
+    """Grows by the batch size at every pass of the image tower."""
+    seen: list[int] = []
+    clip.module.visual.register_forward_hook(lambda _module, _input, output: seen.append(len(output)))
+    return seen
+
+
+def test_they_are_what_the_towers_give_and_computed_once(few, clip, tmp_path):
+    from fairvlm_core.features import pair_arrays
+
+    expected = embeddings(clip, pair_arrays(few, clip))
+    seen, told = forward_passes(clip), []
+    first = cached_embeddings(few, clip, tmp_path, part_size=8, progress=lambda *done: told.append(done))
+    assert sum(seen) == len(few)
+    assert told[-1] == (len(few), len(few))
+    again = cached_embeddings(few, load_clip("tiny"), tmp_path)
+    for found in (first, again):
+        torch.testing.assert_close(found.pixels, expected.pixels, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.tokens, expected.tokens, rtol=1e-5, atol=1e-5)
+    cached_embeddings(few, clip, tmp_path)
+    assert sum(seen) == len(few), "a second run reads them"
+
+
+def test_a_stopped_pass_is_taken_up_and_a_damaged_part_done_again(few, clip, tmp_path):
+    def stop(done: int, _total: int) -> None:
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_embeddings(few, clip, tmp_path, part_size=8, progress=stop)
+    parts = sorted(next(tmp_path.glob("*.parts")).glob("*.npz"))
+    assert len(parts) == 2
+    content = bytearray(parts[0].read_bytes())
+    content[len(content) // 2] ^= 255
+    parts[0].write_bytes(bytes(content))
+    seen = forward_passes(clip)
+    cached_embeddings(few, clip, tmp_path, part_size=8)
+    assert sum(seen) == len(few) - 8
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_damaged_cache_is_computed_anew(few, clip, tmp_path):
+    whole = cached_embeddings(few, clip, tmp_path)
+    file = next(tmp_path.glob("embeddings-*/image.npy"))
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 255
+    file.write_bytes(bytes(content))
+    assert torch.equal(cached_embeddings(few, clip, tmp_path).pixels, whole.pixels)
+
+
+def test_the_key_follows_weights_preprocessing_rows_and_image_bytes(synth_folder, clip, tmp_path):
+    import shutil
+    from dataclasses import replace
+
+    from fairvlm_core import PairTable
+
+    folder = shutil.copytree(synth_folder, tmp_path / "data")
+    table = PairTable.read(folder, check_images=False)
+    keys = [cache_key(table, clip), cache_key(table.take(np.arange(20)), clip)]
+    keys.append(cache_key(table, replace(clip, preprocess=clip.preprocess | {"interpolation": "nearest"})))
+    file = folder / table.frame["image"].iat[0]
+    file.write_bytes(file.read_bytes() + b"\0")
+    keys.append(cache_key(PairTable.read(folder, check_images=False), clip))
+    with torch.no_grad():
+        clip.module.visual.conv1.weight[0, 0, 0, 0] += 1e-3
+    keys.append(cache_key(table, clip))
+    assert len(set(keys)) == len(keys)
+
+
+def test_only_the_owner_may_read_them(few, clip, tmp_path):
+    cached_embeddings(few, clip, tmp_path / "cache")
+    for path in (tmp_path / "cache").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path.name
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+def test_a_run_on_cached_embeddings_equals_one_on_images(table, arrays, tmp_path):
+    config = RunConfig.build("robustfair", {"trainable": "head", "epochs": 2, "batch_size": 32})
+    clip = load_clip("tiny")
+    prepared = run_input(table, clip, config, tmp_path)
+    assert isinstance(prepared, PairEmbeddings)
+    cached, direct = fit(table, config, arrays=prepared, clip=clip), fit(table, config, arrays=arrays)
+    assert np.allclose(cached.ledger.losses, direct.ledger.losses, atol=1e-4)
+    plain = run_input(table.take(np.arange(4)), clip, RunConfig(), tmp_path)
+    assert type(plain) is PairArrays
