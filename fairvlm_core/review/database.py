@@ -1,0 +1,200 @@
+"""Connections to the review database: SQLite in the workspace, or PostgreSQL by URL; one writer at a time in both.
+
+SQLite runs with a rollback journal, `BEGIN IMMEDIATE`, a busy timeout of 30 seconds and synchronous=FULL. Under PostgreSQL
+a writer takes an advisory lock for its transaction. What is acknowledged is on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+
+from ..errors import InputError
+from ..safeio import PRIVATE_FILE, StorageError, make_folder, storing
+from . import schema
+
+DATABASE_FILE = "review.db"
+URL_VARIABLE = "FAIRVLM_DATABASE_URL"
+_TIMEOUT = 30  # seconds a writer waits for its turn
+
+
+class Database:
+    """Transactions on one review database; made by `sqlite_database` or `postgres_database`.
+
+    Attributes
+    ----------
+    name : str
+        What a reader may see of where it is: a file name, or host and database without a password.
+    read_only : bool
+    """
+
+    def __init__(
+        self, engine: Engine, name: str, *, read_only: bool = False, clock: Callable[[], datetime] | None = None
+    ):
+        self.engine = engine
+        self.name = name
+        self.read_only = read_only
+        self._clock = clock
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout."""
+        with self.plain_errors(), self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that has the log for itself; committed, and on the disk, when the block ends without an error."""
+        if self.read_only:
+            raise StorageError(
+                f"{self.name} cannot be written (read-only): make the workspace writable, or choose another --workspace"
+            )
+        with self.plain_errors(), self.engine.connect() as connection:
+            connection = connection.execution_options(fairvlm_writes=True)
+            if connection.dialect.name == "postgresql":  # what the last writer committed must show once the lock is had
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
+            with connection.begin():
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text(f"SET LOCAL lock_timeout = '{_TIMEOUT}s'"))
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({schema.LOCK})"))
+                yield connection
+
+    def now(self, connection: Connection) -> datetime:
+        """The server's time in UTC: PostgreSQL's own, so that several app servers share one clock; else this machine's."""
+        if self._clock is not None:
+            return self._clock().astimezone(UTC)
+        if connection.dialect.name == "postgresql":
+            return connection.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC)
+        return datetime.now(UTC)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def plain_errors(self) -> Iterator[None]:
+        """Turn what a database reports into one line. Never the statement or its values: they may hold comments."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise _plain(self.name, str(error.orig)) from None
+
+
+def _plain(name: str, message: str) -> InputError:
+    low = message.lower()
+    if any(sign in low for sign in ("disk is full", "disk i/o error", "no space left", "could not extend")):
+        return StorageError(f"{name} cannot be written (the disk is full or fails): free some space and try again; "
+                            "nothing of this entry was recorded")  # fmt: skip
+    if "readonly" in low or "read-only" in low:
+        return StorageError(f"{name} cannot be written (read-only): make the workspace writable, or choose another")
+    if "locked" in low or "lock timeout" in low:
+        return StorageError(f"{name} is busy: nobody got through for {_TIMEOUT} s; try again; nothing was recorded")
+    if "not a database" in low or "malformed" in low:
+        return InputError(f"{name} is damaged or no database: put a backup in its place")
+    if "unable to open" in low or "connection" in low or "connect" in low:
+        return InputError(f"{name} cannot be opened: is it there, running, and yours to read?")
+    return InputError(f"{name}: the database refused ({' '.join(message.split())[:200]})")
+
+
+def sqlite_database(path: Path, clock: Callable[[], datetime] | None = None) -> Database:
+    """The SQLite file at `path`; made, or brought up to date, where needed."""
+    path = Path(path)
+    if not path.exists():
+        with storing(path):
+            make_folder(path.parent)
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, PRIVATE_FILE))
+    read_only = not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    database = Database(sqlite_engine(path, read_only=read_only), path.name, read_only=read_only, clock=clock)
+    with database.reading() as connection:
+        version = schema.stored_version(connection)
+    if version != schema.VERSION:
+        if read_only:
+            raise StorageError(
+                f"{path.name} has an older schema and cannot be written: make the workspace writable once"
+            )
+        _upgrade_sqlite(database, path)
+    return database
+
+
+def _upgrade_sqlite(database: Database, path: Path) -> None:
+    try:
+        with storing(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=_TIMEOUT, mode=PRIVATE_FILE):
+            with database.plain_errors(), database.engine.connect() as connection:
+                connection.connection.driver_connection.execute("PRAGMA journal_mode=DELETE")
+            with database.writing() as connection:
+                schema.upgrade(connection)
+    except Timeout:
+        raise StorageError(f"{path.name} is being made by another process for {_TIMEOUT} s: try again") from None
+
+
+def sqlite_engine(path: Path, *, read_only: bool = False) -> Engine:
+    """An engine on a SQLite file; connections are opened for each transaction, so threads and forks share none."""
+
+    def connect() -> sqlite3.Connection:
+        place = f"file:{quote(str(path.resolve()))}?mode={'ro' if read_only else 'rw'}"
+        connection = sqlite3.connect(place, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("fairvlm_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def postgres_database(url: str, clock: Callable[[], datetime] | None = None) -> Database:
+    """The PostgreSQL database at `url` (``postgresql://user@host/name``); its tables are made where needed.
+
+    Raises
+    ------
+    InputError
+        The URL is none of PostgreSQL, the driver is not installed, or the server does not answer.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InputError(f"{URL_VARIABLE}: no database URL; write postgresql://user@host/name") from None
+    if parsed.get_backend_name() != "postgresql":
+        raise InputError(
+            f"{URL_VARIABLE}: {parsed.get_backend_name()!r} is not supported; write postgresql://user@host/name"
+        )
+    name = f"database {parsed.database} on {parsed.host or parsed.query.get('host', 'localhost')}"
+    arguments: dict[str, Any] = {"connect_timeout": 10, "application_name": "fairvlm"}
+    try:
+        engine = create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            connect_args=arguments,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    except ImportError:
+        raise InputError(f"{URL_VARIABLE}: PostgreSQL needs a driver; pip install 'fairvlm[postgres]'") from None
+    database = Database(engine, name, clock=clock)
+    try:
+        with database.reading() as connection:
+            version = schema.stored_version(connection)
+        if version != schema.VERSION:
+            with database.writing() as connection:
+                schema.upgrade(connection)
+    except BaseException:
+        database.close()
+        raise
+    return database

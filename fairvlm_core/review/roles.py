@@ -1,0 +1,109 @@
+"""Who may do what in a review, from ``review.toml`` in the workspace.
+
+```toml
+default = "reviewer"            # for names that are not listed; "none" turns them away
+
+[roles]
+"Ada Example" = "admin"
+"grace@example.org" = "adjudicator"
+```
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import InputError
+from .events import check_reviewer, person
+
+ROLES_FILE = "review.toml"
+ROLES = ("none", "reviewer", "adjudicator", "admin")
+ACTIONS: Mapping[str, str] = MappingProxyType(
+    {"judge": "reviewer", "adjudicate": "adjudicator", "make_queue": "admin", "export": "admin", "backup": "admin"}
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Roles by name.
+
+    Attributes
+    ----------
+    default : str
+        Role of a name that is not listed.
+    listed : mapping
+        Name as `person` spells it, to its role.
+    """
+
+    default: str = "admin"
+    listed: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_roles(workspace: Path | str) -> Roles:
+    """The roles of a workspace. Without a file everyone is admin: a laptop with one user needs no configuration.
+
+    Raises
+    ------
+    InputError
+        The file is no TOML, or names an unknown key or role.
+    """
+    path = Path(workspace) / ROLES_FILE
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Roles()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{ROLES_FILE}: cannot be read ({error}); mend it or remove it") from None
+    return parse_roles(values)
+
+
+def parse_roles(values: Mapping[str, object]) -> Roles:
+    """Roles from the content of the file; in a file, who is not listed is a reviewer unless `default` says otherwise.
+
+    >>> roles = parse_roles({"roles": {"Ada Example": "admin"}})
+    >>> role_of("ada example", roles), role_of("Grace", roles)
+    ('admin', 'reviewer')
+    """
+    if unknown := sorted(set(values) - {"default", "roles"}):
+        raise InputError(f"{ROLES_FILE}: {unknown[0]!r} is not known; default and [roles] are")
+    default, listed = values.get("default", "reviewer"), values.get("roles", {})
+    if not isinstance(listed, Mapping):
+        raise InputError(f"{ROLES_FILE}: [roles] must be a table of names with their roles")
+    for name, role in (("default", default), *listed.items()):
+        if role not in ROLES:
+            raise InputError(f"{ROLES_FILE}: {name}: {str(role)[:40]!r} is not one of {', '.join(ROLES)}")
+    return Roles(str(default), {person(name): str(role) for name, role in listed.items()})
+
+
+def role_of(name: str, roles: Roles) -> str:
+    """The role of a name: "none", "reviewer", "adjudicator" or "admin".
+
+    >>> role_of("anyone", Roles())
+    'admin'
+    """
+    return roles.listed.get(person(name), roles.default)
+
+
+def may(role: str, action: str) -> bool:
+    """Whether a role is enough for an action of `ACTIONS`; a higher role includes the lower ones.
+
+    >>> may("adjudicator", "judge"), may("reviewer", "export")
+    (True, False)
+    """
+    return ROLES.index(role) >= ROLES.index(ACTIONS[action])
+
+
+def require(name: str, action: str, roles: Roles) -> str:
+    """The checked name, where its role is enough; else one `InputError` that says which role is wanted."""
+    name = check_reviewer(name)
+    role = role_of(name, roles)
+    if not may(role, action):
+        raise InputError(
+            f"{name} is {'not listed' if role == 'none' else role}: to {action.replace('_', ' ')} takes "
+            f"{ACTIONS[action]}; an administrator sets it in {ROLES_FILE}"
+        )
+    return name

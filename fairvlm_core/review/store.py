@@ -1,0 +1,538 @@
+"""`ReviewStore`: the append-only log of a review, and what it adds up to."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from ..errors import InputError
+from ..runs import default_workspace
+from ..safeio import new_file
+from . import schema
+from .database import DATABASE_FILE, URL_VARIABLE, Database, postgres_database, sqlite_database, sqlite_engine
+from .events import GENESIS, Event, Verdict, canonical, check_event_id, check_reviewer, digest, person
+from .log import Verification, item_row, read_events, read_items, to_event, verify_chain
+from .queue import QueueItem, QueuePlan
+from .results import ChainHead, PairVerdict, VerdictSet, resolve
+from .state import Conflict, Progress, Queue, State, Subject, Task, is_live
+
+LONGEST_QUEUE_NAME = 80
+MOST_LEASES = 5
+
+
+class ReviewStore:
+    """Reviews of a workspace. Safe for threads and for several processes at once; keep one for each process.
+
+    Every change is an event that is appended, on the disk when the method returns, and never changed again. Methods that
+    append take an `event_id`, a UUID made by the client when the user acts: calling again with the same id returns the
+    stored event and records nothing, so that a double click counts once. Reviewer names are checked, not authenticated;
+    roles (`roles.require`) are for the caller to ask.
+    """
+
+    def __init__(self, database: Database):
+        self._database = database
+        self._mutex = threading.RLock()
+        self._state = State()
+
+    @classmethod
+    def open(
+        cls,
+        workspace: Path | str | None = None,
+        *,
+        url: str | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> ReviewStore:
+        """The store of a workspace, made where there is none, brought up to date where it is older.
+
+        Parameters
+        ----------
+        workspace
+            Holds ``review.db``; by default ``$FAIRVLM_WORKSPACE``, else ``./workspace``.
+        url
+            ``postgresql://…`` of a database to use instead; by default ``$FAIRVLM_DATABASE_URL``, where set. "" asks for
+            SQLite whatever the environment says.
+        clock
+            Server time, aware of its zone; by default PostgreSQL's own, or this machine's.
+
+        Raises
+        ------
+        InputError
+            The database cannot be opened or made, is damaged, or was written by a newer fairvlm.
+
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> store = ReviewStore.open(folder.name, url="")
+        >>> store.head()
+        ChainHead(sequence=0, hash='0000000000000000000000000000000000000000000000000000000000000000')
+        >>> folder.cleanup()
+        """
+        url = os.environ.get(URL_VARIABLE, "") if url is None else url
+        if url:
+            return cls(postgres_database(url, clock))
+        folder = Path(workspace) if workspace is not None else default_workspace()
+        return cls(sqlite_database(folder / DATABASE_FILE, clock))
+
+    @staticmethod
+    def exists(workspace: Path | str | None = None) -> bool:
+        """Whether there is a log to open; `open` makes one where there is none."""
+        folder = Path(workspace) if workspace is not None else default_workspace()
+        return bool(os.environ.get(URL_VARIABLE)) or (folder / DATABASE_FILE).exists()
+
+    def __enter__(self) -> ReviewStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of open connections; the store opens new ones when it is used again."""
+        self._database.close()
+
+    @property
+    def name(self) -> str:
+        """Where the log is, without a password: "review.db", or database and host."""
+        return self._database.name
+
+    @property
+    def read_only(self) -> bool:
+        """The log can be read, and nothing can be added."""
+        return self._database.read_only
+
+    # Queues -----------------------------------------------------------------------------------------------------------
+
+    def make_queue(
+        self,
+        name: str,
+        plan: QueuePlan,
+        *,
+        by: str,
+        run_id: str,
+        data: str,
+        data_name: str = "",
+        event_id: str | None = None,
+    ) -> Queue:
+        """Store a queue that `plan_queue` drew.
+
+        Parameters
+        ----------
+        name
+            1 to 80 characters, for people.
+        plan
+            Its items in their order.
+        by
+            Who makes it.
+        run_id, data, data_name
+            The run it comes from, and the fingerprint and name of that run's data (`Run.data`). Verdicts hold for pairs of
+            that data only.
+        """
+        by, event_id = check_reviewer(by), check_event_id(event_id)
+        name = " ".join(str(name).split())
+        if not 1 <= len(name) <= LONGEST_QUEUE_NAME:
+            raise InputError(f"queue name: 1 to {LONGEST_QUEUE_NAME} characters are wanted")
+        if not data:
+            raise InputError("queue: the fingerprint of the data is wanted, as Run.data['fingerprint'] has it")
+        rows = [item_row(item) for item in plan.items]
+        body = {
+            "name": name,
+            "run_id": run_id,
+            "data": data,
+            "data_name": data_name,
+            "n_items": len(rows),
+            "settings": plan.settings.to_dict(),
+            "population": dict(plan.population),
+            "items": digest(rows),
+        }
+        with self._writing() as (connection, now):
+            stored = self._stored(connection, event_id)
+            if stored is None:
+                queue_id = f"q{len(self._state.queues) + 1:03d}"
+                self._append(connection, now, "queue", event_id, queue_id=queue_id, reviewer=by, body=body)
+                connection.execute(schema.queue_items.insert(), [{"queue_id": queue_id} | row for row in rows])
+            else:
+                _check_same(stored, "queue", reviewer=by, body=body)
+                queue_id = stored.queue_id
+        return self.queue(queue_id)
+
+    def queues(self) -> tuple[Queue, ...]:
+        """Oldest first."""
+        with self._reading() as (state, _):
+            return tuple(state.queues.values())
+
+    def queue(self, queue_id: str) -> Queue:
+        """One queue; `InputError` names those there are."""
+        with self._reading() as (state, _):
+            return _known_queue(state, queue_id)
+
+    def items(self, queue_id: str) -> tuple[QueueItem, ...]:
+        """The pairs of a queue in their order, with what readers of a blind queue must not see."""
+        with self._reading() as (state, _):
+            _known_queue(state, queue_id)
+            return state.items[queue_id]
+
+    def item(self, queue_id: str, pair_id: str) -> QueueItem:
+        """Why a pair is in a queue; not for readers of a blind queue."""
+        with self._reading() as (state, _):
+            return _known_item(state, queue_id, pair_id)
+
+    def progress(self, queue_id: str) -> Progress:
+        with self._reading() as (state, now):
+            _known_queue(state, queue_id)
+            return state.progress(queue_id, now)
+
+    # Reading ----------------------------------------------------------------------------------------------------------
+
+    def next_pair(self, queue_id: str, reviewer: str) -> Task | None:
+        """The pair a reader should judge now, leased to them; the same one again until they judge it or give it back.
+
+        None where nothing is left for this reader: all is read, or in other readers' hands.
+        """
+        tasks = self.next_pairs(queue_id, reviewer)
+        return tasks[0] if tasks else None
+
+    def next_pairs(self, queue_id: str, reviewer: str, count: int = 1) -> tuple[Task, ...]:
+        """The pair to judge now and the ones after it, all leased, so that a page can load them ahead.
+
+        A pair goes to as many readers as it is to have, each a different person; while a lease holds, its place is taken.
+
+        Parameters
+        ----------
+        count
+            1 to 5.
+        """
+        reviewer = check_reviewer(reviewer)
+        if not 1 <= count <= MOST_LEASES:
+            raise InputError(f"count: {count}; 1 to {MOST_LEASES} pairs can be held at once")
+        with self._reading() as (state, now):
+            seconds = int(_known_queue(state, queue_id).settings["lease_seconds"])
+            found = state.tasks(queue_id, reviewer, count, now)
+            if all(_is_fresh(lease, now, seconds) for _, lease in found):
+                return tuple(_task(lease) for _, lease in found if lease is not None)
+        with self._writing() as (connection, now):
+            body = {"expires": _stamp(now + timedelta(seconds=seconds)), "seconds": seconds}
+            leases = []
+            for item, lease in self._state.tasks(queue_id, reviewer, count, now):
+                if not _is_fresh(lease, now, seconds):
+                    lease = self._append(
+                        connection, now, "lease", check_event_id(None),
+                        queue_id=queue_id, pair_id=item.pair_id, reviewer=reviewer, body=body,
+                    )  # fmt: skip
+                leases.append(lease)
+        return tuple(_task(lease) for lease in leases)
+
+    def release(self, queue_id: str, pair_id: str, reviewer: str, *, event_id: str | None = None) -> Event:
+        """Give a pair back unread; the reader gets it again after all others."""
+        reviewer, event_id = check_reviewer(reviewer), check_event_id(event_id)
+        return self._add("release", event_id, queue_id, pair_id, reviewer, {}, _no_check)
+
+    def judge(
+        self, queue_id: str, pair_id: str, reviewer: str, verdict: Verdict, *, event_id: str | None = None
+    ) -> Event:
+        """Record a reader's verdict on a pair; ends their lease.
+
+        It is taken whether or not a lease still holds: work is never thrown away. A reader's later verdict on the same pair
+        stands in place of the earlier one; verdicts of different readers all stand.
+        """
+        reviewer, event_id = check_reviewer(reviewer), check_event_id(event_id)
+        _check_other(pair_id, verdict)
+        return self._add("verdict", event_id, queue_id, pair_id, reviewer, asdict(verdict), _no_check)
+
+    def last_given(self, queue_id: str, reviewer: str) -> Event | None:
+        """The latest verdict or adjudication of a person in a queue that still stands: what they would undo."""
+        with self._reading() as (state, _):
+            _known_queue(state, queue_id)
+            return state.last_given(queue_id, reviewer)
+
+    def undo(self, undone: str, reviewer: str, *, event_id: str | None = None) -> Event:
+        """Take back one's own verdict or adjudication, as a new event; the earlier one of the same person stands again.
+
+        Parameters
+        ----------
+        undone
+            The event id of what is taken back.
+        """
+        reviewer, event_id, undone = check_reviewer(reviewer), check_event_id(event_id), check_event_id(undone)
+        with self._writing() as (connection, now):
+            stored = self._stored(connection, event_id)
+            if stored is not None:
+                _check_same(stored, "undo", reviewer=reviewer, body={"refers": undone})
+                return stored
+            target = self._stored(connection, undone)
+            if target is None or target.kind not in {"verdict", "adjudication"}:
+                raise InputError("undo: there is no verdict with that event id")
+            if person(target.reviewer) != person(reviewer):
+                raise InputError("undo: this verdict is another person's; only its author takes it back")
+            if self._state.is_undone(undone):
+                raise InputError("undo: this verdict is already taken back")
+            return self._append(
+                connection, now, "undo", event_id, queue_id=target.queue_id, pair_id=target.pair_id,
+                reviewer=reviewer, body={"refers": undone},
+            )  # fmt: skip
+
+    # Disagreement -----------------------------------------------------------------------------------------------------
+
+    def conflicts(self, queue_id: str | None = None) -> tuple[Conflict, ...]:
+        """Pairs whose readers disagree and nobody has decided, in the order they came up; for adjudicators."""
+        with self._reading() as (state, _):
+            found = []
+            for subject in _inside(state, queue_id):
+                if state.in_conflict(subject):
+                    readings = state.readings(subject)
+                    found.append(Conflict(queue_id or readings[0].queue_id, subject[1], readings))
+            return tuple(found)
+
+    def readings(self, queue_id: str, pair_id: str) -> tuple[Event, ...]:
+        """Each reader's standing verdict on a pair, oldest first; never for a second reader who is to be blind."""
+        with self._reading() as (state, _):
+            _known_item(state, queue_id, pair_id)
+            return state.readings(state.subject(queue_id, pair_id))
+
+    def adjudicate(
+        self, queue_id: str, pair_id: str, adjudicator: str, verdict: Verdict, *, event_id: str | None = None
+    ) -> Event:
+        """Decide a conflict. The readers' verdicts stay in the log, the adjudicator's is the one that counts.
+
+        Raises
+        ------
+        InputError
+            Readers agree, or the adjudicator is one of them.
+        """
+        adjudicator, event_id = check_reviewer(adjudicator), check_event_id(event_id)
+        _check_other(pair_id, verdict)
+
+        def check(state: State) -> None:
+            subject = state.subject(queue_id, pair_id)
+            if not state.in_conflict(subject) and state.adjudication(subject) is None:
+                raise InputError("adjudicate: the readers of this pair do not disagree; there is nothing to decide")
+            if person(adjudicator) in {person(event.reviewer) for event in state.readings(subject)}:
+                raise InputError("adjudicate: you are one of this pair's readers; somebody else decides")
+
+        return self._add("adjudication", event_id, queue_id, pair_id, adjudicator, asdict(verdict), check)
+
+    # What comes out ---------------------------------------------------------------------------------------------------
+
+    def verdicts(self, data: str | None = None, queue_id: str | None = None) -> VerdictSet:
+        """One verdict a pair, in the order the pairs were first judged.
+
+        Parameters
+        ----------
+        data
+            Fingerprint: pairs of this data set only.
+        queue_id
+            Pairs of this queue only.
+        """
+        with self._reading() as (state, _):
+            found: list[PairVerdict] = []
+            for subject in _inside(state, queue_id):
+                verdict = resolve(state, subject) if data in (None, subject[0]) else None
+                found += [] if verdict is None else [verdict]
+            return VerdictSet(tuple(found), ChainHead(state.sequence, state.hash or GENESIS))
+
+    def standing_readings(self, queue_id: str | None = None) -> tuple[Event, ...]:
+        """Every reader's standing verdict on every pair, in the order they were given: what agreement is computed from."""
+        with self._reading() as (state, _):
+            found = [event for subject in _inside(state, queue_id) for event in state.readings(subject)]
+            return tuple(sorted(found, key=lambda event: event.sequence))
+
+    def events(self) -> tuple[Event, ...]:
+        """The whole log, in order."""
+        with self._database.reading() as connection:
+            return tuple(read_events(connection))
+
+    def head(self) -> ChainHead:
+        with self._reading() as (state, _):
+            return ChainHead(state.sequence, state.hash or GENESIS)
+
+    def verify(self, expected: Sequence[ChainHead] = ()) -> Verification:
+        """Check the whole chain.
+
+        Parameters
+        ----------
+        expected
+            Heads noted earlier (in a run, in an export): they must still be there. Without one, events cut off at the end
+            of the log cannot be noticed.
+        """
+        with self._database.reading() as connection:
+            return verify_chain(connection, expected)
+
+    def backup(self, path: Path | str) -> Verification:
+        """Copy the log, as it is at one moment, into a new SQLite file; readers and writers may go on.
+
+        The file is a whole ``review.db``: put in a workspace, it is that workspace's review. It replaces an older file of
+        that name only when it is complete and its chain is whole.
+
+        Raises
+        ------
+        InputError
+            The chain is broken (nothing is written), or the file cannot be written.
+        """
+        path = Path(path)
+        with new_file(path) as temporary:
+            copy = Database(sqlite_engine(temporary), path.name)
+            with self._database.reading() as source, copy.writing() as target:
+                schema.upgrade(target)
+                for table in (schema.queue_items, schema.events):
+                    for rows in source.execute(select(table)).mappings().partitions(1000):
+                        target.execute(table.insert(), [dict(row) for row in rows])
+            with copy.reading() as connection:
+                result = verify_chain(connection, ())
+            copy.close()
+            if not result.ok:
+                raise InputError(f"backup: not written, because the log is broken: {result.problem}")
+        return result
+
+    # How events are added ---------------------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        kind: str,
+        event_id: str,
+        queue_id: str,
+        pair_id: str,
+        reviewer: str,
+        body: dict[str, Any],
+        check: Callable[[State], None],
+    ) -> Event:
+        with self._writing() as (connection, now):
+            stored = self._stored(connection, event_id)
+            if stored is not None:
+                _check_same(stored, kind, queue_id=queue_id, pair_id=pair_id, reviewer=reviewer, body=body)
+                return stored
+            _known_item(self._state, queue_id, pair_id)
+            check(self._state)
+            return self._append(
+                connection, now, kind, event_id, queue_id=queue_id, pair_id=pair_id, reviewer=reviewer, body=body
+            )
+
+    def _append(
+        self,
+        connection: Connection,
+        now: datetime,
+        kind: str,
+        event_id: str,
+        *,
+        queue_id: str,
+        reviewer: str,
+        body: dict[str, Any],
+        pair_id: str = "",
+    ) -> Event:
+        """Write the next event; it becomes part of the state when a later call reads it back, hence only once committed."""
+        last = connection.execute(
+            select(schema.events.c.sequence, schema.events.c.hash).order_by(schema.events.c.sequence.desc()).limit(1)
+        ).one_or_none()
+        event = Event(
+            sequence=1 if last is None else last.sequence + 1,
+            event_id=event_id,
+            kind=kind,
+            queue_id=queue_id,
+            pair_id=pair_id,
+            reviewer=reviewer,
+            at=_stamp(now),
+            body=json.loads(canonical(body)),
+            refers=body.get("refers"),
+            previous=GENESIS if last is None else last.hash,
+            hash="",
+        )
+        values = asdict(event) | {"body": canonical(body), "hash": digest(event.content())}
+        connection.execute(schema.events.insert().values(**values))
+        return to_event(values)
+
+    def _stored(self, connection: Connection, event_id: str) -> Event | None:
+        row = connection.execute(select(schema.events).where(schema.events.c.event_id == event_id)).one_or_none()
+        return None if row is None else to_event(row._mapping)
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, datetime]]:
+        with self._mutex, self._database.writing() as connection:
+            self._catch_up(connection)
+            yield connection, self._database.now(connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[State, datetime]]:
+        with self._mutex:
+            with self._database.reading() as connection:
+                self._catch_up(connection)
+                now = self._database.now(connection)
+            yield self._state, now
+
+    def _catch_up(self, connection: Connection) -> None:
+        """Take in what was added since; all of it anew where the log is not the one read before (a backup was put back)."""
+        state = self._state
+        if state.sequence:
+            known = select(schema.events.c.hash).where(schema.events.c.sequence == state.sequence)
+            if connection.execute(known).scalar() != state.hash:
+                state = State()
+        try:
+            for event in read_events(connection, after=state.sequence):
+                state.apply(event, read_items(connection, event.queue_id) if event.kind == "queue" else ())
+        except (ValueError, KeyError, TypeError):
+            self._state = State()
+            raise InputError(
+                f"{self.name}: the log is broken after event {state.sequence}; `fairvlm review verify` says how"
+            ) from None
+        self._state = state
+
+
+def _no_check(_: State) -> None:
+    """For events that are taken whatever the state."""
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _is_fresh(lease: Event | None, now: datetime, seconds: int) -> bool:
+    """The lease has more than half of its time left."""
+    return lease is not None and is_live(lease, now + timedelta(seconds=seconds / 2))
+
+
+def _task(lease: Event) -> Task:
+    return Task(lease.queue_id, lease.pair_id, lease.body["expires"])
+
+
+def _known_queue(state: State, queue_id: str) -> Queue:
+    if queue_id not in state.queues:
+        known = ", ".join(list(state.queues)[-3:]) or "none yet"
+        raise InputError(
+            f"there is no queue {str(queue_id)[:40]!r} (latest: {known}); `fairvlm review queues` lists them"
+        )
+    return state.queues[queue_id]
+
+
+def _known_item(state: State, queue_id: str, pair_id: str) -> QueueItem:
+    _known_queue(state, queue_id)
+    item = state.item(queue_id, pair_id)
+    if item is None:
+        raise InputError(f"pair {str(pair_id)[:80]!r} is not in queue {queue_id}")
+    return item
+
+
+def _inside(state: State, queue_id: str | None) -> list[Subject]:
+    """Judged pairs: all of them, or those that are in a queue, wherever they were judged."""
+    if queue_id is None:
+        return state.subjects()
+    data = _known_queue(state, queue_id).data
+    return [s for s in state.subjects() if s[0] == data and state.item(queue_id, s[1]) is not None]
+
+
+def _check_other(pair_id: str, verdict: Verdict) -> None:
+    if verdict.better_pair_id == pair_id:
+        raise InputError("better_pair_id: names the pair itself; choose another pair, or the verdict fits")
+
+
+def _check_same(stored: Event, kind: str, *, body: dict[str, Any], **expected: Any) -> None:
+    """The same id must stand for the same thing; how long a reader looked is not compared."""
+    told, asked = dict(stored.body), json.loads(canonical(body))
+    told.pop("seconds", None)
+    asked.pop("seconds", None)
+    same = all(getattr(stored, name) == value for name, value in expected.items())
+    if stored.kind != kind or not same or told != asked:
+        raise InputError("event id: it already stands for another entry; make a new id for each action")

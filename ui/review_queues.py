@@ -1,0 +1,120 @@
+"""Choosing a queue, and making one from the selected run or from pairs that another page selected."""
+
+from __future__ import annotations
+
+import uuid
+
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.review import ORDERS, Queue, QueueSettings, ReviewStore
+from fairvlm_core.review.make import queue_from_run
+from fairvlm_core.runs import Run, RunStore
+
+from . import widgets
+from .frame import Here
+from .review import queue_label, selection_of
+from .words import literal, many
+
+FLAGGED, SELECTION = "What the run flagged", "The selection from Bad pairs"
+ABOUT_QUEUE = (
+    "A queue is a list of pairs to read. Besides the pairs that the order brings up it holds **control pairs**, drawn at "
+    "random from those that were not flagged. Readers cannot tell them apart; from them the miner's precision and recall "
+    "are estimated without bias. A **second reader** judges a share of the pairs without seeing the first verdict. In a "
+    "**blind** queue nobody sees why a pair is there."
+)
+
+
+def choose(store: ReviewStore) -> Queue | None:
+    """A selector of queues, newest first, in the address as ``?queue=``; None where there is none."""
+    queues = {queue.queue_id: queue for queue in reversed(store.queues())}
+    if not queues:
+        return None
+    asked = st.query_params.get("queue")
+    key = "review.queue"
+    if st.session_state.get("review.queue.address") != asked or st.session_state.get(key) not in queues:
+        st.session_state[key] = asked if asked in queues else next(iter(queues))
+    if asked is not None and asked not in queues:
+        st.warning(f"There is no queue {literal(asked)} here.", icon=":material/link_off:")
+    chosen = st.selectbox(
+        "Queue", list(queues), key=key, format_func=lambda queue_id: queue_label(queues[queue_id]), on_change=_forget,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    st.query_params["queue"] = chosen
+    st.session_state["review.queue.address"] = chosen
+    return queues[chosen]
+
+
+def _forget() -> None:
+    for key in ("review.turn", "review.again"):
+        st.session_state.pop(key, None)
+
+
+def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
+    """A form that makes a queue."""
+    widgets.section("New queue", ABOUT_QUEUE)
+    if not allowed:
+        widgets.empty("Not yours to make", "Queues are made by an administrator of this review (review.toml).")
+        return
+    chosen = selection_of(st.session_state)
+    run = _run_of(here, chosen)
+    if run is None:
+        widgets.empty("No run", "Choose a run in the sidebar first.")
+        return
+    try:
+        attributes = [str(attribute) for attribute in run.data["attributes"]]
+    except (InputError, KeyError) as error:
+        st.error(literal(error), icon=":material/error:")
+        return
+    sources = [SELECTION, FLAGGED] if chosen and chosen[0] == run.id else [FLAGGED]
+    with st.form("review.new", width=900):
+        top, about = st.columns([2, 3])
+        name_of_queue = top.text_input("Name", value=f"Run {run.id.split('-')[0].lstrip('0')}", max_chars=80)
+        source = about.radio("Pairs", sources, horizontal=True)
+        if chosen and len(sources) > 1:
+            about.caption(f"{many(len(chosen[1]), 'pair')} selected in run {literal(chosen[0])}")
+        orders = [order for order in ORDERS if order != "given"]
+        left, right = st.columns([3, 2])
+        order = left.selectbox("Order", orders, format_func=ORDERS.__getitem__)
+        balance = right.selectbox("Groups for “in turn from each group”", attributes or ["–"])
+        a, b, c = st.columns(3)
+        size = a.number_input("Pairs in all", min_value=1, max_value=100_000, value=100)
+        controls = b.slider("Control pairs", 0, 90, 20, format="%d %%")
+        second = c.slider("Read by two", 0, 100, 10, format="%d %%")
+        blind = st.checkbox("Blind: do not show why a pair is in the queue", value=True)
+        made = st.form_submit_button("Make the queue", type="primary", icon=":material/playlist_add:")
+    if made:
+        from_selection = source == SELECTION and chosen is not None
+        _make(
+            store, run, name_of_queue, name,
+            dict(
+                order="given" if from_selection else order, pair_ids=chosen[1] if from_selection and chosen else None,
+                size=int(size), control_share=controls / 100, second_share=second / 100,
+                balance_by=balance if order == "balanced" and not from_selection else None, blind=blind,
+                seed=uuid.uuid4().int % 2**31,
+            ),
+        )  # fmt: skip
+
+
+def _make(store: ReviewStore, run: Run, name_of_queue: str, by: str, settings: dict) -> None:
+    try:
+        with st.spinner("Drawing the queue …"):
+            queue = queue_from_run(store, run, QueueSettings(**settings), name=name_of_queue, by=by)
+    except InputError as error:
+        st.error(literal(error), icon=":material/error:")
+        return
+    st.query_params["queue"] = queue.queue_id
+    st.success(
+        f"Queue {queue.queue_id} holds {many(queue.n_items, 'pair')}. It is chosen now: open *Review*.",
+        icon=":material/check_circle:",
+    )
+
+
+def _run_of(here: Here, chosen: tuple[str, tuple[str, ...]] | None) -> Run | None:
+    """The selection's run where there is a selection, else the one in the sidebar."""
+    if chosen is not None:
+        try:
+            return RunStore(here.store.workspace).get(chosen[0])
+        except InputError:
+            st.warning(f"The selection belongs to run {literal(chosen[0])}, which is not in this workspace.")
+    return here.run

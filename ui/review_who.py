@@ -1,0 +1,67 @@
+"""Who reviews: a name typed in, or a login through OIDC where Streamlit's secrets configure one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.review import check_reviewer, read_roles, role_of
+
+from .review_guidelines import NO_AUTHENTICATION
+from .words import literal
+
+
+def reviewer(workspace: Path) -> tuple[str, str] | None:
+    """Name and role of who sits here; None, with a way to say it, while that is not known."""
+    name = _logged_in() if login_is_configured() else _typed()
+    if name is None:
+        return None
+    role = role_of(name, read_roles(workspace))
+    if role == "none":
+        st.error(f"{literal(name)} is not on this workspace's list of reviewers (review.toml).", icon=":material/lock:")
+        return None
+    return name, role
+
+
+def login_is_configured() -> bool:
+    """Whether Streamlit's secrets have an ``[auth]`` section."""
+    try:
+        return "auth" in st.secrets
+    except StreamlitSecretNotFoundError:
+        return False
+
+
+def _logged_in() -> str | None:
+    if not st.user.get("is_logged_in", False):
+        st.markdown("Verdicts are signed. Log in first.")
+        st.button("Log in", type="primary", icon=":material/login:", on_click=st.login, key="review.login")
+        return None
+    return check_reviewer(str(st.user.get("email") or st.user.get("name") or ""))
+
+
+def _typed() -> str | None:
+    state = st.session_state
+    if "review.name" in state:
+        return str(state["review.name"])
+    with st.form("review.who", width=560):
+        typed = st.text_input("Your name", key="review.typed", max_chars=64, placeholder="As your team knows you")
+        st.caption(NO_AUTHENTICATION)
+        if st.form_submit_button("Start reviewing", type="primary"):
+            try:
+                state["review.name"] = check_reviewer(typed)
+            except InputError as error:
+                st.error(literal(error), icon=":material/error:")
+            else:
+                st.rerun()
+    return None
+
+
+def leave() -> None:
+    """Another person takes over."""
+    if login_is_configured():
+        st.logout()
+    for key in [key for key in st.session_state if str(key).startswith("review.") and key != "review.selection"]:
+        del st.session_state[key]
