@@ -25,6 +25,7 @@ with page(
     if entry is not None and entry.test is not None:
         widgets.section(f"Test figures of run {literal(entry.label)}", *overview.ABOUT_FIGURES)
         widgets.cards(headlines(entry.test))
+        overview.look_closer(entry)
     elif entry is not None:
         overview.without_figures(entry)
     widgets.next_step(next_step(here.entries))

@@ -2,7 +2,8 @@
 
     python examples/screenshots.py --workspace workspace --out docs/images
 
-Needs `playwright` and a Chromium (``--chromium``). The server runs on a free port and is stopped at the end.
+The pictures show the newest run, and Compare runs all of them; `fairvlm review make RUN` first gives Review something to
+show. Needs `playwright` and a Chromium (``--chromium``). The server runs on a free port and is stopped at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 120_000  # milliseconds
+LOWEST = 760  # pixels: what lies below this is drawn on most screens without scrolling
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -51,44 +54,66 @@ def server(workspace: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def settle(page: Page) -> None:
     """Wait until the page has drawn everything: no element is stale and no spinner turns."""
-    page.wait_for_selector("h1")
+    page.wait_for_selector("h1", timeout=PATIENCE)
     page.wait_for_function(
         "() => !document.querySelector('[data-testid=stStatusWidget], [data-testid=stSpinner], [data-testid=stSkeleton], "
         "[data-stale=true]')",
-        timeout=120_000,
+        timeout=PATIENCE,
     )
     page.wait_for_timeout(900)
 
 
+def sign_in(page: Page) -> None:
+    """The Review page asks for a name first."""
+    name = page.get_by_label("Your name")
+    if name.count():
+        name.fill("A. Reader")
+        page.get_by_role("button", name="Start reviewing").click()
+        settle(page)
+
+
 def save(page: Page, path: Path, height: int | None) -> None:
     """The page from top to bottom (or its first `height` pixels) as a small PNG."""
-    before = 0
-    while True:  # charts are drawn, and take their room, once they come into view
+    before, same = 0, 0
+    while same < 2:  # charts are drawn, and take their room, once they come into view
         needed = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
-        page.set_viewport_size({"width": page.viewport_size["width"], "height": min(needed + 8, height or 4000)})
+        tall = max(LOWEST, min(needed + 8, height or 4000))
+        page.set_viewport_size({"width": page.viewport_size["width"], "height": tall})
         settle(page)
-        if needed <= before:
-            break
-        before = needed
+        before, same = needed, same + 1 if needed == before else 0
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1024:.0f} KB")
 
 
 def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
     """Name of a picture to the address it shows and its largest height; `runs` as in ``?run=``."""
     many = "&".join(f"run={run}" for run in runs)
+    one = f"run={runs[-1]}"
     return {
-        "overview": ("", None),
-        "data": ("Data", None),
-        "data-intake": ("Data?view=Intake+report", None),
-        "data-pairs": ("Data?view=Browse+pairs", None),
-        "compare": (f"Compare_runs?{many}", None),
+        "overview": (f"?{one}", None),
+        "data": (f"Data?{one}", None),
+        "data-intake": (f"Data?view=Intake+report&{one}", None),
+        "data-pairs": (f"Data?view=Browse+pairs&{one}", None),
+        "fine-tune": (f"Fine_tune?{one}", None),
+        "fine-tune-watch": (f"Fine_tune?view=Watch&{one}", None),
+        "bad-pairs": (f"Bad_pairs?{one}", 1500),
+        "losses": (f"Loss_and_Sinkhorn?{one}", None),
+        "losses-training": (f"Loss_and_Sinkhorn?view=Divergence+over+training&{one}", None),
+        "losses-fairness": (f"Loss_and_Sinkhorn?view=Distance+and+fairness&{one}", None),
+        "compare": (f"Compare_runs?{many}", 1900),
+        "review": (f"Review?{one}", None),
+        "review-results": (f"Review?view=Results&{one}", None),
+        "report": (f"Report?{one}", 1400),
     }
 
 
@@ -115,6 +140,7 @@ def main() -> None:
                 page = context.new_page()
                 page.goto(f"{address}/{path}")
                 settle(page)
+                sign_in(page)
                 save(page, options.out / f"{name}-{theme}.png", height)
                 page.close()
             context.close()

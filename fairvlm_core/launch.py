@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +24,18 @@ from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
 from .mining import audit_mining
 from .models import load_clip
+from .pairmap import make_map_if_possible
 from .pairs import PairTable
+from .review.apply import apply_verdicts, record
+from .review.export import read_verdicts, write_verdicts
+from .review.results import VerdictSet
 from .runs import Run, RunStore, now, this_process
+from .safeio import StorageError
 from .train import EpochReport, FitResult, TrainState, check_table, fit
 
 _KEPT_STATES = 2
-_HEARTBEAT = 2.0  # seconds between two signs of life
+_VERDICTS = "verdicts.json"
+_HEARTBEAT = 2.0  # seconds between two signs of life, and between two words on the step reached
 
 
 @dataclass(frozen=True)
@@ -38,13 +47,26 @@ class Hooks:
     on_epoch: Callable[[EpochReport], None] | None = None
 
 
-def create_run(table: PairTable, config: RunConfig, store: RunStore, *, read_options: dict[str, Any]) -> Run:
-    """Register a run in state `queued`; `read_options` are what `PairTable.read` needs to read the same table again."""
+def create_run(
+    table: PairTable,
+    config: RunConfig,
+    store: RunStore,
+    *,
+    read_options: dict[str, Any],
+    verdicts: VerdictSet | None = None,
+) -> Run:
+    """Register a run in state `queued`; `read_options` are what `PairTable.read` needs to read the same table again.
+
+    `verdicts` of a review are kept with the run and applied to the table whenever the run is executed.
+    """
+    fingerprint = table.fingerprint
+    applied = None if verdicts is None else apply_verdicts(table, verdicts)
+    table = table if applied is None else applied.table
     check_table(table, config)
     data = {
         "folder": str(Path(table.root).resolve()),
         "read_options": read_options,
-        "fingerprint": table.fingerprint,
+        "fingerprint": fingerprint,
         "name": table.info.name,
         "prompts": list(table.info.prompts),
         "attributes": list(table.attributes),
@@ -52,7 +74,11 @@ def create_run(table: PairTable, config: RunConfig, store: RunStore, *, read_opt
         "warnings": list(table.report.warnings),
     }
     columns = ["pair_id", "patient_id", "split", "label", *table.attributes]
-    return store.create(config, data, table.frame[columns])
+    if verdicts is None or applied is None:
+        return store.create(config, data, table.frame[columns])
+    run = store.create(config, data | {"verdicts": record(applied, verdicts)}, table.frame[columns])
+    write_verdicts(run.path / _VERDICTS, verdicts.of_data(fingerprint))
+    return run
 
 
 def execute(
@@ -61,9 +87,12 @@ def execute(
     table: PairTable | None = None,
     arrays: PairArrays | None = None,
     resume: bool = False,
+    map_pairs: bool = False,
     hooks: Hooks = Hooks(),
 ) -> FitResult:
     """Train a registered run in this process, or go on with an interrupted one.
+
+    With `map_pairs` the map of its pairs is made once the run is finished and its figures stand.
 
     Raises
     ------
@@ -72,19 +101,49 @@ def execute(
     TrainingError
         The run had to stop; its state is `failed` and its last good epoch is kept.
     """
+    with run.held():
+        result = _execute(run, table, arrays, resume, hooks)
+    if map_pairs:
+        make_map_if_possible(run)
+    return result
+
+
+def _execute(run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks) -> FitResult:
     if run.status.state == "running":
         raise InputError(f"run {run.id} is running in another process (pid {run.status.pid})")
     if resume and run.status.state == "finished":
         raise InputError(f"run {run.id} is finished: there is nothing to resume")
     config = run.config
-    run.set_status(state="running", message="reading the data", finished=None, **this_process())
-    run.log("resumed" if resume else "started")
+    for folder in (run.path, run.path / "resume"):
+        safeio.sweep(folder)
+    with safeio.storing(run.path / "cancel"):
+        (run.path / "cancel").unlink(missing_ok=True)
+    with _beating(run):
+        run.set_status(state="running", message="reading the data", finished=None, step=0, steps=0, **this_process())
+        run.log("resumed" if resume else "started")
+        result = _train(run, config, table, arrays, resume, hooks)
+        run.set_status(state="finished", message="finished", pid=None, finished=now())
+    run.log("finished")
+    shutil.rmtree(run.path / "resume", ignore_errors=True)
+    return result
+
+
+def _train(
+    run: Run, config: RunConfig, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks
+) -> FitResult:
     try:
         if table is None:
-            table = PairTable.read(run.data["folder"], **run.data["read_options"])
+            table = _registered_table(run)
         if table.fingerprint != run.data["fingerprint"]:
             raise InputError(f"the data of run {run.id} has changed since it was made: start a new run")
+        trusted: frozenset[str] = frozenset()
+        if "verdicts" in run.data:
+            applied = apply_verdicts(table, read_verdicts(run.path / _VERDICTS))
+            table, trusted, arrays = applied.table, applied.trusted, None
         state = latest_state(run) if resume else None
+        if state is not None:  # killed after this state was saved and before the rest was
+            run.write_metrics(state.history)
+            run.set_status(epoch=state.epoch)
         clip = load_clip(config.model, device="cpu", seed=config.seed)
         arrays = arrays if arrays is not None else pair_arrays(table, clip, progress=hooks.on_images)
         if arrays.cut.any():
@@ -107,24 +166,73 @@ def execute(
             if hooks.on_step is not None:
                 hooks.on_step(step, steps)
 
-        result = fit(table, config, state=state, arrays=arrays, clip=clip, on_step=on_step, on_epoch=on_epoch)
+        result = fit(
+            table, config, state=state, arrays=arrays, clip=clip, trusted=trusted, on_step=on_step, on_epoch=on_epoch
+        )
+        run.set_status(message="writing the result")
         _save_result(run, table, result)
+        return result
     except KeyboardInterrupt:
-        run.set_status(state="cancelled", message="cancelled", pid=None)
-        run.log("cancelled")
+        _leave(run, "cancelled", "cancelled")
         raise
     except (InputError, TrainingError) as error:
-        run.set_status(state="failed", message=str(error), pid=None)
-        run.log(f"failed: {error}")
+        _leave(run, "failed", str(error))
         raise
     except Exception as error:
-        run.set_status(state="failed", message=f"internal error: {type(error).__name__}", pid=None)
+        if short_of := _short_of_memory(error):
+            line = (
+                f"out of {short_of} memory: lower batch_size (now {config.batch_size}) or take a smaller model (now "
+                f"{config.model}), in a new run with the same settings otherwise"
+            )
+            _leave(run, "failed", line)
+            raise TrainingError(line) from error
+        _leave(run, "failed", f"internal error: {type(error).__name__}")
         run.log(traceback.format_exc())
         raise
-    run.set_status(state="finished", message="finished", pid=None, finished=now())
-    run.log("finished")
-    shutil.rmtree(run.path / "resume", ignore_errors=True)
-    return result
+
+
+def _registered_table(run: Run) -> PairTable:
+    """The table that the run was made with; where the rows tell that it is the same, images are decoded only once."""
+    folder, options = run.data["folder"], run.data["read_options"]
+    table = PairTable.read(folder, **options | {"check_images": False})
+    return table if table.fingerprint == run.data["fingerprint"] else PairTable.read(folder, **options)
+
+
+def _short_of_memory(error: Exception) -> str | None:
+    """Which memory was not enough, where that is what went wrong."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "GPU"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)):
+        return "main"
+    return None
+
+
+@contextlib.contextmanager
+def _beating(run: Run) -> Iterator[None]:
+    """Signs of life while the block runs, whatever it does: the time of a file, touched by a thread."""
+    path, stop = run.path / "heartbeat", threading.Event()
+    with safeio.storing(path):
+        path.touch(mode=safeio.PRIVATE_FILE)
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _leave(run: Run, state: str, message: str) -> None:
+    """The last state, as far as the disk takes it: where it does not, readers find the process gone."""
+    with contextlib.suppress(StorageError):
+        run.set_status(state=state, message=message, pid=None)
+    run.log(message if message == state else f"{state}: {message}")
 
 
 def latest_state(run: Run) -> TrainState | None:
@@ -133,9 +241,12 @@ def latest_state(run: Run) -> TrainState | None:
     for path in sorted(folder.glob("[0-9]*"), reverse=True):
         problem = safeio.check_folder(path)
         if problem is None:
-            values = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-            values["ledger"] = _to_arrays(values["ledger"])
-            return TrainState(**values)
+            try:
+                values = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+                values["ledger"] = _to_arrays(values["ledger"])
+                return TrainState(**values)
+            except Exception as error:  # what torch raises on foreign bytes differs by version; all of it is a refusal
+                problem = f"it is no state of a run ({type(error).__name__})"
         run.log(f"state {path.name} is not used: {problem}")
     return None
 
@@ -143,8 +254,9 @@ def latest_state(run: Run) -> TrainState | None:
 def _save_state(run: Run, state: TrainState) -> None:
     values = {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
     values["ledger"] = _to_tensors(state.ledger)
-    with safeio.new_folder(run.path / "resume" / f"{state.epoch:04d}") as folder:
-        torch.save(values, folder / "state.pt")
+    place = run.path / "resume" / f"{state.epoch:04d}"
+    with safeio.new_folder(place) as folder, (folder / "state.pt").open("wb") as file:
+        torch.save(values, file)
     for path in sorted((run.path / "resume").glob("[0-9]*"))[:-_KEPT_STATES]:
         shutil.rmtree(path, ignore_errors=True)
     run.write_parquet("ledger.parquet", PairLossLedger.from_state_dict(state.ledger).to_wide_frame())

@@ -37,3 +37,5 @@ with page("Compare runs", "Is one way of training better, for whom, and is it mo
     compare_page.paired_difference(here, methods)
     compare_page.es_auc(methods, reports)
     compare_page.groups(methods, reports)
+    compare_page.tradeoff(methods, reports, configs)
+    compare_page.thresholds(here, readable, reports)

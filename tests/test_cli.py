@@ -39,7 +39,17 @@ def workspace(tmp_path_factory, synth_folder):
     folder = tmp_path_factory.mktemp("cli") / "workspace"
     for preset in ("clip", "robustfair"):
         done = fairvlm(
-            "train", synth_folder, "--preset", preset, "--workspace", folder, "--epochs", 2, "--batch-size", 16
+            "train",
+            synth_folder,
+            "--preset",
+            preset,
+            "--workspace",
+            folder,
+            "--epochs",
+            2,
+            "--batch-size",
+            16,
+            "--no-map",
         )
         assert done.stdout.strip().splitlines()[-1].endswith(f"{preset}-s0")
     return folder
@@ -95,7 +105,9 @@ def test_synth_then_check(layout, tmp_path):
 
 
 def test_train_prints_one_json_document(synth_folder, tmp_path):
-    done = fairvlm("train", synth_folder, "--preset", "dbpm", "--workspace", tmp_path / "w", "--epochs", 1, "--json")
+    done = fairvlm(
+        "train", synth_folder, "--preset", "dbpm", "--workspace", tmp_path, "--epochs", 1, "--no-map", "--json"
+    )
     result = json.loads(done.stdout)
     assert result["run_id"] == "0001-dbpm-s0"
     assert result["test"]["overall"]["n"] == 60
@@ -224,7 +236,8 @@ def test_the_real_chest_x_rays_come_in_and_train(shared, tmp_path):
     assert report["n_rows"] == 141
     assert report["layout"] == "foreign"
     assert set(report["attributes"]) == {"sex", "age_band"}
-    done = fairvlm("train", folder, "--preset", "robustfair", "--epochs", 1, "--workspace", tmp_path / "w", "--json")
+    options = ("--epochs", 1, "--no-map", "--workspace", tmp_path / "w", "--json")
+    done = fairvlm("train", folder, "--preset", "robustfair", *options)
     result = json.loads(done.stdout)
     assert result["test"]["overall"]["n"] == report["splits"]["test"]["n"]
     assert sorted(p.name for p in folder.iterdir()) == before

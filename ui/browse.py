@@ -81,7 +81,7 @@ def _filters(table: PairTable, kind: pd.Series | None) -> np.ndarray:
         for column, name in zip(st.columns(max(len(table.attributes), 1)), table.attributes, strict=False):
             options = group_order(frame[name].astype(str).unique())
             groups[name] = column.multiselect(
-                name, options, key=f"data.f.{name}", placeholder="All groups", persist_state="page"
+                literal(name), options, key=f"data.f.{name}", placeholder="All groups", persist_state="page"
             )
         st.form_submit_button("Show", icon=":material/filter_alt:")
     return matching(frame, splits=splits, labels=labels, groups=groups, kinds=kinds, kind=kind, words=words)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.config import RunConfig
+
 from .entries import RunEntry
 from .palette import group_order
 from .words import NOTHING, figure, listed, many, p_value, span, undefined
@@ -62,8 +64,8 @@ def comparable(entries: Sequence[RunEntry]) -> tuple[list[RunEntry], list[str]]:
 def methods_of(entries: Sequence[RunEntry], configs: Mapping[str, Mapping[str, Any]]) -> list[Method]:
     """Runs grouped by everything but the seed, in the order of their first run.
 
-    Two methods of one preset are told apart by the settings in which they differ. `configs` are plain configurations by
-    run id.
+    Runs with the verdicts of a review are another method than runs without. Two methods of one name are told apart by the
+    settings, or the review, in which they differ. `configs` are plain configurations by run id.
 
     >>> entries = [RunEntry(f"{i:04d}-clip-s{s}", "finished", preset="clip", seed=s, method_key=key)
     ...            for i, (s, key) in enumerate([(0, "a"), (1, "a"), (0, "b")], start=1)]
@@ -74,16 +76,17 @@ def methods_of(entries: Sequence[RunEntry], configs: Mapping[str, Mapping[str, A
     grouped: dict[str, list[RunEntry]] = {}
     for entry in entries:
         grouped.setdefault(entry.method_key, []).append(entry)
-    presets = [runs[0].preset for runs in grouped.values()]
+    names = [runs[0].method for runs in grouped.values()]
     methods = []
     for runs in grouped.values():
-        preset = runs[0].preset
-        name = preset
-        if presets.count(preset) > 1:
-            rivals = [other[0] for other in grouped.values() if other[0].preset == preset]
+        name = runs[0].method
+        if names.count(name) > 1:
+            rivals = [other[0] for other in grouped.values() if other[0].method == name]
             varied = differences({entry.id: configs[entry.id] for entry in rivals})
-            own = dict(zip(varied["Setting"], varied[runs[0].id], strict=True))
-            name = f"{preset} ({', '.join(f'{key} {value}' for key, value in own.items())})"
+            own = [f"{key} {value}" for key, value in zip(varied["Setting"], varied[runs[0].id], strict=True)]
+            if len({entry.verdicts for entry in rivals}) > 1:
+                own.append(f"review {runs[0].verdicts}")
+            name = f"{name} ({', '.join(own)})"
         methods.append(Method(name, tuple(runs)))
     return methods
 
@@ -95,7 +98,7 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
               Setting   a    b
     0  mining.enabled  no  yes
     """
-    flat = {name: _flat(values) for name, values in configs.items()}
+    flat = {name: RunConfig.read(values).flat() for name, values in configs.items()}
     keys = list(dict.fromkeys(key for values in flat.values() for key in values))
     rows = []
     for key in keys:
@@ -103,16 +106,6 @@ def differences(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         if key.split(".")[0] not in NOT_METHOD and len(set(shown)) > 1:
             rows.append((key, *shown))
     return pd.DataFrame(rows, columns=["Setting", *flat])
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
 
 
 def _plain(value: Any) -> str:

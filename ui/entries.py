@@ -17,6 +17,7 @@ from .words import NOTHING, figure, listed, local_time, many
 DAMAGED = "damaged"
 ACTIVE = ("queued", "running")
 SEEDS_WANTED = 3
+FINE_TUNE, COMPARE = "2_Fine_tune.py", "6_Compare_runs.py"
 _COLUMNS = (
     "Run", "State", "Test AUC", "Lowest ES-AUC", "n test", "Epochs", "Data", "Started", "Note",
 )  # fmt: skip
@@ -35,6 +36,7 @@ class RunEntry:
     data: str = ""
     folder: str = ""
     method_key: str = ""
+    verdicts: str = ""
     fingerprint: str = ""
     epoch: int = 0
     epochs: int = 0
@@ -52,7 +54,16 @@ class RunEntry:
         if self.state == DAMAGED:
             return f"{number_of(self.id)} · {self.id.partition('-')[2]} · damaged"
         state = "" if self.state == "finished" else f" · {self.state}"
-        return f"{number_of(self.id)} · {self.preset} · seed {self.seed}{state}"
+        return f"{number_of(self.id)} · {self.method} · seed {self.seed}{state}"
+
+    @property
+    def method(self) -> str:
+        """The preset, and whether verdicts of a review were used.
+
+        >>> RunEntry("0003-clip-s1", "finished", preset="clip", verdicts="0a1b2c3d").method
+        'clip with verdicts'
+        """
+        return f"{self.preset} with verdicts" if self.verdicts else self.preset
 
     @property
     def note(self) -> str:
@@ -88,7 +99,8 @@ def read_entry(run: Run) -> RunEntry:
             model=config.model,
             data=str(data["name"]),
             folder=str(data["folder"]),
-            method_key=config.method_key,
+            method_key=run.method_key,
+            verdicts=run.verdicts,
             fingerprint=str(data["fingerprint"]),
             epoch=status.epoch,
             epochs=config.epochs,
@@ -177,7 +189,7 @@ def headlines(test: dict[str, Any]) -> list[Headline]:
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next: a sentence, and a command to copy or a page to go to (with the runs it opens on)."""
+    """What to do next: a sentence, a command to copy, a page to go to (with the runs it opens on)."""
 
     text: str
     command: str | None = None
@@ -203,24 +215,27 @@ def next_step(entries: Sequence[RunEntry]) -> Step:
     if not finished and stopped:
         entry = stopped[-1]
         return Step(
-            f"Run {entry.id} stopped after epoch {entry.epoch} of {entry.epochs}. Go on from there:",
-            command=f"fairvlm train --resume {entry.id}",
-        )
+            f"Run {entry.id} stopped after epoch {entry.epoch} of {entry.epochs}. "
+            "Go on from there, under Fine-tune or in a terminal:",
+            command=f"fairvlm train --resume {entry.id}", page=FINE_TUNE, runs=(entry.id,),
+        )  # fmt: skip
     if not finished:
         return Step(
-            "No run has finished yet. Start with plain fine-tuning:", command="fairvlm train DATA --preset clip"
-        )
+            "No run has finished yet. Start with plain fine-tuning, under Fine-tune or in a terminal:",
+            command="fairvlm train DATA --preset clip", page=FINE_TUNE,
+        )  # fmt: skip
     newest = finished[-1]
     same_data = [entry for entry in finished if entry.fingerprint == newest.fingerprint]
     methods = {entry.method_key: entry for entry in same_data}
     if len(methods) == 1:
         other = "clip" if newest.preset != "clip" else "robustfair"
         return Step(
-            f"All finished runs on {newest.data} use {newest.preset}. Train another method on the same data to compare:",
-            command=f"fairvlm train {newest.folder} --preset {other}",
-        )
+            f"All finished runs on {newest.data} use {newest.method}. Train another method on the same data to "
+            "compare, under Fine-tune or in a terminal:",
+            command=f"fairvlm train {newest.folder} --preset {other}", page=FINE_TUNE, runs=(newest.id,),
+        )  # fmt: skip
     fewest = min(sum(entry.method_key == key for entry in same_data) for key in methods)
     text = f"{many(len(same_data), 'run')} of {len(methods)} methods on {newest.data} can be compared."
     if fewest < SEEDS_WANTED:
         text += f" A method here has {many(fewest, 'seed')}; with {SEEDS_WANTED} or more, chance between seeds shows."
-    return Step(text, page="6_Compare_runs.py", runs=tuple(entry.id for entry in same_data))
+    return Step(text, page=COMPARE, runs=tuple(entry.id for entry in same_data))

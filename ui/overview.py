@@ -6,9 +6,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from . import live
 from .demo import COMMAND, DemoStatus, demo_status, start_demo
 from .entries import ACTIVE, DAMAGED, RunEntry
 from .frame import Here, errors
+from .losses_reads import run_metrics
 from .reads import run_entries
 from .words import ago, literal
 
@@ -28,9 +30,18 @@ ABOUT_FIGURES = (
 )
 ABOUT_STATES = (
     "**queued** waits · **running** trains now · **finished** has figures · **failed** had to stop, its note says why · "
-    "**cancelled** was stopped by someone · **interrupted** lost its process and can go on with "
-    "`fairvlm train --resume RUN` · **damaged** has a file that is missing or cannot be read; other runs are not affected.",
+    "**cancelled** was stopped by someone · **interrupted** lost its process; the page Fine-tune, `fairvlm resume RUN` or "
+    "`fairvlm train --resume RUN` goes on from its last whole epoch · **damaged** has a file that is missing or cannot be "
+    "read; other runs are not affected.",
     None,
+)
+
+
+_CLOSER = (
+    ("3_Bad_pairs.py", "See its bad pairs", "troubleshoot"),
+    ("4_Loss_and_Sinkhorn.py", "See for whom it learns worse", "stacked_line_chart"),
+    ("7_Review.py", "Ask a clinician", "rate_review"),
+    ("8_Report.py", "Save a report", "description"),
 )
 
 
@@ -66,6 +77,13 @@ def offer_demo(workspace: Path, demo: DemoStatus) -> None:
         st.code("\n".join(demo.lines) or "(the log is empty)", language=None)
 
 
+def look_closer(entry: RunEntry) -> None:
+    """What else the app says about a finished run, in plain words, each a way to its page."""
+    with st.container(horizontal=True, gap="medium"):
+        for file, words, icon in _CLOSER:
+            st.page_link(f"pages/{file}", label=words, icon=f":material/{icon}:", query_params={"run": entry.id})
+
+
 def without_figures(entry: RunEntry) -> None:
     """Why the selected run has no figures."""
     if entry.state == DAMAGED:
@@ -98,8 +116,13 @@ def watch(here: Here) -> None:
                     st.markdown(f":material/hourglass_top: **The demo is at work**, started {ago(demo.started)}.")
                     st.text(demo.lines[-1] if demo.lines else "making the data …")
                 for entry in entries:
-                    share = entry.epoch / entry.epochs if entry.epochs else 0.0
-                    where = entry.message if entry.epoch == 0 else f"epoch {entry.epoch} of {entry.epochs}"
-                    st.progress(min(share, 1.0), text=literal(f"{entry.label} · {where or 'waits for its turn'}"))
+                    run = here.run_of(entry)
+                    at = live.progress(run.status, run_metrics(run))
+                    st.progress(at.share, text=literal(f"{entry.label} · {at.line}"))
+                if entries:
+                    st.page_link(
+                        "pages/2_Fine_tune.py", label="Watch and cancel", icon=":material/tune:",
+                        query_params={"run": entries[0].id, "view": "Watch"},
+                    )  # fmt: skip
 
     progress()

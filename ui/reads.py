@@ -98,6 +98,14 @@ def test_rows(run_id: str, predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions[predictions["split"].astype(str) == "test"].sort_values("pair_id").reset_index(drop=True)
 
 
+def held_out(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A run's validation and test predictions, in the order of their ids."""
+    frame = predictions(run)
+    test = test_rows(run.id, frame)
+    val = frame[frame["split"].astype(str) == "val"].sort_values("pair_id").reset_index(drop=True)
+    return val, test
+
+
 def paired(a: Sequence[Run], b: Sequence[Run]) -> dict[str, Any]:
     """Paired differences b - a of two methods' runs, place by place, as plain values."""
     key = tuple(tuple((str(run.path), stamp(run.path / "predictions.parquet")) for run in runs) for runs in (a, b))

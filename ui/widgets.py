@@ -14,7 +14,7 @@ import streamlit as st
 from fairvlm_core.intake.csvsafe import write_csv
 
 from .charts import CONFIG
-from .entries import Headline, Step
+from .entries import COMPARE, FINE_TUNE, Headline, Step
 from .palette import INK, STATE_COLOURS
 from .words import NOTHING, literal, many
 
@@ -111,6 +111,12 @@ def empty(title: str, text: str, command: str | None = None) -> None:
             st.code(command, language=None)
 
 
+_LINKS = {
+    FINE_TUNE: ("Open Fine-tune", ":material/tune:"),
+    COMPARE: ("Open the comparison", ":material/compare_arrows:"),
+}
+
+
 def next_step(step: Step) -> None:
     """The next thing to do, as a sentence with a command to copy or a link to follow."""
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
@@ -118,10 +124,8 @@ def next_step(step: Step) -> None:
         if step.command:
             st.code(step.command, language=None)
         if step.page:
-            st.page_link(
-                f"pages/{step.page}", label="Open the comparison", icon=":material/compare_arrows:",
-                query_params={"run": list(step.runs)},
-            )  # fmt: skip
+            label, icon = _LINKS[step.page]
+            st.page_link(f"pages/{step.page}", label=label, icon=icon, query_params={"run": list(step.runs)})
 
 
 def warnings(lines: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import show
+from . import review, show
 
 app = typer.Typer(
     name="fairvlm",
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(review.app, name="review")
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output")]
 Workspace = Annotated[
@@ -125,8 +126,17 @@ def train(
     attributes: Annotated[str | None, typer.Option(help="a,b: attributes of the fairness term")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run")] = None,
+    verdicts: Annotated[
+        str | None, typer.Option(help="Use a review: `latest` of the workspace, or an exported FILE.json")
+    ] = None,
     description: Description = None,
     allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    map_pairs: Annotated[
+        bool, typer.Option("--map/--no-map", help="Make the map of the pairs once the run has finished")
+    ] = True,
+    background: Annotated[
+        bool, typer.Option("--background", help="Put the run into the queue and return; `fairvlm jobs` shows it")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Fine-tune a CLIP; the last line is the run's id."""
@@ -146,12 +156,76 @@ def train(
         chosen,
         workspace=workspace,
         resume=resume,
+        verdicts=verdicts,
         read_options={
             "description": None if description is None else str(description.resolve()),
             "allow_shared_patients": allow_shared_patients,
         },
         json=json,
+        map_pairs=map_pairs,
+        background=background,
     )
+
+
+@app.command()
+def cost(
+    data: Folder,
+    preset: Annotated[str, typer.Option(help="`fairvlm presets` lists them")] = "clip",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")] = None,
+    description: Description = None,
+    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    json: Json = False,
+) -> None:
+    """Measure a training step on a few pairs, and estimate what a run will take."""
+    from .jobs import print_cost
+    from .training import parse_settings
+
+    options = {
+        "description": None if description is None else str(description.resolve()),
+        "allow_shared_patients": allow_shared_patients,
+    }
+    print_cost(data, preset, parse_settings(settings or []), options, json)
+
+
+@app.command()
+def jobs(workspace: Workspace = None, json: Json = False) -> None:
+    """List what runs and what waits in the queue."""
+    from .jobs import list_jobs
+
+    list_jobs(workspace, json)
+
+
+@app.command()
+def cancel(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or numbers of runs that wait or run")],
+    workspace: Workspace = None,
+) -> None:
+    """Cancel runs; `fairvlm resume` goes on from their last whole epoch."""
+    from .jobs import cancel_runs
+
+    cancel_runs(runs, workspace)
+
+
+@app.command()
+def resume(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Interrupted, failed or cancelled runs")],
+    workspace: Workspace = None,
+) -> None:
+    """Put runs into the queue again; in the foreground: `fairvlm train --resume RUN`."""
+    from .jobs import resume_runs
+
+    resume_runs(runs, workspace)
+
+
+@app.command()
+def work(
+    workspace: Workspace = None,
+    device: Annotated[str | None, typer.Option(help="Serve this device's queue here, until it is empty")] = None,
+) -> None:
+    """Start the workers that the queue needs; the app and `train --background` do so themselves."""
+    from .jobs import serve_queue
+
+    serve_queue(workspace, device)
 
 
 @app.command()
@@ -168,6 +242,24 @@ def mine(
     from .training import mine_run
 
     mine_run(run, workspace, faulty_sd, noisy_sd, every, csv, json)
+
+
+@app.command(name="map")
+def map_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a finished run, or `latest`")],
+    workspace: Workspace = None,
+    json: Json = False,
+) -> None:
+    """Make the map of a run's pairs (UMAP of images and of notes) for the Bad pairs page."""
+    from ..pairmap import make_map
+    from ..runs import RunStore
+
+    found = RunStore(workspace).get(run)
+    method = make_map(found)
+    if json:
+        show.print_json({"run_id": found.id, "method": method})
+    else:
+        typer.echo(f"map of {found.id}: {method}")
 
 
 @app.command()
@@ -233,6 +325,26 @@ def compare(
     from .figures import compare_runs
 
     compare_runs(runs, workspace, attribute, resamples, json, metric)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")],
+    workspace: Workspace = None,
+    baseline: Annotated[str | None, typer.Option(metavar="RUN", help="Compare with it, patient by patient")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="[default: RUN-report.html]")] = None,
+    with_notes: Annotated[bool, typer.Option("--with-notes", help="Add the notes of flagged pairs, in full")] = False,
+    pair_ids: Annotated[bool, typer.Option(help="List the ids of flagged pairs")] = True,
+    min_cell: Annotated[int, typer.Option(help="Hide groups with fewer people in a cell; 0 hides none")] = 5,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: no intervals")] = 2000,
+    json: Json = False,
+) -> None:
+    """Write a run's report: one HTML file that opens from disk and asks for nothing, or the same as JSON."""
+    from ..report import ReportOptions
+    from .report import report_run
+
+    options = ReportOptions(min_cell=min_cell, pair_ids=pair_ids, notes=with_notes, n_resamples=resamples)
+    report_run(run, workspace, baseline=baseline, out=out, options=options, json=json)
 
 
 @app.command()

@@ -69,7 +69,7 @@ def _is_demo(run, table) -> bool:
         return (
             run.status.state == "finished"
             and run.data["fingerprint"] == table.fingerprint
-            and (run.config.method_key == type(run.config).build(run.config.preset).method_key)
+            and (run.method_key == type(run.config).build(run.config.preset).method_key)
         )
     except InputError:
         return False
@@ -86,7 +86,10 @@ def serve(workspace: Path | None, port: int) -> None:
     elif "FAIRVLM_WORKSPACE" not in environment:
         environment["FAIRVLM_WORKSPACE"] = str(Path("workspace").resolve())
     show.out.print(f"the app is on http://localhost:{port} (Ctrl-C stops it)")
-    command = [sys.executable, "-m", "streamlit", "run", script.name, "--server.port", str(port)]
+    # Given here, so that a STREAMLIT_SERVER_ADDRESS left in the environment does not open the app to the network.
+    command = [
+        sys.executable, "-m", "streamlit", "run", script.name, "--server.port", str(port), "--server.address", "127.0.0.1",
+    ]  # fmt: skip
     try:
         raise SystemExit(subprocess.run(command, cwd=script.parent, env=environment, check=False).returncode)
     except KeyboardInterrupt:

@@ -36,12 +36,17 @@ def train_run(
     *,
     workspace: Path | None,
     resume: str | None,
+    verdicts: str | None,
     read_options: dict[str, Any],
     json: bool,
+    map_pairs: bool = False,
+    background: bool = False,
 ) -> None:
     store = RunStore(workspace)
     table = None
     if resume is not None:
+        if verdicts is not None:
+            raise InputError("--resume goes on with the run's own verdicts: leave out --verdicts, or start anew")
         run = store.get(resume)
         same = RunConfig.read(_laid_over(run.config, settings))
         if same != run.config:
@@ -56,10 +61,21 @@ def train_run(
             raise InputError(f"{folder}: there is no such folder; `fairvlm synth OUT` makes one")
         from ..launch import create_run
         from ..pairs import PairTable
+        from .review import verdicts_for_training
+
+        judged = None if verdicts is None else verdicts_for_training(verdicts, workspace)
 
         with show.progress(json) as bar:
             table = PairTable.read(folder, progress=show.watch(bar, "reading"), **read_options)
-        run = create_run(table, config, store, read_options=read_options)
+        run = create_run(table, config, store, read_options=read_options, verdicts=judged)
+        if "verdicts" in run.data and not json:
+            counts = run.data["verdicts"]["counts"].items()
+            show.out.print("verdicts: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts if n))
+    if background:
+        from .jobs import launch_in_background
+
+        launch_in_background(store, run, go_on=resume is not None, json=json)
+        return
     from ..launch import Hooks, execute
 
     with show.progress(json) as bar:
@@ -75,7 +91,7 @@ def train_run(
                 bar.console.print(line, highlight=False)
 
         hooks = Hooks(show.watch(bar, "images"), show.watch(bar, "training"), on_epoch)
-        execute(run, table=table, resume=resume is not None, hooks=hooks)
+        execute(run, table=table, resume=resume is not None, map_pairs=map_pairs, hooks=hooks)
     if json:
         show.print_json({"run_id": run.id, "status": run.status.state, **run.report()})
     else:

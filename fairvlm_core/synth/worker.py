@@ -9,7 +9,7 @@ from fairvlm_core.synth.drawing import draw_pair
 
 
 def main() -> None:
-    config, tasks = pickle.load(sys.stdin.buffer)  # from our own parent process: see drawing.py
+    config, tasks = pickle.load(sys.stdin.buffer)  # nosec B301 - from our own parent process: see drawing.py
     try:
         for task in tasks:
             sys.stdout.buffer.write(draw_pair(config, task).tobytes())

@@ -1,0 +1,85 @@
+"""Seconds from a launch to the test ES-AUC on disk, for a short fine-tune on the built-in data, and where they go.
+
+    python benchmarks/click_to_result.py [--epochs 2] [--n-train 2000] [--repeats 2]
+
+The first run pays for the worker's imports, the second finds the worker at work. Everything is made in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+from fairvlm_core import PairTable, RunConfig, RunStore, jobs
+from fairvlm_core.launch import create_run
+from fairvlm_core.runs import Run
+from fairvlm_core.synth import SynthConfig, synthesize, write_synth
+
+
+def watched(run: Run, started: float, limit: float = 600.0) -> dict[str, float]:
+    """Seconds from `started` until each of these was first seen."""
+    seen: dict[str, float] = {}
+    while "ES-AUC on disk" not in seen:
+        if time.time() - started > limit:
+            raise SystemExit(f"{run.id} took longer than {limit:.0f} s (state: {run.status.state})")
+        status = run.status
+        if status.state in ("failed", "cancelled", "interrupted"):
+            raise SystemExit(f"{run.id} is {status.state}: {status.message}")
+        facts = {
+            "worker ready, run begins": status.state in ("running", "finished"),
+            "images read, first epoch done": status.epoch >= 1,
+            "training done": status.epoch >= status.epochs,
+            "ES-AUC on disk": (run.path / "report.json").exists(),
+        }
+        for name, true in facts.items():
+            if true:
+                seen.setdefault(name, time.time() - started)
+        time.sleep(0.02)
+    return seen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--n-train", type=int, default=2000)
+    parser.add_argument("--preset", default="robustfair")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_synth(synthesize(SynthConfig(n_train=options.n_train, seed=1)), Path(folder) / "data")
+        table, store = PairTable.read(data), RunStore(Path(folder) / "workspace")
+        configs = [
+            RunConfig.build(options.preset, {"epochs": options.epochs, "seed": seed, "device": "cpu"})
+            for seed in range(options.repeats)
+        ]
+        runs = [create_run(table, config, store, read_options={}) for config in configs]
+        load = os.getloadavg()[0]
+        started = time.time()
+        jobs.launch(store, runs)
+        figures = []
+        for place, run in enumerate(runs):
+            seen = watched(run, started)
+            print(f"{run.id} ({len(table):,} pairs, {options.n_train:,} of them trained on, {options.epochs} epochs)")
+            for name, seconds in seen.items():
+                print(f"  {seconds:6.1f} s  {name}")
+            steps = sum(line["step_seconds"] for line in run.metrics()) * -(-options.n_train // configs[0].batch_size)
+            print(f"  {steps:6.1f} s  of it in training steps")
+            figures.append(seen | {"steps": steps})
+            started = time.time() if place + 1 < len(runs) else started
+        print(f"load before the launch {load:.1f} on {os.cpu_count()} cores, {datetime.now():%Y-%m-%d}")
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=1))
+        for job in jobs.jobs(store):
+            jobs.cancel(job.run)
+        while jobs.serving(store, "cpu"):  # it makes the maps before it ends
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The map of a run's pairs: made once, in the job or by `fairvlm map`, kept as projection.parquet."""
+
+from __future__ import annotations
+
+from filelock import FileLock, Timeout
+
+from . import safeio
+from .errors import InputError
+from .projection import project
+from .runs import Run
+
+_LOCK = ".map.lock"
+_PATIENCE = 2.0  # seconds: who only looks holds the lock for a moment
+
+
+def make_map(run: Run) -> str:
+    """Project a run's embeddings and keep the points; says how they were made.
+
+    Raises
+    ------
+    InputError
+        The run has no embeddings yet, its map is being made by another process, or it cannot be written.
+    """
+    with safeio.storing(run.path / _LOCK):
+        lock = FileLock(run.path / _LOCK, mode=safeio.PRIVATE_FILE)
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except Timeout:
+            raise InputError(f"the map of run {run.id} is being made by another process: wait for it") from None
+    with lock:
+        features, pairs = run.embeddings(), run.pairs()
+        found = project(features["image"], features["text"], run.config.seed)
+        run.write_parquet("projection.parquet", found.to_frame(pairs["pair_id"]))
+    run.log(f"map: {found.method}")
+    return found.method
+
+
+def make_map_if_possible(run: Run) -> bool:
+    """As `make_map`, for a run whose figures stand: what goes wrong with its map is logged and changes nothing."""
+    try:
+        make_map(run)
+    except Exception as error:  # a run does not fail because a picture of it does
+        run.log(f"no map: {error if isinstance(error, InputError) else type(error).__name__}")
+        return False
+    return True
+
+
+def map_is_being_made(run: Run) -> bool:
+    """Whether a living process works on the map of a run; nothing is written to find out."""
+    path = run.path / _LOCK
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, mode=safeio.PRIVATE_FILE, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False

@@ -1,0 +1,93 @@
+"""The data card: who is in the data, with small cells hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from .privacy import Cell, hidden_cells
+
+SPLITS = ("train", "val", "test")
+UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True)
+class GroupCells:
+    """A group of an attribute in a split. Counts are None where the row is hidden; `hidden` says why."""
+
+    attribute: str
+    split: str
+    group: str
+    hidden: Cell
+    n: int | None
+    n_positive: int | None
+    n_negative: int | None
+    n_patients: int | None
+
+
+def group_cells(pairs: pd.DataFrame, attributes: Sequence[str], min_cell: int) -> list[GroupCells]:
+    """Every group of every attribute in every split.
+
+    A cell is counted in people: the patients of a group, and those of each label in it. `pairs` has the columns patient_id,
+    split, label and the attributes.
+    """
+    out = []
+    for attribute in attributes:
+        groups = sorted(pairs[attribute].astype(str).unique(), key=lambda group: (group == UNKNOWN, group))
+        for split in SPLITS:
+            part = pairs[pairs["split"].astype(str) == split]
+            column, label = part[attribute].astype(str), part["label"].astype(int)
+            people = [
+                [int(part["patient_id"][(column == group) & label.isin(wanted)].nunique()) for group in groups]
+                for wanted in ((0, 1), (1,), (0,))
+            ]
+            hidden = hidden_cells(*people, min_cell=min_cell)
+            for group, patients, cell in zip(groups, people[0], hidden, strict=True):
+                mine = label[column == group]
+                counts = (len(mine), int(mine.sum()), int((1 - mine).sum()), patients)
+                out.append(GroupCells(attribute, split, group, cell, *([None] * 4 if cell else counts)))
+    return out
+
+
+def data_card(data: Mapping[str, Any], pairs: pd.DataFrame, cells: Sequence[GroupCells]) -> dict[str, Any]:
+    """Name, fingerprint, splits, groups and what the intake warned of; counts of single groups only as in `cells`."""
+    splits = []
+    for split in SPLITS:
+        part = pairs[pairs["split"].astype(str) == split]
+        positive = int(part["label"].sum())
+        splits.append(
+            {
+                "split": split,
+                "n": len(part),
+                "n_patients": int(part["patient_id"].nunique()),
+                "n_positive": positive,
+                "n_negative": len(part) - positive,
+                "rate": positive / len(part) if len(part) else None,
+            }
+        )
+    hidden = any(cell.hidden for cell in cells)
+    return {
+        "name": data["name"],
+        "fingerprint": data["fingerprint"],
+        "prompts": list(data["prompts"]),
+        "attributes": list(data["attributes"]),
+        "splits": splits,
+        "groups": [asdict(cell) for cell in cells],
+        "warnings": _without_groups(data["warnings"]) if hidden else list(data["warnings"]),
+    }
+
+
+def _without_groups(warnings: Sequence[str]) -> list[str]:
+    """Warnings without those on attributes: "nobody in group A" or "one label only" says what a hidden cell holds.
+
+    >>> _without_groups(["attribute sex, split val: nobody in group F", "90 of 950 pairs repeat a note"])
+    ['90 of 950 pairs repeat a note', 'warnings on attributes are left out, because they tell of hidden groups: 1']
+    """
+    kept = [line for line in warnings if not line.startswith("attribute ")]
+    left_out = len(warnings) - len(kept)
+    if left_out:
+        kept.append(f"warnings on attributes are left out, because they tell of hidden groups: {left_out}")
+    return kept

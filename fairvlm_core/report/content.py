@@ -1,0 +1,340 @@
+"""What a report says, as plain values: the HTML shows them, the JSON is them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..config import PRESET_SUMMARIES, RunConfig
+from ..errors import InputError
+from ..fairness import FairnessReport, RocCurve, compare_paired, roc_by_group
+from ..mining.audit import AttributeAudit
+from ..pairs import PairTable
+from ..remine import MinedRun, mine_again
+from ..runs import Run, now
+from .cohort import GroupCells, data_card, group_cells
+from .privacy import check_min_cell, hidden_cells
+from .wording import INTENDED_USE, comparison_sentence, limits, reproduction, verdict
+
+SCHEMA_VERSION = 1
+ROC_POINTS = np.linspace(0, 1, 51)
+_LEVEL = 0.05
+_NOT_METHOD = ("schema_version", "preset")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What goes into a report.
+
+    Attributes
+    ----------
+    min_cell : int
+        Groups with fewer people than this in a cell are hidden; 0 hides none.
+    pair_ids : bool
+        List the ids of the flagged pairs.
+    notes : bool
+        Add the clinical notes of the listed pairs, which are then in the file in full.
+    n_resamples : int
+        Bootstrap draws and shuffles; 0 for no intervals.
+    """
+
+    min_cell: int = 5
+    pair_ids: bool = True
+    notes: bool = False
+    n_resamples: int = 2000
+
+
+def build_content(run: Run, *, baseline: Run | None = None, options: ReportOptions = ReportOptions()) -> dict[str, Any]:
+    """Everything a report says about a finished run, ready for JSON.
+
+    Parameters
+    ----------
+    run : Run
+    baseline : Run, optional
+        Another finished run, scored on the same test pairs: compared with `run`, patient by patient.
+    options : ReportOptions
+
+    Raises
+    ------
+    InputError
+        A run is not finished or damaged, the baseline was scored on other pairs, or notes are asked for and the data folder
+        is gone or changed.
+    """
+    check_min_cell(options.min_cell)
+    if options.notes and not options.pair_ids:
+        raise InputError("notes are listed by pair: ask for pair ids as well, or leave notes out")
+    test = _test_rows(run)
+    try:
+        return _content(run, test, baseline, options)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"run {run.id}: its files do not hold what they should ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: ReportOptions) -> dict[str, Any]:
+    config, data, pairs = run.config, run.data, run.pairs()
+    attributes = list(data["attributes"])
+    cells = group_cells(pairs, attributes, options.min_cell)
+    fairness = FairnessReport.from_predictions(
+        test["label"].to_numpy(),
+        test["score"].to_numpy(float),
+        {name: test[name].astype(str).to_numpy() for name in attributes},
+        patients=test["patient_id"].astype(str).to_numpy(),
+        n_resamples=options.n_resamples,
+        n_permutations=options.n_resamples,
+    ).to_dict()
+    mined = mine_again(run)
+    metrics = run.metrics()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "title": f"{data['name']}: run {run.id}",
+        "run": run.id,
+        "created": now(),
+        "privacy": {
+            "min_cell": options.min_cell,
+            "groups_hidden": any(cell.hidden for cell in cells),
+            "pair_ids": options.pair_ids,
+            "notes": options.notes,
+        },
+        "intended_use": INTENDED_USE,
+        "data": data_card(data, pairs, cells),
+        "configuration": _configuration(config),
+        "environment": run.environment,
+        "training": _training(metrics),
+        "divergence": _divergence(metrics, attributes),
+        "results": _results(fairness, cells),
+        "roc": _roc(test, attributes, cells),
+        "mining": _mining(run, mined, config, cells, options),
+        "comparison": None if baseline is None else _comparison(run, test, baseline, cells, options),
+        "limits": limits(options.min_cell, options.n_resamples),
+        "reproduce": reproduction(config, str(data["fingerprint"])),
+    }
+
+
+def _test_rows(run: Run) -> pd.DataFrame:
+    state = run.status.state
+    if state != "finished":
+        raise InputError(f"run {run.id} is {state}: a report needs a finished run")
+    frame = run.predictions()
+    missing = [name for name in ("pair_id", "patient_id", "split", "label", "score") if name not in frame]
+    if missing:
+        raise InputError(f"run {run.id}: predictions.parquet has no column {missing[0]!r}; train the run again")
+    return frame[frame["split"].astype(str) == "test"].sort_values("pair_id", kind="stable").reset_index(drop=True)
+
+
+def _configuration(config: RunConfig) -> dict[str, Any]:
+    """The preset, and the settings in which the run differs from it."""
+    own, usual = config.flat(), RunConfig.build(config.preset).flat()
+    changed = [
+        {"setting": key, "value": value, "preset": usual.get(key)}
+        for key, value in own.items()
+        if key.split(".")[0] not in _NOT_METHOD and value != usual.get(key)
+    ]
+    return {
+        "preset": config.preset,
+        "summary": PRESET_SUMMARIES[config.preset],
+        "model": config.model,
+        "seed": config.seed,
+        "changed": changed,
+        "settings": own,
+    }
+
+
+def _training(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = ("epoch", "train_loss", "val_loss", "mean_weight", "flagged")
+    epochs = [{name: line[name] for name in names} | {"val_auc": line["val"]["overall"]["auc"]} for line in metrics]
+    return {"selected_epoch": max((line["epoch"] for line in metrics if line["best"]), default=None), "epochs": epochs}
+
+
+def _divergence(metrics: Sequence[Mapping[str, Any]], attributes: Sequence[str]) -> list[dict[str, Any]]:
+    """Mean over groups of the Sinkhorn divergence of the loss, by attribute and epoch; no single group is named."""
+    out = []
+    for name in attributes:
+        points = []
+        for line in metrics:
+            values = [s["value"] for s in line["sinkhorn"] if s["attribute"] == name and s["quantity"] == "loss"]
+            if values:
+                points.append({"epoch": line["epoch"], "value": float(np.mean(values))})
+        if points:
+            out.append({"attribute": name, "points": points})
+    return out
+
+
+def _results(report: Mapping[str, Any], cells: Sequence[GroupCells]) -> dict[str, Any]:
+    overall = report["overall"]
+    names = ("n", "n_positive", "n_negative", "n_patients", "auc", "accuracy")
+    return {
+        "overall": {name: overall[name] for name in names} | _interval(overall, "auc"),
+        "attributes": [_attribute(name, facts, cells) for name, facts in report["attributes"].items()],
+        "threshold": report["settings"]["threshold"],
+        "n_resamples": report["settings"]["n_resamples"],
+    }
+
+
+def _attribute(name: str, facts: Mapping[str, Any], cells: Sequence[GroupCells]) -> dict[str, Any]:
+    hidden = _hidden(cells, "test", name)
+    chance = facts["chance"].get("es_auc", {})
+    groups = []
+    for group, values in facts["groups"].items():
+        row: dict[str, Any] = {"group": group, "hidden": hidden[group]}
+        if not hidden[group]:
+            row |= {key: values[key] for key in ("n", "n_positive", "n_negative", "auc")}
+            row |= _interval(values, "auc") | {"undefined": values["undefined"].get("auc")}
+        groups.append(row)
+    return {
+        "attribute": name,
+        "es_auc": facts["es_auc"],
+        **_interval(facts, "es_auc"),
+        "partial": facts["partial"],
+        "chance": chance.get("expected"),
+        "p_holm": chance.get("p_holm"),
+        "demographic_parity_difference": facts["demographic_parity_difference"],
+        "equalized_odds_difference": facts["equalized_odds_difference"],
+        "groups": groups,
+    }
+
+
+def _interval(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    interval = facts["intervals"].get(name)
+    return {
+        "low": None if interval is None else interval["low"],
+        "high": None if interval is None else interval["high"],
+    }
+
+
+def _hidden(cells: Sequence[GroupCells], split: str, attribute: str) -> dict[str, str]:
+    return {cell.group: cell.hidden for cell in cells if cell.split == split and cell.attribute == attribute}
+
+
+def _roc(test: pd.DataFrame, attributes: Sequence[str], cells: Sequence[GroupCells]) -> list[dict[str, Any]]:
+    """True positive rates at 51 false positive rates: a curve's own corners would give away single patients."""
+    label, score = test["label"].to_numpy(), test["score"].to_numpy(float)
+    out = []
+    for name in attributes:
+        hidden = _hidden(cells, "test", name)
+        curves = []
+        for group, curve in roc_by_group(label, score, test[name].astype(str).to_numpy()).items():
+            if not hidden[group] and isinstance(curve, RocCurve):
+                rates = np.interp(ROC_POINTS, curve.false_positive_rate, curve.true_positive_rate)
+                curves.append({"group": group, "true_positive_rate": rates.round(3).tolist()})
+        out.append({"attribute": name, "false_positive_rate": ROC_POINTS.round(2).tolist(), "groups": curves})
+    return out
+
+
+def _mining(
+    run: Run, mined: MinedRun, config: RunConfig, cells: Sequence[GroupCells], options: ReportOptions
+) -> dict[str, Any]:
+    rows = mined.rows[mined.rows["kind"] != "clean"]
+    listed = []
+    if options.pair_ids:
+        listed = rows[["pair_id", "kind", "mean_loss", "z", "weight"]].round(4).to_dict("records")
+    if options.notes:
+        notes = _notes(run, [row["pair_id"] for row in listed])
+        listed = [row | {"note": notes[row["pair_id"]]} for row in listed]
+    return {
+        "enabled": config.mining.enabled,
+        "rule": config.mining.rule,
+        "n": len(mined.rows),
+        "faulty": mined.result.n_flagged["faulty"],
+        "noisy": mined.result.n_flagged["noisy"],
+        "message": mined.result.message,
+        "audit": [_audit(mined, audit, cells, options.min_cell) for audit in mined.audit.attributes],
+        "pairs": listed,
+    }
+
+
+def _audit(mined: MinedRun, audit: AttributeAudit, cells: Sequence[GroupCells], min_cell: int) -> dict[str, Any]:
+    """Beside hidden counts only the side of 0.05: an exact p-value can be turned back into the counts behind it."""
+    groups = _audit_rows(mined, audit.attribute, cells, min_cell)
+    p, hidden = audit.p_adjusted, any(row["hidden"] or row["flagged_hidden"] for row in groups)
+    return {
+        "attribute": audit.attribute,
+        "test": audit.test,
+        "p_holm": None if hidden else p,
+        "depends": None if p is None else p < _LEVEL,
+        "groups": groups,
+    }
+
+
+def _audit_rows(mined: MinedRun, attribute: str, cells: Sequence[GroupCells], min_cell: int) -> list[dict[str, Any]]:
+    """Flagged pairs by group. A group that is hidden in the data card, or has few flagged patients, stays hidden here."""
+    of_group = _hidden(cells, "train", attribute)
+    audit = next(a for a in mined.audit.attributes if a.attribute == attribute)
+    flagged = mined.rows[mined.rows["kind"] != "clean"]
+    people = flagged.groupby(attribute)["patient_id"].nunique()
+    counts = [int(people.get(group.group, 0)) for group in audit.groups]
+    of_flags = hidden_cells(counts, min_cell=min_cell)
+    rows = []
+    for group, hidden in zip(audit.groups, of_flags, strict=True):
+        row: dict[str, Any] = {"group": group.group, "hidden": of_group[group.group], "flagged_hidden": hidden}
+        if not row["hidden"]:
+            row["n"] = group.n
+        if not row["hidden"] and not hidden:
+            row |= {"n_flagged": group.n_flagged, "rate": group.rate, "removed_weight": group.removed_weight}
+            row["low"], row["high"] = group.rate_interval or (None, None)
+        rows.append(row)
+    return rows
+
+
+def _notes(run: Run, pair_ids: Sequence[str]) -> dict[str, str]:
+    table = PairTable.read(run.data["folder"], **run.data["read_options"])
+    if table.fingerprint != run.data["fingerprint"]:
+        raise InputError(f"the data of run {run.id} has changed since it was made: its notes cannot be added")
+    frame = table.frame.set_index(table.frame["pair_id"].astype(str))["text"]
+    return {pair_id: str(frame[pair_id]) for pair_id in pair_ids}
+
+
+def _comparison(
+    run: Run, test: pd.DataFrame, baseline: Run, cells: Sequence[GroupCells], options: ReportOptions
+) -> dict[str, Any]:
+    """Run minus baseline on the same test patients, one run each."""
+    other = _test_rows(baseline)
+    if baseline.id == run.id:
+        raise InputError(f"run {run.id} cannot be its own baseline: name another run")
+    if list(other["pair_id"]) != list(test["pair_id"]) or list(other["label"]) != list(test["label"]):
+        raise InputError(
+            f"runs {baseline.id} and {run.id} were not scored on the same test pairs: choose another baseline"
+        )
+    attributes = list(run.data["attributes"])
+    compared = compare_paired(
+        test["label"].to_numpy(),
+        other["score"].to_numpy(float),
+        test["score"].to_numpy(float),
+        {name: test[name].astype(str).to_numpy() for name in attributes},
+        metric="es_auc",
+        patients=test["patient_id"].astype(str).to_numpy(),
+        n_resamples=max(options.n_resamples, 2),
+    ).to_dict()
+    rows = [_difference("AUC, everyone", compared["overall"])]
+    rows += [_difference(f"ES-AUC, {name}", facts) for name, facts in compared["attributes"].items()]
+    for name, groups in compared["groups"].items():
+        hidden = _hidden(cells, "test", name)
+        rows += [_difference(f"AUC, {group} ({name})", facts) for group, facts in groups.items() if not hidden[group]]
+    return {
+        "baseline": baseline.id,
+        "preset": baseline.config.preset,
+        "seed": baseline.config.seed,
+        "sentence": comparison_sentence(rows[0], run.config.preset, baseline.config.preset),
+        "rows": rows,
+    }
+
+
+def _difference(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    interval = facts["interval"] or {"low": None, "high": None}
+    return {
+        "figure": name,
+        "n": facts["n"],
+        "baseline": facts["a"],
+        "run": facts["b"],
+        "difference": facts["difference"],
+        "low": interval["low"],
+        "high": interval["high"],
+        "p": facts["p_value"] if facts["p_holm"] is None else facts["p_holm"],
+        "reliable": facts["reliable"],
+        "verdict": verdict(facts["verdict"]),
+    }

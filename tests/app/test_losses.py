@@ -1,0 +1,321 @@
+"""Loss & Sinkhorn: what is counted, what is said, and the page in every state of a workspace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import add_run, set_running, words_of
+from recorded import EPOCHS, planted_losses, record
+from scipy import stats
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.ledger import PairLossLedger
+from fairvlm_core.runs import RunStore
+from ui import losses, losses_charts, sinkhorn, sinkhorn_charts
+from ui.compare import Method
+from ui.entries import RunEntry
+
+PAGE = "4_Loss_and_Sinkhorn.py"
+TABS = ("Distributions", "Quantiles", "Divergence over training", "Distance and fairness")
+
+
+def made(values: np.ndarray, groups: list[str]) -> losses.History:
+    return losses.History(
+        np.asarray(values, np.float32), tuple(range(1, len(values) + 1)), {"site": np.array(groups)}
+    )  # fmt: skip
+
+
+# What is counted
+
+
+def test_a_history_follows_pair_ids_not_places() -> None:
+    ledger = PairLossLedger.from_values([[1.0, 2.0, 3.0]], ["c", "a", "b"])
+    pairs = pd.DataFrame(
+        {"pair_id": ["a", "b", "x", "c"], "split": ["train", "train", "test", "train"], "site": ["A", "B", "X", "C"]}
+    )
+    kept = losses.history(ledger, pairs, ["site"], "loss")
+    assert dict(zip(kept.groups["site"], kept.values[0].tolist(), strict=True)) == {"C": 1.0, "A": 2.0, "B": 3.0}
+    with pytest.raises(InputError, match="similarity"):
+        losses.history(ledger, pairs, ["site"], "similarity")
+
+
+def test_an_open_epoch_is_not_shown() -> None:
+    ledger = PairLossLedger.from_values([[1.0, 2.0], [3.0, np.nan]], ["a", "b"])
+    pairs = pd.DataFrame({"pair_id": ["a", "b"], "split": "train", "site": ["A", "B"]})
+    assert losses.history(ledger, pairs, ["site"], "loss").epochs == (1,)
+
+
+def test_densities_are_those_of_the_planted_distributions() -> None:
+    rng = np.random.default_rng(1)
+    groups = ["A"] * 3000 + ["B"] * 3000
+    values = np.concatenate([rng.normal(0, 1, 3000), rng.normal(4, 0.5, 3000)])
+    found = losses.ridges(made(values[None], groups), "site")
+    step = found.grid[1] - found.grid[0]
+    everyone, a, b = found.rows
+    assert [row.group for row in found.rows] == ["", "A", "B"]
+    assert [row.n for row in found.rows] == [6000, 3000, 3000]
+    for row, law in ((a, stats.norm(0, 1)), (b, stats.norm(4, 0.5))):
+        assert row.density.sum() * step == pytest.approx(1.0, abs=1e-4)
+        assert np.abs(row.density[0] - law.pdf(found.grid)).max() < 0.06
+    mixture = (a.density[0] + b.density[0]) / 2
+    assert np.abs(everyone.density[0] - mixture).sum() * step < 0.15  # two humps under one kernel are a little smoother
+    assert found.outside < 0.02
+
+
+def test_a_small_group_is_shown_by_its_pairs() -> None:
+    values = np.arange(40, dtype=float)[None]
+    found = losses.ridges(made(values, ["A"] * 31 + ["B"] * 9), "site")
+    _, a, b = found.rows
+    assert a.points is None
+    assert b.density is None
+    assert b.points.tolist() == [list(range(31, 40))]
+    assert b.median.tolist() == [35.0]
+    chart = losses_charts.ridge_chart(found, 1, "Loss")
+    drawn = [trace for trace in chart.data if trace.mode == "markers"]
+    assert [list(trace.x) for trace in drawn] == [list(range(31, 40))]
+
+
+def test_identical_values_are_drawn() -> None:
+    found = losses.ridges(made(np.full((2, 30), 1.5), ["A"] * 15 + ["B"] * 15), "site")
+    assert all(np.isfinite(row.density).all() for row in found.rows)
+    assert all(s.wasserstein == 0 for s in losses.quantile_shifts(made(np.full((1, 30), 1.5), ["A"] * 30), "site", 1))
+
+
+def test_a_frame_an_epoch_with_every_trace() -> None:
+    rng = np.random.default_rng(2)
+    found = losses.ridges(made(rng.normal(size=(4, 60)), ["<b>A</b>"] * 30 + ["$x$"] * 30), "site")
+    chart = losses_charts.ridge_chart(found, 3, "Loss")
+    assert [frame.name for frame in chart.frames] == ["e1", "e2", "e3", "e4"]
+    assert {len(frame.data) for frame in chart.frames} == {len(chart.data)}
+    assert chart.layout.sliders[0].active == 2
+    for first, own in zip(chart.data, chart.frames[2].data, strict=True):
+        assert list(first.x) == list(own.x)
+        assert list(first.y) == list(own.y)
+    assert not any("<b>A</b>" in text or "$" in text for text in chart.layout.yaxis.ticktext)
+
+
+def test_quantile_differences_agree_with_numpy_and_scipy() -> None:
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.normal(0, 1, 4000), rng.normal(1, 2, 1000)])
+    groups = ["A"] * 4000 + ["B"] * 1000
+    shifts = {s.group: s for s in losses.quantile_shifts(made(values[None], groups), "site", 1)}
+    for name, own in (("A", values[:4000]), ("B", values[4000:])):
+        exact = np.quantile(own, losses.PROBABILITIES) - np.quantile(values, losses.PROBABILITIES)
+        found = shifts[name]
+        assert found.shift == pytest.approx(exact, abs=0.03)
+        assert found.wasserstein == pytest.approx(stats.wasserstein_distance(own, values), rel=0.02)
+        assert (found.low <= found.shift + 0.02).all()
+        assert (found.shift <= found.high + 0.02).all()
+    assert "Farthest from everyone: B (n = 1,000); its median loss is" in losses.farthest(list(shifts.values()), "loss")
+
+
+def test_bootstrap_bands_cover_zero_where_groups_are_alike() -> None:
+    rng = np.random.default_rng(4)
+    inside = []
+    for _ in range(40):
+        kept = made(rng.normal(size=(1, 300)), ["A"] * 100 + ["B"] * 200)
+        one = losses.quantile_shifts(kept, "site", 1, n_resamples=200)[0]
+        middle = len(losses.PROBABILITIES) // 2
+        inside.append(one.low[middle] <= 0 <= one.high[middle])
+    assert 0.85 <= np.mean(inside) <= 1.0
+
+
+def test_groups_that_are_too_small_say_so() -> None:
+    shifts = losses.quantile_shifts(made(np.arange(14.0)[None], ["A"] * 7 + ["B"] * 7), "site", 1)
+    assert (
+        losses.shift_table(shifts, {"A": 0.5}, "loss")["Median minus everyone's"].tolist() == ["n < 10: not shown"] * 2
+    )
+    assert losses.farthest(shifts, "loss").startswith("Every group has fewer than 10 pairs")
+
+
+# The divergence, and what it says
+
+
+def entry(number: int, seed: int) -> RunEntry:
+    return RunEntry(f"{number:04d}-x-s{seed}", "finished", preset="x", seed=seed)
+
+
+def lines(values: list[dict[str, float]], es_auc: list[float | None], best: int) -> list[dict]:
+    return [
+        {
+            "epoch": epoch,
+            "best": epoch == best,
+            "val": {"attributes": {"site": {"es_auc": score}}},
+            "sinkhorn": [
+                {"quantity": "loss", "attribute": "site", "group": group, "n": 50, "value": value}
+                for group, value in by_group.items()
+            ],
+        }
+        for epoch, (by_group, score) in enumerate(zip(values, es_auc, strict=True), start=1)
+    ]
+
+
+METHODS = [Method("clip", (entry(1, 0), entry(2, 1))), Method("fair", (entry(3, 0),))]
+METRICS = {
+    "0001-x-s0": lines([{"A": 0.2, "B": 0.4}, {"A": 0.1, "B": 0.2}], [0.70, 0.72], 2),
+    "0002-x-s1": lines([{"A": 0.4, "B": 0.4}, {"A": 0.3, "B": 0.2}], [0.71, 0.69], 1),
+    "0003-x-s0": lines([{"A": 0.1, "B": 0.1}, {"A": 0.0, "B": 0.1}], [0.70, None], 1),
+}
+
+
+def test_bands_are_means_and_extremes_over_seeds() -> None:
+    band = sinkhorn.bands(sinkhorn.divergences(METHODS, METRICS, "site", "loss")).set_index(
+        ["method", "group", "epoch"]
+    )
+    row = band.loc[("clip", "A", 1)]
+    assert (row["mean"], row["low"], row["high"], row["n_runs"], row["n"]) == (pytest.approx(0.3), 0.2, 0.4, 2, 50)
+    assert band.loc[("clip", sinkhorn.MEAN, 2), "mean"] == pytest.approx((0.15 + 0.25) / 2)
+    assert band.loc[("fair", sinkhorn.MEAN, 2), "n"] == 100
+    assert sinkhorn.divergences(METHODS, METRICS, "site", "similarity").empty
+    assert sinkhorn.groups_of(sinkhorn.divergences(METHODS, METRICS, "site", "loss")) == ["", "A", "B"]
+
+
+def test_a_logarithmic_axis_leaves_out_what_has_no_place_on_it() -> None:
+    band = sinkhorn.bands(sinkhorn.divergences(METHODS, METRICS, "site", "loss"))
+    for logarithmic in (False, True):
+        chart = sinkhorn_charts.divergence_chart(band, "D", logarithmic=logarithmic)
+        values = [float(y) for trace in chart.data if trace.mode == "lines+markers" for y in trace.y]
+        assert (min(values) > 0) is logarithmic
+        assert chart.layout.yaxis.type == ("log" if logarithmic else "linear")
+
+
+def test_paths_mark_the_selected_epoch_and_skip_what_is_undefined() -> None:
+    walked = sinkhorn.paths(METHODS, METRICS, "site", "loss")
+    assert walked["run"].tolist() == ["0001-x-s0"] * 2 + ["0002-x-s1"] * 2 + ["0003-x-s0"]
+    assert walked.loc[walked["chosen"], "epoch"].tolist() == [2, 1, 1]
+    assert walked["divergence"].round(3).tolist() == [0.3, 0.15, 0.4, 0.25, 0.1]
+    chart = sinkhorn_charts.path_chart(walked, "loss")
+    assert list(chart.data[0].marker.symbol) == ["circle-open", "star"]
+    said = sinkhorn.within_run(walked[walked["run"] == "0001-x-s0"])
+    assert "the distance fell by 50 %; validation ES-AUC changed by +0.020" in said
+    assert "the first: there is no path" in sinkhorn.within_run(walked[walked["run"] == "0002-x-s1"])
+
+
+def test_ends_take_the_selected_epoch_and_the_test_figure() -> None:
+    walked = sinkhorn.paths(METHODS, METRICS, "site", "loss")
+    facts = {
+        "es_auc": 0.8,
+        "n": 60,
+        "intervals": {"es_auc": {"low": 0.7, "high": 0.9}},
+        "chance": {"es_auc": {"expected": 0.85}},
+    }
+    reports = {
+        "0001-x-s0": {"attributes": {"site": facts}},
+        "0003-x-s0": {"attributes": {"site": facts | {"es_auc": None}}},
+    }
+    end = sinkhorn.ends(METHODS, walked, reports, "site")
+    assert end[["run", "divergence", "es_auc", "low", "chance"]].to_numpy().tolist() == [
+        ["0001-x-s0", pytest.approx(0.15), 0.8, 0.7, 0.85]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((0.010, 0.0066, 0.004, -0.01, 0.02, False), "fell by 34 %; ES-AUC changed by +0.004"),
+        ((0.010, 0.0066, 0.004, -0.01, 0.02, False), "no evidence that fairness improved"),
+        ((0.010, 0.0066, 0.030, 0.01, 0.05, True), "fairness improved by more than chance explains"),
+        ((0.010, 0.0066, -0.030, -0.05, -0.01, True), "fairness became worse by more than chance explains"),
+        ((0.010, 0.0066, 0.030, 0.01, 0.05, False), "survives the correction over attributes"),
+        ((0.010, 0.0130, 0.0, -0.01, 0.01, False), "rose by 30 %; ES-AUC changed by 0.000"),
+        ((0.010, 0.0100, 0.0, -0.01, 0.01, False), "stayed the same"),
+        ((0.010, 0.0066, np.nan, np.nan, np.nan, False), "undefined for one of them"),
+        ((0.010, 0.0066, 0.010, np.nan, np.nan, False), "no interval"),
+        ((0.0, 0.0066, 0.010, 0.0, 0.02, False), "went from 0 to 0.0066"),
+    ],
+)
+def test_the_answer_follows_from_numbers(numbers, expected: str) -> None:
+    assert expected in sinkhorn.answer(sinkhorn.Effect(*numbers, seeds=2, n=200))
+
+
+# The page
+
+
+def test_an_empty_workspace_says_what_to_do(open_page, empty_workspace) -> None:
+    app = open_page(PAGE)
+    assert "fairvlm train" in app.code[0].value
+    assert not app.error
+    assert not empty_workspace.exists()
+
+
+@pytest.fixture
+def recorded_workspace(workspace):
+    for run in RunStore(workspace).runs():
+        record(run, fall=0.5 if run.config.preset == "robustfair" else 0.25)
+    return workspace
+
+
+@pytest.mark.usefixtures("recorded_workspace")
+@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("quantity", ["loss", "similarity"])
+def test_every_view_opens_by_its_address(open_page, tab: str, quantity: str) -> None:
+    app = open_page(PAGE, run=["3"], view=[tab], attribute=["gender"], quantity=[quantity])
+    assert not app.error, [error.value for error in app.error]
+    assert app.sidebar.selectbox[0].value == "0003-robustfair-s0"
+    assert len(app.get("plotly_chart")) >= 1
+
+
+def test_the_table_holds_the_planted_shift(open_page, recorded_workspace) -> None:
+    run = RunStore(recorded_workspace).get("3")
+    app = open_page(PAGE, run=["3"], view=["Quantiles"], attribute=["gender"])
+    pairs = run.pairs()
+    train = pairs[pairs["split"].astype(str) == "train"]
+    last = planted_losses(pairs, "gender", "Male", 1.0)[EPOCHS - 1].astype(np.float32)
+    male = (train["gender"].astype(str) == "Male").to_numpy()
+    shown = app.dataframe[0].value.set_index("Group").loc["Male"]
+    assert shown["n"] == male.sum()
+    distance = stats.wasserstein_distance(last[male], last)
+    assert float(shown["Wasserstein distance (loss)"]) == pytest.approx(distance, abs=0.01)
+    assert float(shown["Sinkhorn divergence (loss²)"]) == pytest.approx(0.1)
+    app.select_slider[0].set_value(1).run()
+    assert float(app.dataframe[0].value["Sinkhorn divergence (loss²)"][0]) == pytest.approx(0.4)
+
+
+@pytest.mark.usefixtures("recorded_workspace")
+def test_the_question_is_answered_in_words(open_page) -> None:
+    app = open_page(PAGE, run=["3"], view=["Distance and fairness"], attribute=["gender"])
+    said = words_of(app).replace("\\", "").replace("\u2060", "")
+    # clip is at 0.4 · 0.75 in its selected epoch, robustfair at 0.4 · 0.5
+    assert "The distance fell by 33 %; ES-AUC changed by" in said
+    assert "2 seeds, n = 40" in said
+    assert "from epoch 1 to the selected epoch 2: the distance fell by 50 %" in said
+
+
+def test_one_run_alone_has_no_comparison(open_page, tmp_path, monkeypatch, table) -> None:
+    monkeypatch.setenv("FAIRVLM_WORKSPACE", str(tmp_path / "one"))
+    record(add_run(RunStore(tmp_path / "one"), table, "clip", 0))
+    app = open_page(PAGE, view=["Distance and fairness"])
+    assert "Choose two methods" in app.info[0].value
+    assert not app.error
+
+
+def test_a_run_at_work_is_shown_so_far(open_page, recorded_workspace) -> None:
+    run = RunStore(recorded_workspace).get("4")
+    set_running(run)
+    app = open_page(PAGE, run=["4"], view=["Distance and fairness"], attribute=["gender"])
+    assert not app.error
+    assert "Inside run 0004" in words_of(app).replace("\\", "")
+    (run.path / "ledger.parquet").unlink()
+    assert "no finished epoch yet (running)" in words_of(open_page(PAGE, run=["4"])).replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [("ledger.parquet", b"PAR1", "ledger.parquet is damaged"), ("config.json", b"{", "is damaged")],
+)
+def test_a_damaged_run_is_one_clear_line(open_page, recorded_workspace, file: str, content: bytes, said: str) -> None:
+    (RunStore(recorded_workspace).get("3").path / file).write_bytes(content)
+    app = open_page(PAGE, run=["3"])
+    assert len(app.error) == 1
+    assert said in app.error[0].value.replace("\\", "")
+
+
+def test_half_a_line_of_metrics_is_left_out(open_page, recorded_workspace) -> None:
+    for number in ("3", "4"):
+        path = RunStore(recorded_workspace).get(number).path / "metrics.jsonl"
+        path.write_text(path.read_text()[:-40])
+    app = open_page(PAGE, run=["3"], view=["Divergence over training"], attribute=["gender"])
+    assert not app.error
+    frame = app.dataframe[0].value
+    assert dict(zip(frame["Method"], frame["Epochs"], strict=True)) == {"robustfair": 2, "clip": 3}

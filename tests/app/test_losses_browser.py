@@ -1,0 +1,208 @@
+"""Epoch slider and play, and a report that is saved and opened, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+from recorded import record
+from test_browser import CHROMIUM, FLAGS, Visit
+
+from fairvlm_core import safeio
+from fairvlm_core.fairness import FairnessReport
+from fairvlm_core.runs import Run, RunStore
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
+]
+
+
+BAD_NAME = "![x](http://example.invalid/x.png) <img src=http://example.invalid/y.png onerror=alert(1)>"
+
+
+def make_hostile(run: Run) -> None:
+    """Another data set, one of whose attributes and groups are named to be fetched."""
+    safeio.write_json(
+        run.path / "data.json", run.data | {"name": BAD_NAME, "fingerprint": "f" * 64, "attributes": [BAD_NAME, "race"]}
+    )
+    for name in ("pairs.parquet", "predictions.parquet"):
+        frame = pd.read_parquet(run.path / name).rename(columns={"gender": BAD_NAME})
+        frame[BAD_NAME] = frame[BAD_NAME].astype(str).replace({"Male": BAD_NAME})
+        run.write_parquet(name, frame)
+    test = run.predictions().query("split == 'test'")
+    fairness = FairnessReport.from_predictions(
+        test["label"].to_numpy(),
+        test["score"].to_numpy(),
+        {name: test[name].astype(str).to_numpy() for name in (BAD_NAME, "race")},
+        n_resamples=0,
+        n_permutations=0,
+    )
+    safeio.write_json(run.path / "report.json", run.report() | {"test": fairness.to_dict()})
+
+
+@pytest.fixture(scope="module")
+def address(_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app on a free port, with four runs that recorded their losses."""
+    workspace = tmp_path_factory.mktemp("served") / "workspace"
+    shutil.copytree(_runs, workspace)
+    store = RunStore(workspace)
+    make_hostile(store.get("4"))
+    for number in ("1", "2", "3"):
+        record(store.get(number))
+    record(store.get("4"), attribute=BAD_NAME, group=BAD_NAME)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"FAIRVLM_WORKSPACE": str(workspace)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(300):
+            with suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=1):
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("the server does not answer")
+        yield f"http://localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium) -> Iterator[Visit]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    visit = Visit(context.new_page())
+    yield visit
+    context.close()
+    assert visit.outside == []
+    assert visit.errors == []
+
+
+def outlines(visit: Visit) -> list[str]:
+    return visit.page.evaluate("[...document.querySelectorAll('.js-line')].map(line => line.getAttribute('d'))")
+
+
+def epoch(visit: Visit) -> str:
+    return visit.page.locator(".slider-label").first.text_content()
+
+
+def wait_for_epoch(visit: Visit, number: int) -> None:
+    visit.page.wait_for_function(
+        "text => document.querySelector('.slider-label').textContent === text", arg=f"Epoch {number}", timeout=10_000
+    )
+    visit.page.wait_for_timeout(600)  # the transition into it
+
+
+def test_the_slider_and_play_move_through_the_epochs(visit: Visit, address: str) -> None:
+    sent: list[object] = []
+    visit.page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    visit.open(f"{address}/Loss_and_Sinkhorn?run=3&attribute=gender")
+    assert sent  # what a run of the page looks like
+    visit.page.wait_for_selector(".slider-rail-touch-rect")
+    assert epoch(visit) == "Epoch 3"
+    last = outlines(visit)
+    sent.clear()
+    rail = visit.page.locator(".slider-rail-touch-rect").bounding_box()
+    visit.page.mouse.click(rail["x"] + 2, rail["y"] + rail["height"] / 2)
+    wait_for_epoch(visit, 1)
+    first = outlines(visit)
+    assert first != last
+    visit.page.locator(".updatemenu-button").first.click()
+    wait_for_epoch(visit, 3)
+    assert outlines(visit) == last
+    assert sent == []  # the server was asked for nothing
+
+
+def test_the_quantile_slider_works_with_the_keyboard(visit: Visit, address: str) -> None:
+    visit.open(f"{address}/Loss_and_Sinkhorn?run=3&attribute=gender&view=Quantiles")
+    visit.wait_for("Farthest from everyone")
+    before = outlines(visit)
+    knob = visit.page.get_by_role("slider").first
+    knob.focus()
+    visit.page.keyboard.press("ArrowLeft")
+    visit.page.wait_for_function(
+        "before => [...document.querySelectorAll('.js-line')].map(l => l.getAttribute('d')).join() !== before",
+        arg=",".join(before),
+    )
+    visit.settle()
+
+
+@pytest.mark.parametrize("view", ["Divergence+over+training", "Distance+and+fairness"])
+def test_the_other_views_open_by_their_address(visit: Visit, address: str, view: str) -> None:
+    visit.open(f"{address}/Loss_and_Sinkhorn?run=3&attribute=gender&view={view}")
+    visit.page.wait_for_selector(".js-plotly-plot .scatterlayer")
+    visit.settle()
+    assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    if "fairness" in view:
+        assert re.search(r"The distance .* ES-AUC changed by", visit.text())
+
+
+def test_a_report_is_previewed_saved_and_opened(visit: Visit, address: str, tmp_path: Path) -> None:
+    visit.open(f"{address}/Report?run=3")
+    frame = visit.page.frame_locator("iframe").first
+    frame.get_by_role("heading", name="Test results").wait_for(timeout=30_000)
+    saved = {}
+    for label in ("Download HTML", "Download JSON"):
+        with visit.page.expect_download() as waiting:
+            visit.page.get_by_role("button", name=label).click()
+        saved[label] = tmp_path / waiting.value.suggested_filename
+        waiting.value.save_as(saved[label])
+    assert [path.name for path in saved.values()] == [
+        "0003-robustfair-s0-report.html",
+        "0003-robustfair-s0-report.json",
+    ]
+    context = visit.page.context.browser.new_context(offline=True)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(saved["Download HTML"].as_uri())
+    assert "0003-robustfair-s0" in page.inner_text("h1")
+    assert asked == [saved["Download HTML"].as_uri()]
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "Loss_and_Sinkhorn?run=4",
+        "Loss_and_Sinkhorn?run=4&view=Quantiles",
+        "Loss_and_Sinkhorn?run=4&view=Divergence+over+training",
+        "Loss_and_Sinkhorn?run=4&view=Distance+and+fairness",
+        "Report?run=4",
+        "Compare_runs?run=4",
+    ],
+)
+def test_fault_18_foreign_names_fetch_nothing(visit: Visit, address: str, path: str) -> None:
+    visit.open(f"{address}/{path}")
+    visit.page.wait_for_selector("iframe" if "Report" in path else ".js-plotly-plot .main-svg")
+    visit.settle()
+    assert "encountered an error" not in visit.text()
+    for frame in visit.page.frames:
+        assert frame.locator("[src*=invalid], [href*=invalid]").count() == 0

@@ -1,0 +1,36 @@
+"""A workspace whose jobs are ended with the test, and runs registered in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from jobs_at_work import QUICK, TAG, started_for
+
+from fairvlm_core import RunConfig, RunStore
+from fairvlm_core.launch import create_run
+from fairvlm_core.runs import Run
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
+    """An empty workspace; all processes that its jobs start carry its path in their environment and are ended."""
+    monkeypatch.setenv(TAG, str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield RunStore(tmp_path / "workspace")
+    for process in started_for(tmp_path):
+        process.kill()
+    psutil.wait_procs(started_for(tmp_path), timeout=10)
+
+
+@pytest.fixture
+def register(store: RunStore, table) -> Callable[..., Run]:
+    """Make a run in state `queued` that nobody has launched."""
+
+    def make(seed: int = 0, preset: str = "robustfair", **settings: Any) -> Run:
+        return create_run(table, RunConfig.build(preset, QUICK | {"seed": seed} | settings), store, read_options={})
+
+    return make

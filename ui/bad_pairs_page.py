@@ -1,0 +1,473 @@
+"""Pieces of the workbench: thresholds, map and table, planted truth, export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.runs import Run
+
+from . import bad_pairs, bad_pairs_charts, bad_pairs_export, bad_pairs_map, bad_pairs_reads, inspector_page, widgets
+from .bad_pairs import (
+    CHANNELS,
+    HISTORIES,
+    KINDS,
+    LISTED,
+    MINED_CHANNELS,
+    RULES,
+    SPREADS,
+    Bench,
+    Filter,
+    Mined,
+    Settings,
+)
+from .entries import DAMAGED, RunEntry
+from .frame import errors, page_names
+from .palette import INK, group_order
+from .words import chart_text, literal, many
+
+ABOUT_MINING = (
+    "Every training pair's loss is kept, epoch by epoch. A pair whose mean loss lies far **above** the others' is "
+    "*faulty*: image and note disagree. One far **below** is *noisy*: so easy that image and note may share something that "
+    "is not the clinical content. The limits are β_f and β_n standard deviations from the mean; with *MAD* median and "
+    "median absolute deviation take their place, which bad pairs do not inflate. The *mixture* asks instead whether there "
+    "is a second, higher group of losses. Moving a slider trains nothing: it asks the stored losses again.",
+    r"\text{faulty: } m_i > \mu + \beta_f\,\sigma \qquad \text{noisy: } m_i < \mu - \beta_n\,\sigma \qquad "
+    r"w_i = e^{-(\ell_i-\mu)^2 / 2\sigma^2}",
+)
+ABOUT_MAP = (
+    "Each point is an image or a note, as the run's model sees it. Points that lie together are alike; far distances, "
+    "areas and densities mean nothing. Images and notes are two maps of their own. Draw a loop (or a box) around points: "
+    "the table shows these pairs, the others turn grey. In *pan* mode a click selects a point; with the shift key one "
+    "adds to the selection.",
+    None,
+)
+ABOUT_TRUTH = (
+    "The built-in data has bad pairs planted on purpose. **Mismatch** (another patient's note) should be flagged as "
+    "faulty, **shortcut** (the same marker on both sides) as noisy. Precision: how many of the flagged are planted. "
+    "Recall: how many of the planted are flagged. Average precision sums up every limit there could be. Chance is the "
+    "precision of flagging at random.",
+    r"\text{precision} = \frac{\text{flagged and planted}}{\text{flagged}} \qquad "
+    r"\text{recall} = \frac{\text{flagged and planted}}{\text{planted}}",
+)
+_STATE = "bad_pairs"
+_POLL = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What the table lists: rows of the bench, most suspicious first, and the selection they come from."""
+
+    rows: np.ndarray
+    chosen: tuple[str, ...]
+
+
+def has_ledger(entry: RunEntry, run: Run) -> bool:
+    """Whether there is something to mine; says why where there is not."""
+    if entry.state == DAMAGED:
+        st.error(literal(f"Run {entry.id} cannot be read: {entry.message}"), icon=":material/error:")
+        return False
+    if (run.path / "ledger.parquet").exists():
+        return True
+    if entry.state in ("running", "queued"):
+        widgets.empty(
+            "No epoch yet", f"Run {literal(entry.id)} is {entry.state}. Its losses appear here, epoch by epoch."
+        )
+    else:
+        widgets.empty(
+            "No losses recorded", f"Run {literal(entry.id)} ended before its first epoch did. Choose another run."
+        )
+    return False
+
+
+@st.fragment
+def workbench(run: Run) -> None:
+    """Everything below the heading; one fragment, so that a slider does not run the page's frame."""
+    with errors():
+        found = bad_pairs_reads.run_bench(run)
+        own = Settings.of(run.config.mining, found.ledger.channels)
+        settings = _settings(run, found, own)
+        now, before = bad_pairs_reads.run_mined(run, settings), bad_pairs_reads.run_mined(run, own)
+        _overview(run, found, now, before)
+        data, problem = _data(run)
+        listing = _linked(run, found, now)
+        inspector_page.inspect(run, found, now, listing.rows, data, problem, move)
+        if data is not None:
+            _truth(run, now)
+        _export(run, found, now, listing, data)
+
+
+def _data(run: Run) -> tuple[bad_pairs_reads.Data | None, str]:
+    try:
+        return bad_pairs_reads.run_data(run), ""
+    except InputError as error:
+        return None, str(error)
+
+
+# Thresholds -------------------------------------------------------------------------------------------------------------
+
+
+def _settings(run: Run, found: Bench, own: Settings) -> Settings:
+    """Sliders and switches; they start at the run's own settings and stay while the run does."""
+    state = st.session_state
+    kept = state.get(f"{_STATE}.kept")
+    if state.get(f"{_STATE}.run") != run.id:
+        state[f"{_STATE}.run"] = run.id
+        _put(own)
+        _select(())
+    elif f"{_STATE}.rule" not in state:
+        _put(kept or own)
+    widgets.section("Thresholds", *ABOUT_MINING, about="How pairs are flagged")
+    with st.container(border=True):
+        first, second, third = st.columns([1, 1, 1], gap="medium")
+        for column, name, letter in (
+            (first, "faulty_sd", "β_f, faulty above"),
+            (second, "noisy_sd", "β_n, noisy below"),
+        ):
+            low, high = bad_pairs.slider_range(getattr(own, name))
+            column.slider(
+                f"{letter} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
+                disabled=name == "faulty_sd" and state[f"{_STATE}.rule"] == "mixture",
+                help="Under the rule *Thresholds* only: a mixture finds its own limit." if name == "faulty_sd" else None,
+            )  # fmt: skip
+        with third:
+            _switch("Rule", "rule", list(RULES), RULES)
+        columns = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
+        with columns[0]:
+            _switch("Mean over epochs", "history", list(HISTORIES), HISTORIES)
+        with columns[1], st.container(horizontal=True, gap="medium"):
+            _switch("Spread", "spread", list(SPREADS), SPREADS)
+            channels = [name for name in MINED_CHANNELS if name in found.ledger.channels]
+            if len(channels) > 1:
+                _switch("Mined", "channel", channels, CHANNELS)
+        settings = Settings(
+            *(state.get(f"{_STATE}.{name}", getattr(own, name)) for name in Settings.__dataclass_fields__)
+        )
+        columns[2].button(
+            "Back to the run's settings", key=f"{_STATE}.reset", icon=":material/undo:", on_click=_put, args=(own,),
+            disabled=settings == own, width="stretch",
+        )  # fmt: skip
+    state[f"{_STATE}.kept"] = settings
+    return settings
+
+
+def _switch(label: str, name: str, options: list[str], titles: dict[str, str]) -> None:
+    st.segmented_control(label, options, key=f"{_STATE}.{name}", format_func=titles.__getitem__, required=True)
+
+
+def _put(settings: Settings) -> None:
+    for name in Settings.__dataclass_fields__:
+        st.session_state[f"{_STATE}.{name}"] = getattr(settings, name)
+
+
+def _overview(run: Run, found: Bench, now: Mined, own: Mined) -> None:
+    widgets.cards(bad_pairs.cards(now, own))
+    if now.result.message:
+        st.info(literal(f"{now.result.message[:1].upper()}{now.result.message[1:]}."), icon=":material/info:")
+    if not run.config.mining.enabled:
+        st.caption("This run did not turn any pair down: this is what mining its losses finds afterwards.")
+    left, right = st.columns(2, gap="medium")
+    channel = CHANNELS.get(now.result.channel, now.result.channel).lower()
+    with left:
+        st.markdown(f"**Mean {channel} of {len(now.result):,} training pairs**")
+        chart(bad_pairs_charts.histogram(now, f"Mean {channel} over {many(now.result.n_epochs, 'epoch')}"), "histogram",
+              f"Histogram of the mean {channel} with the limits")  # fmt: skip
+    with right:
+        if not found.groups:
+            widgets.empty("No attributes", "This data set has no groups of patients to compare.")
+            return
+        names = list(found.groups)
+        attribute = st.segmented_control(
+            "Flag rate by", names, default=names[0], key=f"{_STATE}.attribute", format_func=literal, required=True,
+            persist_state="page",
+        )  # fmt: skip
+        audit = next(a for a in now.audit.attributes if a.attribute == attribute)
+        chart(bad_pairs_charts.rate_chart(audit), "rates", f"Flag rate by {chart_text(attribute)}")
+        warned, words = bad_pairs.audit_words(now.audit, attribute)
+        if warned:
+            st.warning(literal(words), icon=":material/balance:")
+        else:
+            st.caption(f":material/balance: {literal(words)}")
+
+
+# Map and table ----------------------------------------------------------------------------------------------------------
+
+
+def _linked(run: Run, found: Bench, now: Mined) -> Table:
+    state = st.session_state
+    chosen = tuple(state.get(f"{_STATE}.chosen", ()))
+    widgets.section("Map and pairs", *ABOUT_MAP, about="How to read and select")
+    left, right = st.columns([1.1, 1], gap="medium")
+    with right:
+        asked = _filters(found)
+        rows = bad_pairs.listed(found, now, asked, chosen)
+    listing = Table(rows, chosen)
+    pair = _pair(found, listing)
+    with left, errors():
+        _map(run, found, now, pair)
+    with right:
+        _table(found, now, listing, pair)
+    return listing
+
+
+def _pair(found: Bench, listing: Table) -> str | None:
+    """The pair in the address if the run has it, else the first of the list; the address is set right."""
+    asked = st.query_params.get("pair")
+    pair = bad_pairs.current_pair(asked, found.ids[listing.rows[:1]], found)
+    if asked is not None and asked != pair:
+        st.warning(f"There is no pair {literal(asked)} in this run.", icon=":material/link_off:")
+    if pair is not None and asked != pair:
+        st.query_params["pair"] = pair
+    return pair
+
+
+def move(pair: str | None) -> None:
+    """Show another pair in the inspector, and mark it on the map."""
+    if pair is not None:
+        st.query_params["pair"] = pair
+        _turn()
+
+
+def _turn() -> None:
+    st.session_state[f"{_STATE}.turn"] = st.session_state.get(f"{_STATE}.turn", 0) + 1
+
+
+def _select(chosen: tuple[str, ...]) -> None:
+    st.session_state[f"{_STATE}.chosen"] = chosen
+    _turn()
+
+
+def _filters(found: Bench) -> Filter:
+    first, second, third = st.columns([1.25, 1, 1], gap="small")
+    kinds = first.multiselect(
+        "Kind",
+        KINDS[:3],
+        key=f"{_STATE}.kinds",
+        placeholder="All kinds",
+        persist_state="page",
+        label_visibility="collapsed",
+    )
+    attribute = st.session_state.get(f"{_STATE}.attribute") if found.groups else None
+    groups: list[str] = []
+    if attribute in found.groups:
+        groups = second.multiselect(
+            literal(attribute), group_order(found.groups[attribute]), key=f"{_STATE}.groups.{attribute}",
+            placeholder=f"All of {attribute}", persist_state="page", label_visibility="collapsed",
+        )  # fmt: skip
+    words = third.text_input(
+        "Pair id", key=f"{_STATE}.words", placeholder="Part of a pair id", persist_state="page",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return Filter(tuple(kinds), attribute if groups else None, tuple(groups), words)
+
+
+def _map(run: Run, found: Bench, now: Mined, pair: str | None) -> None:
+    state = st.session_state
+    made = bad_pairs_reads.run_map(run)
+    if made is None:
+        _no_map(run)
+        return
+    verdicts = bad_pairs_reads.run_verdicts(run)
+    choices = bad_pairs.colour_choices(list(found.groups), verdicts is not None)
+    first, second = st.columns([1, 1.3], gap="small")
+    by = first.selectbox(
+        "Colour by", list(choices), key=f"{_STATE}.colour", format_func=choices.__getitem__, persist_state="page",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    sides = bad_pairs_charts.SIDES
+    with second:
+        side = st.segmented_control(
+            "Show", list(sides), default="image", key=f"{_STATE}.side", format_func=sides.__getitem__, required=True,
+            persist_state="page", label_visibility="collapsed",
+        )  # fmt: skip
+    # The browser greys out what a loop leaves out by itself. A new figure would lose the loop and the zoom, so what was
+    # selected and which pair is ringed goes into it only when something else changes.
+    sign = (run.id, now.settings, by, side, state.get(f"{_STATE}.turn", 0))
+    drawn_as = state.get(f"{_STATE}.drawn")
+    if drawn_as is None or drawn_as[0] != sign:
+        drawn_as = (sign, tuple(state.get(f"{_STATE}.chosen", ())), pair)
+        state[f"{_STATE}.drawn"] = drawn_as
+    _, chosen, ring = drawn_as
+    colours = bad_pairs.colouring(found, now, by, verdicts)
+    wanted = np.zeros(len(found), bool)
+    wanted[found.rows_of(chosen)] = True
+    strata = now.kind if colours.values is None else np.unique(colours.values, return_inverse=True)[1]
+    shown = bad_pairs.drawn(colours.candidates, strata, now.flagged, wanted, found.chance)
+    figure = bad_pairs_charts.map_chart(found, now, made.points, shown.rows, colours, side, chosen, ring)
+    key = f"{_STATE}.map"
+
+    def selected() -> None:
+        points = st.session_state[key]["selection"]["points"]
+        ids = tuple(dict.fromkeys(str(point["customdata"]) for point in points if "customdata" in point))
+        st.session_state[f"{_STATE}.chosen"] = ids
+        if ids:
+            first_row = bad_pairs.listed(found, now, Filter(), ids)[0]
+            st.query_params["pair"] = str(found.ids[first_row])
+        if side == "both":  # a loop on one map greys out the other only in a new figure
+            _turn()
+
+    chart(
+        figure, key, f"Map of {len(shown.rows)} pairs", config=bad_pairs_charts.MAP_CONFIG, on_select=selected,
+        selection_mode=("points", "box", "lasso"),
+    )  # fmt: skip
+    st.caption(f"{made.method}. {shown.words or 'Every pair is drawn.'} A ring marks the pair below.")
+
+
+def _no_map(run: Run) -> None:
+    @st.fragment(run_every=_POLL)
+    def follow() -> None:
+        state = bad_pairs_map.map_state(run)
+        if state == "made":
+            st.rerun()
+        if state == "running":
+            st.info("The map is being made; it appears here. You can go on meanwhile.", icon=":material/hourglass_top:")
+            return
+        if not (run.path / "embeddings.npz").exists():
+            widgets.empty(
+                "No map yet", "The map is made of a run's embeddings, which are written when it has finished."
+            )
+            return
+        widgets.empty(
+            "No map yet", "A map of images and notes is made once for each run; it takes some seconds to minutes."
+        )
+        if state == "stopped":
+            st.error(literal(f"It could not be made: {bad_pairs_map.last_line(run)}"), icon=":material/error:")
+        if st.button("Make the map", key=f"{_STATE}.make_map", type="primary", icon=":material/scatter_plot:"):
+            with errors():
+                bad_pairs_map.start_map(run)
+                st.rerun(scope="fragment")
+
+    follow()
+
+
+def _table(found: Bench, now: Mined, listing: Table, pair: str | None) -> None:
+    rows = listing.rows[:LISTED]
+    ids = found.ids[rows]
+    key = f"{_STATE}.table"
+    place = np.flatnonzero(ids == pair)
+    st.session_state[key] = {"selection": {"rows": place.tolist(), "columns": []}}
+
+    def opened() -> None:
+        # The table tells of its row again when its content changes: only another pair is news.
+        picked = st.session_state[key]["selection"]["rows"]
+        if picked and picked[0] < len(ids) and ids[picked[0]] != st.query_params.get("pair"):
+            move(str(ids[picked[0]]))
+
+    if len(rows):
+        shown = bad_pairs.table(found, now, rows).rename(columns={"mean_loss": "mean"})
+        widgets.table(
+            shown.drop(columns=["weight", "patient_id"]), _FORMATS, key=key, on_select=opened, selection_mode="single-row",
+            height=bad_pairs_charts.MAP_HEIGHT, alt="Pairs, most suspicious first",
+        )  # fmt: skip
+    else:
+        widgets.empty("No pair passes", "Choose fewer kinds or groups, another id, or clear the selection.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{bad_pairs.counted(listing.rows, found, listing.chosen)}, most suspicious first.", width="stretch")
+        st.button(
+            "Clear the selection", key=f"{_STATE}.clear", icon=":material/close:", type="tertiary", on_click=_select,
+            args=((),), disabled=not listing.chosen,
+        )  # fmt: skip
+
+
+_FORMATS = {
+    "pair_id": st.column_config.TextColumn("Pair", width=92),
+    "kind": st.column_config.TextColumn("Kind", width=58),
+    "mean": st.column_config.NumberColumn(
+        "Mean", format="%.2f", width=56, help="Mean of the mined value over the epochs"
+    ),
+    "z": st.column_config.NumberColumn("z", format="%+.1f", width=48, help="Standard deviations from the mean"),
+    "label": st.column_config.NumberColumn("label", format="%d", width=48),
+}
+
+
+# Truth and export -------------------------------------------------------------------------------------------------------
+
+
+def _truth(run: Run, now: Mined) -> None:
+    truth = bad_pairs_reads.run_truth(run, now)
+    scores = [] if truth is None else bad_pairs.truth_scores(now, truth.planted, truth.curves)
+    if not scores:
+        return
+    widgets.section("Against what was planted", *ABOUT_TRUTH)
+    left, right = st.columns([1.15, 1], gap="medium")
+    with left:
+        chart(bad_pairs_charts.truth_chart(scores), "truth", "Precision against recall")
+    with right:
+        widgets.table(bad_pairs.truth_table(scores), key=f"{_STATE}.scores")
+        st.caption("The large mark is where the current limits stand; dotted: chance.")
+
+
+def _export(run: Run, found: Bench, now: Mined, listing: Table, data: bad_pairs_reads.Data | None) -> None:
+    flagged = now.order[now.flagged[now.order]]
+    widgets.section("Take away")
+    with st.container(border=True), st.container(horizontal=True, vertical_alignment="center"):
+        _download(
+            f"Flagged pairs ({len(flagged):,})", lambda: widgets.csv_bytes(bad_pairs.table(found, now, flagged)),
+            f"{run.id}-flagged.csv", disabled=not len(flagged),
+        )  # fmt: skip
+        _download(
+            f"Listed pairs ({len(listing.rows):,})",
+            lambda: widgets.csv_bytes(bad_pairs.table(found, now, listing.rows)),
+            f"{run.id}-listed.csv", disabled=not len(listing.rows),
+        )  # fmt: skip
+        if data is not None and len(flagged):
+            with st.popover(f"Data set without the {len(flagged):,} flagged", icon=":material/filter_alt_off:"):
+                _manifest(run, found.ids[flagged], data)
+        _send(run, [str(pair) for pair in found.ids[flagged]], listing.chosen)
+
+
+def _manifest(run: Run, bad: np.ndarray, data: bad_pairs_reads.Data) -> None:
+    form = st.segmented_control("Format", ["CSV", "Parquet"], default="CSV", key=f"{_STATE}.format", required=True)
+    name = f"manifest-without-bad-of-{run.id}"
+    file = f"{name}.{form.lower()}"
+    make = {"CSV": bad_pairs_export.CleanManifest.csv, "Parquet": bad_pairs_export.CleanManifest.parquet}[form]
+    st.caption(
+        "Put both files into the data folder; images stay where they are. In the CSV a cell that begins like a formula "
+        "gets an apostrophe in front; the Parquet file keeps every cell as it is."
+    )
+    _download("Manifest", lambda: make(bad_pairs_export.clean_manifest(data.table, bad)), file)
+    _download("Its description", lambda: bad_pairs_export.description(data.table, file).encode(), f"{name}.json")
+    st.code(f"fairvlm train DATA --description DATA/{name}.json", language=None)
+
+
+def _download(label: str, make: Callable[[], bytes], file: str, **more: Any) -> None:
+    """A button whose file is made when it is pressed."""
+    st.download_button(
+        label, make, file_name=file, key=f"download.{file}", on_click="ignore", icon=":material/download:", **more
+    )
+
+
+def _send(run: Run, flagged: list[str], chosen: tuple[str, ...]) -> None:
+    pairs, which = (list(chosen), "selected") if chosen else (flagged, "flagged")
+
+    def send() -> None:
+        st.session_state["review.selection"] = {"run": run.id, "pair_ids": pairs}
+
+    st.button(
+        f"Send {many(len(pairs), f'{which} pair')} to Review", key=f"{_STATE}.send", icon=":material/rate_review:",
+        on_click=send, disabled=not pairs,
+    )  # fmt: skip
+    handed = st.session_state.get("review.selection")
+    if handed is not None and handed["run"] == run.id:
+        file = page_names().get("Review")
+        words = f"{many(len(handed['pair_ids']), 'pair')} handed over"
+        if file is None:
+            st.caption(f"{words}.")
+        else:
+            st.page_link(f"pages/{file}", label=f"{words}: open Review", query_params={"run": run.id})
+
+
+def chart(figure: go.Figure, key: str, alt: str, *, config: dict[str, Any] | None = None, **selection: Any) -> None:
+    """As `widgets.chart`; with a configuration of its own and selections where these are given."""
+    if config is None:
+        widgets.chart(figure, f"{_STATE}.{key}", alt)
+        return
+    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+    figure.update_layout(font_color=ink, legend_font_color=ink)
+    st.plotly_chart(figure, key=key, config=config, height=int(figure.layout.height), alt=alt, **selection)

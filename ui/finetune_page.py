@@ -1,0 +1,232 @@
+"""Pieces of the Fine-tune page: the form, what it will cost, and the launch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from fairvlm_core import jobs
+from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
+from fairvlm_core.errors import InputError
+from fairvlm_core.jobs import Step
+from fairvlm_core.pairs import PairTable
+from fairvlm_core.runs import Run, RunStore
+
+from . import finetune, widgets
+from .datasets import DataSet
+from .entries import Headline
+from .finetune import Knob
+from .frame import Here, errors
+from .words import NOTHING, literal, many
+
+_START = "robustfair"
+_FORM, _STEPS, _PRESET = "finetune.form", "finetune.steps", "finetune.preset"
+_MEASURE_SECONDS = 300
+_FIRST_PAINT = 3.0
+_GROUPS = {
+    "mining": ("Mining: which pairs count as bad", ":material/troubleshoot:"),
+    "fairness": ("Fairness: what is held equal, and how", ":material/balance:"),
+    "advanced": ("Advanced: optimiser, device, selection", ":material/settings:"),
+}
+ABOUT_FORM = (
+    "A **preset** is a method: how bad pairs are mined and which fairness term there is. Choosing one sets what makes the "
+    "method and leaves the rest as you typed it. Every setting can be changed; what differs from the preset is kept with "
+    "the run. Several seeds or several λ make a run each.",
+    r"\text{loss} = \operatorname{mean}_i\, w_i \ell_i + \lambda \sum_{\text{attributes}} \operatorname{mean}_g\, "
+    r"S_\varepsilon(P_g, P)",
+)
+
+
+def form(here: Here, data: DataSet, launched: Callable[[Run], None]) -> None:
+    """Everything that a launch needs; changing a setting draws this part alone."""
+    table = data.table()
+    _warm_up()
+
+    @st.fragment
+    def drawn() -> None:
+        with errors():
+            typed, preset = _typed(table)
+            _launch(here, data, table, preset, typed, launched)
+
+    drawn()
+
+
+def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
+    """The values of the form, and its preset. They survive another page and another tab."""
+    state = st.session_state
+    kept = state.setdefault(_FORM, finetune.shown(RunConfig.build(_START)))
+    state.setdefault(_PRESET, state.get(f"{_PRESET}.kept", _START))
+    widgets.section("Method", *ABOUT_FORM)
+    preset = st.selectbox("Preset", list(PRESETS), key=_PRESET, on_change=_preset_chosen)
+    state[f"{_PRESET}.kept"] = preset
+    st.caption(literal(PRESET_SUMMARIES[preset]))
+    every = finetune.knobs()
+    _grid([knob for knob in every if knob.group == "essential"], kept, table)
+    for group, (title, icon) in _GROUPS.items():
+        with st.expander(title, icon=icon):
+            _grid([knob for knob in every if knob.group == group], kept, table)
+    return dict(kept), preset
+
+
+def _grid(knobs: Sequence[Knob], kept: dict[str, Any], table: PairTable, width: int = 4) -> None:
+    for start in range(0, len(knobs), width):
+        for column, knob in zip(st.columns(width), knobs[start : start + width], strict=False):
+            with column:
+                kept[knob.name] = _widget(knob, kept[knob.name], table)
+
+
+def _widget(knob: Knob, value: Any, table: PairTable) -> Any:
+    key = f"finetune.{knob.name}"
+    if knob.kind == "names":
+        value = [name for name in value if name in table.attributes]
+        st.session_state[key] = [n for n in st.session_state.get(key, value) if n in table.attributes]
+    elif key not in st.session_state:
+        st.session_state[key] = value
+    asked = {"key": key, "help": literal(knob.help)}
+    if knob.kind == "switch":
+        return st.toggle(knob.label, **asked)
+    if knob.kind == "choice":
+        return st.selectbox(knob.label, knob.options, **asked)
+    if knob.kind == "whole":
+        return st.number_input(knob.label, min_value=knob.low, max_value=knob.high, step=1, **asked)
+    if knob.kind == "names":
+        return st.multiselect(knob.label, table.attributes, placeholder="all", **asked)
+    return st.text_input(knob.label, **asked)
+
+
+def _set(values: dict[str, Any]) -> None:
+    st.session_state[_FORM] = st.session_state.get(_FORM, {}) | values
+    for name, value in values.items():
+        st.session_state[f"finetune.{name}"] = value
+
+
+def _preset_chosen() -> None:
+    values = finetune.shown(RunConfig.build(st.session_state[_PRESET]))
+    _set({name: value for name, value in values.items() if name in finetune.method_settings()})
+
+
+def fill_from(run: Run) -> None:
+    """Put the settings of a run into the form, and show it."""
+    try:
+        config = run.config
+    except InputError as error:
+        st.session_state["finetune.failed"] = str(error)
+        return
+    st.session_state[_PRESET] = st.session_state[f"{_PRESET}.kept"] = config.preset
+    _set(finetune.shown(config))
+    st.session_state["finetune.view"] = "Set up"
+
+
+def _launch(
+    here: Here, data: DataSet, table: PairTable, preset: str, typed: dict[str, Any], launched: Callable[[Run], None]
+) -> None:
+    widgets.section("What it will cost")
+    try:
+        configs = finetune.plan(preset, typed)
+        _check_attributes(configs[0], table)
+    except InputError as error:
+        st.error(literal(error), icon=":material/error:")
+        return
+    n_train = int((table.frame["split"] == "train").sum())
+    step = _known_step(here.store, data, configs[0])
+    cost = jobs.estimate(configs, n_train, step)
+    about = NOTHING if cost.seconds is None else f"about {finetune.duration(cost.seconds)}"
+    epochs, runs = configs[0].epochs, len(configs)
+    widgets.cards(
+        [
+            Headline("Runs", f"{runs:,}", f"{many(len({c.seed for c in configs}), 'seed')} × {_lambdas(configs)}"),
+            Headline("Training pairs", f"{cost.pairs:,}", f"{n_train:,} × {many(epochs, 'epoch')} × {many(runs, 'run')}"),
+            Headline("Estimated time", about, "one run after the other" if runs > 1 else "on this machine"),
+        ]
+    )  # fmt: skip
+    changed = finetune.differences(preset, configs)
+    st.caption(
+        literal(finetune.cost_line(cost, step))
+        + (
+            f" Changed from the preset: {literal(', '.join(f'{n} = {v}' for n, v in changed.items()))}."
+            if changed
+            else ""
+        )
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = "Launch" if runs == 1 else f"Launch {runs} runs"
+        if st.button(label, type="primary", icon=":material/rocket_launch:", key="finetune.launch"):
+            with st.spinner("Launching …"):
+                first = launch_all(here.store, table, configs, dict(data.options))
+            launched(first)
+            st.rerun()
+        if step is None and st.button("Measure a step", icon=":material/timer:", key="finetune.measure"):
+            with st.spinner("Training a few steps …"):
+                st.session_state.setdefault(_STEPS, {})[_step_key(data, configs[0])] = measured(data, configs[0])
+            st.rerun(scope="fragment")
+
+
+def _lambdas(configs: Sequence[RunConfig]) -> str:
+    weights = list(dict.fromkeys(config.fairness.weight for config in configs))
+    return f"λ = {weights[0]:g}" if len(weights) == 1 else f"{len(weights)} values of λ"
+
+
+def _check_attributes(config: RunConfig, table: PairTable) -> None:
+    for name in (*config.fairness.attributes, *config.fairness.attribute_weights):
+        if name not in table.attributes:
+            raise InputError(
+                f"attribute {name!r} is not in the data; there are {', '.join(table.attributes) or 'none'}"
+            )
+
+
+def launch_all(store: RunStore, table: PairTable, configs: Sequence[RunConfig], read_options: dict[str, Any]) -> Run:
+    """Register a run for each configuration, put all into the queue, and give the first."""
+    from fairvlm_core.launch import create_run
+
+    runs = [create_run(table, config, store, read_options=read_options) for config in configs]
+    jobs.launch(store, runs)
+    return runs[0]
+
+
+def _step_key(data: DataSet, config: RunConfig) -> tuple[Any, ...]:
+    return data.folder, config.model, config.batch_size, config.device, config.precision, config.preset
+
+
+def _known_step(store: RunStore, data: DataSet, config: RunConfig) -> Step | None:
+    here = st.session_state.get(_STEPS, {}).get(_step_key(data, config))
+    return here or jobs.known_step(store, config)
+
+
+def measured(data: DataSet, config: RunConfig) -> Step:
+    """A step measured in a process of its own, so that the page's server needs no network of neurons.
+
+    Raises
+    ------
+    InputError
+        The configuration cannot be trained on this data, or the measurement took too long.
+    """
+    command = [sys.executable, "-m", "fairvlm_core", "cost", data.folder, "--preset", config.preset, "--json"]
+    for name, value in finetune.differences(config.preset, [config]).items():
+        command += ["--set", f"{name}={','.join(value) if isinstance(value, list) else value}"]
+    options = dict(data.options)
+    command += ["--description", str(options["description"])] if options.get("description") else []
+    command += ["--allow-shared-patients"] if options.get("allow_shared_patients") else []
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_MEASURE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"measuring a step took longer than {_MEASURE_SECONDS} s: lower batch_size") from None
+    if done.returncode != 0:
+        raise InputError(f"no step could be measured: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+    return Step(float(json.loads(done.stdout)["step_seconds"]))
+
+
+@st.cache_resource(show_spinner=False)
+def _warm_up() -> None:
+    """Import what registering a run needs while the form is read; it takes seconds, once a server."""
+    timer = threading.Timer(_FIRST_PAINT, importlib.import_module, ("fairvlm_core.launch",))
+    timer.daemon = True
+    timer.start()

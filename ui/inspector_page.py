@@ -1,0 +1,186 @@
+"""The inspector: one pair with image, note, losses, the reason in words, and what lies near it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+from fairvlm_core.neighbours import BetterFits
+from fairvlm_core.runs import Run
+
+from . import bad_pairs, inspector, widgets
+from .bad_pairs import CHANNELS, KINDS, SPLIT_WORDS, Bench, Mined
+from .bad_pairs_reads import Data, run_band, run_embeddings
+from .image_viewer import Picture, image_viewer, picture_address
+from .words import literal, many
+
+IMAGE_HEIGHT = 330
+THUMBNAIL = 150
+ABOUT_INSPECTOR = (
+    "Zoom into the image with the wheel, move it by dragging; *window* and *level* are contrast and brightness. The chart "
+    "shows the pair's loss in each epoch beside the middle 80 % of all training pairs. Neighbours are found among the "
+    "embeddings of the run's own model, by the cosine: a model that was trained on a wrong note has learnt from it, too.",
+    r"\cos(f_i, t_j) = \frac{f_i \cdot t_j}{\lVert f_i\rVert\,\lVert t_j\rVert}",
+)
+_COLOURS = {"faulty": "orange", "noisy": "violet", "clean": "blue", "not mined": "gray"}
+_TABS = ("Notes that fit better", "Images its note fits better", "Images like this", "Notes like this")
+
+Move = Callable[[str | None], None]
+
+
+def inspect(run: Run, found: Bench, now: Mined, rows: np.ndarray, data: Data | None, problem: str, move: Move) -> None:
+    """The pair in the address; `rows` is the order that previous and next follow, `move` goes to a pair."""
+    widgets.section("Inspector", *ABOUT_INSPECTOR, about="What is shown")
+    pair = st.query_params.get("pair")
+    row = found.row_of(pair)
+    if pair is None or row is None:
+        widgets.empty("No pair chosen", "Choose a row of the table, or points on the map.")
+        return
+    _head(found, now, row, rows, move)
+    near, missing = _near(run, found, row)
+    left, right = st.columns([1, 1.15], gap="medium")
+    with left:
+        _pair(data, problem, pair)
+    with right:
+        for line in inspector.reason(now, row, near):
+            st.markdown(f"- {literal(line)}")
+        if missing:
+            st.caption(literal(missing))
+        _losses(run, found, now, row)
+        _findings(data, pair)
+    if near is not None:
+        _neighbours(found, now, near, data, move)
+
+
+def _head(found: Bench, now: Mined, row: int, rows: np.ndarray, move: Move) -> None:
+    ids = found.ids[rows]
+    pair = str(found.ids[row])
+    place = np.flatnonzero(rows == row)
+    before, after = bad_pairs.step(ids, pair, -1), bad_pairs.step(ids, pair, 1)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Previous", key="inspector.previous", icon=":material/chevron_left:", on_click=move, args=(before,),
+            disabled=before is None or not len(place), shortcut="Ctrl+Left",
+        )  # fmt: skip
+        st.button(
+            "Next", key="inspector.next", icon=":material/chevron_right:", on_click=move, args=(after,),
+            disabled=after is None, shortcut="Ctrl+Right",
+        )  # fmt: skip
+        where = f"{int(place[0]) + 1:,} of {len(ids):,}" if len(place) else f"not among the {len(ids):,} listed"
+        st.caption(where, width="content")
+        st.markdown(f"**{literal(pair)}**", width="content")
+        kind = KINDS[now.kind[row]]
+        st.badge(kind, color=_COLOURS[kind])
+        groups = "".join(f" · {name} {values[row]}" for name, values in found.groups.items())
+        split = SPLIT_WORDS.get(str(found.splits[row]), str(found.splits[row]))
+        st.caption(
+            literal(f"{split} · label {found.labels[row]} · patient {found.patients[row]}{groups}"), width="stretch"
+        )
+
+
+def _near(run: Run, found: Bench, row: int) -> tuple[inspector.Near | None, str]:
+    try:
+        embeddings = run_embeddings(run)
+    except InputError:
+        return None, "Neighbours appear when the run has finished: they need its embeddings."
+    if len(embeddings["image"]) != len(found):
+        return None, "embeddings.npz is not of this run's pairs: no neighbours are shown."
+    return inspector.near(embeddings, row, found.splits == "train"), ""
+
+
+def _pair(data: Data | None, problem: str, pair: str) -> None:
+    if data is None:
+        widgets.empty("Image and note are not available", literal(problem))
+        return
+    row = data.row_of(pair)
+    if row is None:
+        widgets.empty("Image and note are not available", "The data folder no longer has this pair.")
+        return
+    try:
+        picture = Picture(picture_address(data.table.image(row)), "")
+        image_viewer(pair, [picture], height=IMAGE_HEIGHT, key="inspector.image")
+    except InputError as error:
+        st.error(literal(error), icon=":material/broken_image:")
+    widgets.note(str(data.table.frame["text"].iat[row]))
+
+
+def _losses(run: Run, found: Bench, now: Mined, row: int) -> None:
+    if now.kind[row] == bad_pairs.NOT_MINED:
+        return
+    channel = now.result.channel
+    losses = found.ledger.trajectory(str(found.ids[row]), channel).astype(float)
+    title = CHANNELS.get(channel, channel)
+    figure = inspector.trajectory_chart(now, losses, run_band(run, channel), run.config.mining.warmup, title)
+    widgets.chart(figure, "inspector.losses", f"{title} of the pair by epoch")
+
+
+def _findings(data: Data | None, pair: str) -> None:
+    if data is None or data.findings is None or pair not in data.findings.index:
+        return
+    facts = inspector.findings_of(data.findings.loc[pair].to_dict())
+    if facts:
+        st.caption("Findings recorded for this image")
+        st.text(" · ".join(f"{title}: {value}" for title, value in facts))
+
+
+def _neighbours(found: Bench, now: Mined, near: inspector.Near, data: Data | None, move: Move) -> None:
+    tabs = st.tabs(_TABS, key="inspector.near", on_change="rerun")
+    lists = (near.notes.best, near.images.best, near.images_like, near.notes_like)
+    words = (
+        _better(near.notes, "training note", "this image", "note"),
+        _better(near.images, "training image", "this note", "image"),
+        "Training images most similar to this image.",
+        "Training notes most similar to this note.",
+    )
+    for tab, name, ranked, line in zip(tabs, _TABS, lists, words, strict=True):
+        if not tab.open:
+            continue
+        with tab:
+            st.caption(line)
+            if not len(ranked):
+                continue
+            notes = data.notes(found.ids[ranked.rows]) if data is not None else {}
+            frame = inspector.neighbour_table(found, now, ranked, notes)
+            key = f"inspector.near.{name}"
+
+            def opened(key: str = key, ids: tuple[str, ...] = tuple(frame["pair_id"])) -> None:
+                picked = st.session_state[key]["selection"]["rows"]
+                if picked and picked[0] < len(ids):
+                    move(ids[picked[0]])
+
+            if data is not None:
+                _thumbnails(data, list(frame["pair_id"]))
+            st.session_state[key] = {"selection": {"rows": [], "columns": []}}
+            widgets.table(
+                frame, {"pair_id": st.column_config.TextColumn("Pair", width=100), "Similarity": _TWO, "Note": _NOTE},
+                key=key, on_select=opened, selection_mode="single-row", alt=name,
+            )  # fmt: skip
+
+
+def _better(fits: BetterFits, one: str, what: str, own: str) -> str:
+    are = "is" if fits.n_better == 1 else "are"
+    better = f"{many(fits.n_better, one)} of {fits.n_others:,} {are} more similar to {what}"
+    return f"{better} than its own {own} ({fits.own:.2f})."
+
+
+_TWO = st.column_config.NumberColumn("Similarity", format="%.3f", width=80)
+_NOTE = st.column_config.TextColumn("Note", width="large")
+
+
+def _thumbnails(data: Data, ids: list[str]) -> None:
+    for column, pair in zip(st.columns(inspector.NEAR, gap="small"), ids, strict=False):
+        row = data.row_of(pair)
+        with column:
+            if row is None:
+                st.caption("no longer there")
+                continue
+            try:
+                image = data.table.image(row)
+            except InputError:
+                st.caption("image cannot be read")
+                continue
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            st.image(image, caption=literal(pair), alt=f"Image of pair {pair}")

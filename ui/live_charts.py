@@ -1,0 +1,61 @@
+"""Charts of a run at work; their heights do not depend on how far it is."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from .charts import layout
+from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS
+from .words import chart_text
+
+HEIGHT = 262
+_MARKERS = 60  # epochs up to which each is marked
+_LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+
+
+def loss_chart(curves: pd.DataFrame, epochs: int) -> go.Figure:
+    """Mean loss of the training and of the validation pairs; columns as from `live.curves`."""
+    names = {"train_loss": ("training", ACCENT), "val_loss": ("validation", NEUTRAL)}
+    return _lines(curves, epochs, "Loss of a pair", names)
+
+
+def quality_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
+    """AUC and mean ES-AUC of the `n` validation pairs."""
+    names = {"auc": ("AUC", ACCENT), "es_auc": ("ES-AUC, mean over attributes", COLOURS[1])}
+    return _lines(curves, epochs, f"Validation, n = {n:,}", names)
+
+
+def flagged_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
+    """Of `n` training pairs, those that were flagged during the epoch, and so weighed less."""
+    names = {"faulty": ("faulty", COLOURS[1]), "noisy": ("noisy", COLOURS[0])}
+    return _lines(curves, epochs, f"Flagged of {n:,} pairs", names)
+
+
+def sinkhorn_chart(values: pd.DataFrame, epochs: int) -> go.Figure:
+    """A line an attribute; columns attribute, epoch, value as from `live.sinkhorn_curves`."""
+    wide = values.pivot(index="epoch", columns="attribute", values="value").reset_index()
+    attributes = list(dict.fromkeys(values["attribute"]))
+    names = {name: (name, COLOURS[i % len(COLOURS)]) for i, name in enumerate(attributes)}
+    return _lines(wide, epochs, "Sinkhorn divergence", names)
+
+
+def _lines(frame: pd.DataFrame, epochs: int, title: str, names: dict[str, tuple[str, str]]) -> go.Figure:
+    chart = go.Figure()
+    reached = 0 if frame.empty else int(frame["epoch"].max())
+    last = min(max(epochs, 2), max(10, 2 * reached))  # a long run is not squeezed into the left edge
+    mode = "lines" if reached > _MARKERS else "lines+markers"
+    for i, (column, (name, colour)) in enumerate(names.items()):
+        chart.add_scatter(
+            x=frame["epoch"], y=frame[column].astype(float), mode=mode, name=chart_text(name),
+            line={"color": colour, "width": 2}, marker={"size": 6, "symbol": SYMBOLS[i % len(SYMBOLS)]},
+            showlegend=True, hovertemplate="epoch %{x}: %{y:.4g}",
+        )  # fmt: skip
+    chart.update_xaxes(range=[0.7, last + 0.3], nticks=min(last, 10), tickformat="d", title_text="Epoch")
+    chart.update_yaxes(title_text=title, nticks=5)
+    if frame.empty:
+        chart.add_annotation(
+            text="after the first epoch", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font_color=NEUTRAL
+        )
+        chart.update_yaxes(showticklabels=False)
+    return layout(chart, HEIGHT, legend=_LEGEND, margin={"t": 30, "b": 44, "l": 8})

@@ -1,0 +1,192 @@
+"""Pieces of the Fine-tune page: the queue and a run at work, drawn anew while something moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from fairvlm_core import jobs
+from fairvlm_core.jobs import Job
+from fairvlm_core.runs import Run
+
+from . import finetune_page, live, live_charts, widgets
+from .entries import ACTIVE, DAMAGED, RunEntry, read_entry
+from .frame import Here, errors, page_names, remember
+from .losses_reads import run_metrics
+from .palette import STATE_COLOURS
+from .reads import run_entries
+from .words import literal, many
+
+VIEWS = ("Set up", "Watch")
+POLL_SECONDS = 2
+LOG_HEIGHT, LOG_LINES = 180, 200
+_QUEUE_ROWS = 12
+# What is drawn anew every few seconds is not faded meanwhile: on a busy machine it would flicker.
+_STEADY = "<style>.st-key-live [data-stale=true] {opacity: 1 !important;}</style>"
+ABOUT_RUN = (
+    "A run goes **queued → running → finished**. It is trained by a process of its own: closing this page, or stopping the "
+    "app, does not end it. **Cancel** asks it to end and keeps its last whole epoch, from which **Resume** goes on as if "
+    "nothing had happened. **interrupted** means that its process is gone. The validation figures choose the epoch; the "
+    "test split is scored once, at the end.",
+    None,
+)
+
+
+def watch(here: Here) -> None:
+    """The queue and the selected run; polled while a run waits or works, and the page starts over when that changes."""
+    entry = here.entry
+    found = jobs.jobs(here.store)
+    before = _moving(found), [other.id for other in here.entries]
+
+    @st.fragment(run_every=POLL_SECONDS if found else None)
+    def polled() -> None:
+        with errors():
+            now = jobs.jobs(here.store)
+            if (_moving(now), [run.id for run in here.store.runs()]) != before:
+                st.rerun()
+            with st.container(key="live"):
+                _queue(here, now)
+                if entry is not None:
+                    _run(here, here.run_of(entry))
+
+    st.html(_STEADY)
+    polled()
+
+
+def _moving(found: Sequence[Job]) -> list[tuple[str, str, int]]:
+    return [(job.run.id, job.status.state, job.place) for job in found]
+
+
+def _queue(here: Here, found: Sequence[Job]) -> None:
+    """What works and what waits, each with its way out."""
+    if not found:
+        return
+    widgets.section(f"Queue: {many(len(found), 'run')}")
+    with st.container(border=True, gap="small"):
+        for job in found[:_QUEUE_ROWS]:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                _state(job.status.state)
+                st.page_link(
+                    "pages/2_Fine_tune.py", label=literal(job.run.id), query_params={"run": job.run.id, "view": "Watch"}
+                )
+                st.text(live.queue_line(job), width="stretch")
+                _button(job.run, "Cancel", "cancel", lambda run: jobs.cancel(run), place="queue")
+        if len(found) > _QUEUE_ROWS:
+            st.caption(f"and {many(len(found) - _QUEUE_ROWS, 'more', 'more')}")
+        devices = {str(job.status.device) for job in found if job.place}
+        stale = [device for device in devices if jobs.serving(here.store, device) is None]
+        if stale and not any(job.status.message == "starting" for job in found):
+            st.warning("Nobody serves the queue: its worker was ended.", icon=":material/pause_circle:")
+            if st.button("Start the queue", key="live.work", icon=":material/play_arrow:"):
+                with errors():
+                    jobs.ensure_workers(here.store)
+                    st.rerun()
+
+
+def _run(here: Here, run: Run) -> None:
+    """One run: how far it is, its curves, its log, and what can be done with it."""
+    entry = read_entry(run)
+    if entry.state == DAMAGED:
+        st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
+        return
+    status, lines = run.status, run_metrics(run)
+    widgets.section(f"Run {literal(entry.label)}", *ABOUT_RUN)
+    at = live.progress(status, lines)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _state(status.state)
+        st.text(at.line, width="stretch")
+        _actions(here, run, entry)
+    st.progress(at.share)
+    if status.silent is not None:
+        st.warning(live.silent_line(status.silent), icon=":material/hourglass_disabled:")
+    if status.state == "failed":
+        st.error(literal(status.message), icon=":material/error:")
+    elif status.state == "interrupted" and status.message:
+        st.warning(literal(status.message), icon=":material/warning:")
+    if entry.test is not None:
+        _finished(here, run, entry)
+    _curves(run, lines, entry.epochs)
+    _log(run)
+
+
+def _state(state: str) -> None:
+    with st.container(width="content"):
+        st.html(f"<span style='color:{STATE_COLOURS[state]};font-weight:600'>● {state}</span>")
+
+
+def _actions(here: Here, run: Run, entry: RunEntry) -> None:
+    if entry.state in ("queued", "running"):
+        if entry.state == "queued" and run.status.ticket is None:
+            _button(run, "Put into the queue", "play_arrow", lambda one: jobs.launch(here.store, [one]))
+        _button(run, "Cancel", "cancel", lambda one: jobs.cancel(one))
+    elif entry.state != "finished":
+        _button(run, "Resume", "play_arrow", lambda one: jobs.resume(here.store, one))
+    st.button(
+        "Use these settings again", key=f"live.again.{run.id}", icon=":material/content_copy:",
+        on_click=finetune_page.fill_from, args=(run,),
+    )  # fmt: skip
+
+
+def _button(run: Run, label: str, icon: str, act: Callable[[Run], object], place: str = "run") -> None:
+    if st.button(label, key=f"live.{label}.{place}.{run.id}", icon=f":material/{icon}:"):
+        with errors(), st.spinner(f"{label} …"):
+            act(run)
+            st.rerun()
+
+
+def _finished(here: Here, run: Run, entry: RunEntry) -> None:
+    """What came out, and where to look next."""
+    files = page_names()
+    same = [other for other in run_entries(here.store) if other.fingerprint == entry.fingerprint and other.test]
+    compared = list(dict.fromkeys([run.id, *(other.id for other in reversed(same))]))[:6]
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/flag: {literal(live.outcome(entry.test or {}))}", width="stretch")
+        for title, icon, chosen in (
+            ("Bad pairs", "troubleshoot", [run.id]),
+            ("Compare runs", "compare_arrows", compared),
+        ):
+            if title in files:
+                st.page_link(
+                    f"pages/{files[title]}", label=title, icon=f":material/{icon}:", query_params={"run": chosen}
+                )
+
+
+def _curves(run: Run, lines: list, epochs: int) -> None:
+    frame, distance = live.curves(lines), live.sinkhorn_curves(lines)
+    n = {"train": 0, "val": 0} | run.data["n"]
+    charts = (
+        (live_charts.loss_chart(frame, epochs), "loss", "Loss of training and validation pairs by epoch"),
+        (live_charts.quality_chart(frame, epochs, n["val"]), "quality", "Validation AUC and mean ES-AUC by epoch"),
+        (live_charts.sinkhorn_chart(distance, epochs), "sinkhorn", "Sinkhorn divergence of the losses by attribute"),
+        (live_charts.flagged_chart(frame, epochs, n["train"]), "flagged", "Flagged pairs by epoch"),
+    )
+    for row in (charts[:2], charts[2:]):
+        for column, (figure, name, alt) in zip(st.columns(2), row, strict=True):
+            with column:
+                widgets.chart(figure, f"live.{name}.{run.id}", alt)
+
+
+def _log(run: Run) -> None:
+    """The run's own log, which never holds a note."""
+    try:
+        lines = (run.path / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    with st.expander("Log", icon=":material/terminal:"), st.container(height=LOG_HEIGHT, border=False):
+        st.text("\n".join(lines[-LOG_LINES:]) or "(empty)")
+
+
+def choose_view(here: Here) -> None:
+    """Which tab is open: the one asked for, else on coming here a run that waits or works is watched."""
+    state = st.session_state
+    if "finetune.view" in state:
+        state["view"] = state.pop("finetune.view")
+    elif "view" not in state and "view" not in st.query_params and here.entry and here.entry.state in ACTIVE:
+        state["view"] = "Watch"
+
+
+def go_to(run: Run) -> None:
+    """Show a run that was just launched."""
+    remember([run.id])
+    st.session_state["finetune.view"] = "Watch"

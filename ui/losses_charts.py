@@ -1,0 +1,204 @@
+"""Charts of per-pair values: ridgelines by epoch with a slider and play, and quantile differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from .charts import layout
+from .losses import PROBABILITIES, QuantileShift, Ridge, Ridges
+from .palette import GRID, NEUTRAL, group_colours, group_symbols
+from .words import chart_text, figure, many
+
+FRAME_MS = 450
+_HEIGHT = 0.86  # of the highest ridge, out of the distance between two rows
+ROW = 84
+
+
+def rgba(colour: str, opacity: float) -> str:
+    """
+    >>> rgba("#0072B2", 0.5)
+    'rgba(0,114,178,0.5)'
+    """
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def panel_columns(n: int) -> int:
+    """Panels side by side.
+
+    >>> [panel_columns(n) for n in (0, 2, 4, 5, 9)]
+    [1, 2, 4, 3, 3]
+    """
+    return 4 if n == 4 else min(max(n, 1), 3)
+
+
+def ridge_chart(found: Ridges, epoch: int, title: str) -> go.Figure:
+    """A row a group: its density filled, everyone's as an outline; small groups as single points. A frame an epoch.
+
+    Parameters
+    ----------
+    found
+        As from `losses.ridges`.
+    epoch
+        The one that is shown first.
+    title
+        Of the horizontal axis.
+    """
+    everyone, *groups = found.rows
+    colours, symbols = (spread([g.group for g in groups]) for spread in (group_colours, group_symbols))
+    highest = max(float(row.density.max()) for row in found.rows if row.density is not None) if _dense(found) else 1.0
+    scale = _HEIGHT / highest
+    start = found.epochs.index(epoch)
+
+    def lines(e: int) -> list[dict[str, Any]]:
+        parts = []
+        for place, row in enumerate(groups):
+            parts += _row(found, row, everyone, e, -place, scale)
+        return parts
+
+    chart = go.Figure()
+    for place, (row, *_) in enumerate((g,) for g in groups):
+        colour = colours[row.group]
+        first, own, median = lines(start)[3 * place : 3 * place + 3]
+        chart.add_scatter(
+            **first, mode="lines", line={"color": NEUTRAL, "width": 1.3, "dash": "dot"}, hoverinfo="skip",
+            name="everyone", legendgroup="all", showlegend=place == 0,
+        )  # fmt: skip
+        if row.density is None:
+            mark = {"color": colour, "symbol": symbols[row.group], "size": 9, "opacity": 0.85}
+            chart.add_scatter(**own, mode="markers", marker=mark, hoverinfo="x", showlegend=False)
+        else:
+            chart.add_scatter(
+                **own, mode="lines", line={"color": colour, "width": 1.8}, fill="toself", fillcolor=rgba(colour, 0.26),
+                hoverinfo="skip", showlegend=False,
+            )  # fmt: skip
+        chart.add_scatter(
+            **median, mode="lines", line={"color": colour, "width": 2.4}, showlegend=False, hoverinfo="text",
+            hovertext=f"<b>{chart_text(row.group)}</b><br>{many(row.n, 'pair')}, median {figure(row.median[start])}",
+        )  # fmt: skip
+    names = [f"e{value}" for value in found.epochs]
+    chart.frames = [go.Frame(name=name, data=[go.Scatter(**part) for part in lines(e)]) for e, name in enumerate(names)]
+    ticks = [
+        f"{chart_text(g.group, 22)}<br><span style='opacity:.65'>n = {g.n:,}</span>" for g in groups
+    ]  # beside every row, not only on hover
+    chart.update_yaxes(
+        tickvals=[-place + 0.16 for place in range(len(groups))], ticktext=ticks, range=[-len(groups) + 0.86, 1.02],
+        showgrid=False, fixedrange=True,
+    )  # fmt: skip
+    chart.update_xaxes(title_text=chart_text(title), range=[float(found.grid[0]), float(found.grid[-1])])
+    if len(names) > 1:
+        chart.update_layout(**_player(names, found.epochs, start))
+    legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
+    bottom = 130 if len(names) > 1 else 46
+    return layout(chart, ROW * len(groups) + 46 + bottom, legend=legend, margin={"t": 30, "b": bottom})
+
+
+def _dense(found: Ridges) -> bool:
+    return any(row.density is not None for row in found.rows)
+
+
+def _row(found: Ridges, row: Ridge, everyone: Ridge, e: int, base: float, scale: float) -> list[dict[str, Any]]:
+    """Everyone's outline, the group's own line or points, and its median, as plotly's x and y."""
+    grid = found.grid.astype(np.float32)
+    outline = {"x": grid, "y": _heights(everyone, e, base, scale)} if everyone.density is not None else _nothing()
+    if row.density is None:
+        own = {"x": row.points[e], "y": np.full(row.n, base + 0.06)}  # type: ignore[index]
+        top = 0.2
+    else:
+        own = {"x": np.pad(grid, 1, "edge"), "y": np.pad(_heights(row, e, base, scale), 1, constant_values=base)}
+        top = scale * float(np.interp(row.median[e], found.grid, row.density[e]))
+    middle = round(float(row.median[e]), 4)
+    return [outline, own, {"x": [middle, middle], "y": [base, round(base + top, 4)]}]
+
+
+def _heights(row: Ridge, e: int, base: float, scale: float) -> np.ndarray:
+    return (base + scale * row.density[e]).astype(np.float32)  # type: ignore[index]
+
+
+def _nothing() -> dict[str, Any]:
+    return {"x": [None], "y": [None]}
+
+
+def _player(names: Sequence[str], epochs: Sequence[int], start: int) -> dict[str, Any]:
+    """Play, pause and a slider; the frames are in the page, so moving through them asks the server for nothing."""
+    step = {"frame": {"duration": 0, "redraw": False}, "mode": "immediate", "transition": {"duration": 0}}
+    play = {
+        "frame": {"duration": FRAME_MS, "redraw": False},
+        "fromcurrent": True,
+        "transition": {"duration": FRAME_MS // 2, "easing": "linear"},
+    }
+    slider = {
+        "active": start,
+        "x": 0.16,
+        "len": 0.84,
+        "y": 0,
+        "pad": {"t": 50, "b": 4},
+        "currentvalue": {"prefix": "Epoch ", "xanchor": "left", "font": {"size": 14}},
+        "steps": [
+            {"label": str(epoch), "method": "animate", "args": [[name], step]}
+            for name, epoch in zip(names, epochs, strict=True)
+        ],
+        "bordercolor": NEUTRAL,
+        "bgcolor": GRID,
+        "activebgcolor": NEUTRAL,
+        "tickcolor": NEUTRAL,
+        "minorticklen": 3,
+    }
+    buttons = {
+        "type": "buttons",
+        "direction": "left",
+        "x": 0,
+        "xanchor": "left",
+        "y": 0,
+        "yanchor": "top",
+        "pad": {"t": 68, "l": 0},
+        "showactive": False,
+        "bgcolor": "rgba(128,136,148,0.18)",
+        "bordercolor": "rgba(128,136,148,0.45)",
+        "buttons": [
+            {"label": "▶ Play", "method": "animate", "args": [None, play]},
+            {"label": "❚❚", "method": "animate", "args": [[None], step]},
+        ],
+    }
+    return {"sliders": [slider], "updatemenus": [buttons]}
+
+
+def quantile_chart(shifts: Sequence[QuantileShift], title: str) -> go.Figure:
+    """A panel a group: its quantile minus everyone's at each probability with a band, and a line at none."""
+    shown = [s for s in shifts if s.shift is not None]
+    colours = group_colours([s.group for s in shifts])
+    columns = panel_columns(len(shown))
+    rows = -(-max(len(shown), 1) // columns)
+    heads = [f"<b>{chart_text(s.group, 26)}</b>  n = {s.n:,}" for s in shown]
+    chart = make_subplots(
+        rows=rows, cols=columns, shared_yaxes="all", shared_xaxes="all", subplot_titles=heads or [""],
+        horizontal_spacing=0.03, vertical_spacing=0.16 / max(rows - 1, 1) if rows > 1 else 0.0,
+    )  # fmt: skip
+    percents = (100 * PROBABILITIES).round(1)
+    for i, s in enumerate(shown):
+        where = {"row": i // columns + 1, "col": i % columns + 1}
+        colour = colours[s.group]
+        chart.add_scatter(
+            x=np.append(percents, percents[::-1]), y=np.append(s.high, s.low[::-1]), fill="toself",
+            fillcolor=rgba(colour, 0.2), line={"width": 0}, mode="lines", hoverinfo="skip", **where,
+        )  # fmt: skip
+        facts = [
+            f"<b>{chart_text(s.group)}</b>, {p:g} % quantile<br>{figure(v)} ({figure(a)} to {figure(b)})"
+            for p, v, a, b in zip(percents, s.shift, s.low, s.high, strict=True)
+        ]
+        chart.add_scatter(
+            x=percents, y=s.shift, mode="lines", line={"color": colour, "width": 2.2}, hovertext=facts, hoverinfo="text",
+            **where,
+        )  # fmt: skip
+        chart.add_hline(0, line={"color": NEUTRAL, "width": 1.2, "dash": "dot"}, **where)  # type: ignore[arg-type]
+    chart.update_xaxes(range=[0, 100], tickvals=[0, 25, 50, 75, 100])
+    chart.update_xaxes(title_text="Quantile (%)", row=rows)
+    farthest = max((float(np.abs([s.low, s.high]).max()) for s in shown), default=1.0)
+    chart.update_yaxes(range=[-1.05 * farthest, 1.05 * farthest])
+    chart.update_yaxes(title_text=chart_text(title, 60), col=1)
+    return layout(chart, 60 + 230 * rows, showlegend=False, margin={"t": 30, "b": 46})

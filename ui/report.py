@@ -1,0 +1,78 @@
+"""What the report page decides: which runs can be the baseline, and cached contents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from fairvlm_core.report import ReportOptions, build_content, render_html
+from fairvlm_core.runs import Run
+
+from .entries import RunEntry
+from .reads import Stamp, stamp
+
+_FILES = ("status.json", "config.json", "data.json", "predictions.parquet", "ledger.parquet", "metrics.jsonl")
+
+
+def baselines(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """Finished runs on the same data, the most useful first: other methods before other seeds, this seed before others.
+
+    >>> runs = [RunEntry(f"000{i}-x-s{s}", "finished", seed=s, method_key=m, fingerprint="f")
+    ...         for i, (m, s) in enumerate([("a", 0), ("a", 1), ("b", 1), ("b", 0)], start=1)]
+    >>> [other.id for other in baselines(runs[0], runs)]
+    ['0004-x-s0', '0003-x-s1', '0002-x-s1']
+    """
+    same = [o for o in entries if o.state == "finished" and o.fingerprint == entry.fingerprint and o.id != entry.id]
+    return sorted(same, key=lambda o: (o.method_key == entry.method_key, o.seed != entry.seed))
+
+
+def report_content(run: Run, baseline: Run | None, options: ReportOptions) -> dict[str, Any]:
+    """A report's content; kept in memory only where it has no notes."""
+    if options.notes:
+        return build_content(run, baseline=baseline, options=options)
+    return _content(_key(run), None if baseline is None else _key(baseline), tuple(asdict(options).items()))
+
+
+def _key(run: Run) -> tuple[str, tuple[Stamp, ...]]:
+    return str(run.path), tuple(stamp(run.path / name) for name in _FILES)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _content(
+    run: tuple[str, tuple[Stamp, ...]],
+    baseline: tuple[str, tuple[Stamp, ...]] | None,
+    options: tuple[tuple[str, Any], ...],
+) -> dict[str, Any]:
+    other = None if baseline is None else Run(Path(baseline[0]))
+    return build_content(Run(Path(run[0])), baseline=other, options=ReportOptions(**dict(options)))
+
+
+def html_of(content: Mapping[str, Any]) -> str:
+    """The file that is shown and saved."""
+    return render_html(content)
+
+
+def json_of(content: Mapping[str, Any]) -> str:
+    """The same content for programs."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def hidden_line(content: Mapping[str, Any]) -> str:
+    """What the privacy rule hid, in a sentence.
+
+    >>> hidden_line({"privacy": {"min_cell": 5}, "data": {"groups": [{"hidden": "small"}, {"hidden": ""}]}})
+    '1 of 2 rows of the data card are hidden: cells of fewer than 5 people, and what would give them away.'
+    """
+    rows = content["data"]["groups"]
+    hidden = sum(bool(row["hidden"]) for row in rows)
+    if not hidden:
+        return "No group is small enough to be hidden." if content["privacy"]["min_cell"] > 1 else "No group is hidden."
+    return (
+        f"{hidden} of {len(rows)} rows of the data card are hidden: cells of fewer than "
+        f"{content['privacy']['min_cell']} people, and what would give them away."
+    )

@@ -1,0 +1,93 @@
+"""Pieces of the report page: options, downloads, preview."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from fairvlm_core.report import ReportOptions
+from fairvlm_core.runs import Run
+
+from . import report, widgets
+from .entries import RunEntry
+from .frame import Here
+from .words import literal
+
+PREVIEW_HEIGHT = 900
+ABOUT = (
+    "One file with everything that belongs to this run: results with sample sizes and intervals, figures, data card, "
+    "configuration, mined pairs, limits, and how to make the run again. It opens from disk, holds no script and asks for "
+    "nothing from outside. Groups with a cell of fewer people than chosen are hidden, and so are groups from which a "
+    "hidden one could be computed; ids of patients are never in it. Notes are left out unless you ask for them here.",
+    None,
+)
+NO_BASELINE = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the reader asked for."""
+
+    baseline: RunEntry | None
+    options: ReportOptions
+
+
+def without_report(entry: RunEntry) -> None:
+    """In the place of a report: why there is none yet."""
+    if entry.state == "damaged":
+        st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
+    elif entry.state in ("queued", "running"):
+        text = "A report needs a finished run; choose another one in the sidebar, or come back when it has finished."
+        widgets.empty(f"Run {literal(entry.id)} is at work ({entry.state})", text)
+    else:
+        widgets.empty(f"Run {literal(entry.id)} has no figures ({entry.state})", literal(entry.note))
+
+
+def choose(here: Here, entry: RunEntry) -> Choice:
+    """The options of a report."""
+    widgets.section("What goes into it", *ABOUT)
+    others = {other.id: other for other in report.baselines(entry, here.entries)}
+    left, middle, right = st.columns([3, 2.4, 3], vertical_alignment="top")
+    chosen = left.selectbox(
+        "Compare with",
+        [NO_BASELINE, *others],
+        key=f"report.baseline.{entry.id}",
+        format_func=lambda run_id: others[run_id].label if run_id else "no baseline",
+        help="Another run on the same test patients; differences are paired, with intervals.",
+    )
+    min_cell = middle.number_input(
+        "Hide cells of fewer people than", min_value=0, max_value=100, value=5, step=1, key="report.min_cell",
+        help="0 hides nothing: for your own eyes only.",
+    )  # fmt: skip
+    ids = right.checkbox("List the ids of flagged pairs", value=True, key="report.ids")
+    notes = right.checkbox(
+        "Add their clinical notes, in full", value=False, key="report.notes", disabled=not ids,
+        help="The file is patient data then.",
+    )  # fmt: skip
+    if notes and ids:
+        st.warning(
+            "The report will hold clinical notes in full: treat the file as patient data.", icon=":material/lock:"
+        )
+    options = ReportOptions(min_cell=int(min_cell), pair_ids=ids, notes=notes and ids)
+    return Choice(others.get(chosen), options)
+
+
+def show(run: Run, choice: Choice, here: Here) -> None:
+    """Downloads, and the very file below them."""
+    with st.spinner("Resampling patients …"):
+        baseline = None if choice.baseline is None else here.run_of(choice.baseline)
+        content = report.report_content(run, baseline, choice.options)
+    page = report.html_of(content)
+    left, middle, right = st.columns([2, 2, 5], vertical_alignment="center")
+    left.download_button(
+        "Download HTML", page, file_name=f"{run.id}-report.html", mime="text/html", key="report.html", on_click="ignore",
+        icon=":material/download:", type="primary", width="stretch",
+    )  # fmt: skip
+    middle.download_button(
+        "Download JSON", report.json_of(content), file_name=f"{run.id}-report.json", mime="application/json",
+        key="report.json", on_click="ignore", icon=":material/download:", width="stretch",
+    )  # fmt: skip
+    right.caption(f"{len(page.encode()) / 1024:.0f} KB. {report.hidden_line(content)}")
+    with st.container(border=True):
+        st.iframe(page, height=PREVIEW_HEIGHT, alt=f"Preview of the report of run {run.id}")

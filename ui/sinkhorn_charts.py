@@ -1,0 +1,165 @@
+"""Charts of the divergence: over training by group and method, and against ES-AUC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from .charts import bars, layout
+from .losses_charts import panel_columns, rgba
+from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours
+from .sinkhorn import MEAN, groups_of
+from .words import chart_text, figure, many, span
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def method_marks(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and dash of each method, by place.
+
+    >>> method_marks(["clip", "dbpm"])["dbpm"]
+    ('#D55E00', 'square', 'dash')
+    """
+    return {
+        name: (COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)])
+        for i, name in enumerate(methods)
+    }
+
+
+def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go.Figure:
+    """A panel a group, the mean over groups first; a line a method (by its dash) in the group's colour, seeds as a band.
+
+    Parameters
+    ----------
+    band
+        As from `sinkhorn.bands`.
+    """
+    groups, methods = groups_of(band), list(dict.fromkeys(band["method"]))
+    colours = {MEAN: ACCENT} | group_colours([g for g in groups if g != MEAN])
+    columns = panel_columns(len(groups))
+    rows = -(-max(len(groups), 1) // columns)
+    sizes = band.groupby("group")["n"].first()
+    heads = [f"<b>{chart_text(g, 26) or 'mean over groups'}</b>" + (f"  n = {sizes[g]:,}" if g else "") for g in groups]
+    chart = make_subplots(
+        rows=rows, cols=columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=heads or [""],
+        horizontal_spacing=0.03, vertical_spacing=0.2 / rows if rows > 1 else 0.0,
+    )  # fmt: skip
+    for method in methods:  # the legend explains the dashes without a colour of any group
+        chart.add_scatter(
+            x=[None], y=[None], mode="lines", name=chart_text(method, 60), legendgroup=method,
+            line={"color": NEUTRAL, "width": 2.2, "dash": method_marks(methods)[method][2]}, row=1, col=1,
+        )  # fmt: skip
+    for i, group in enumerate(groups):
+        where = {"row": i // columns + 1, "col": i % columns + 1}
+        for method in methods:
+            part = band[(band["method"] == method) & (band["group"] == group)]
+            if logarithmic:
+                part = part[part["low"] > 0]
+            if part.empty:
+                continue
+            colour, dash = colours[group], method_marks(methods)[method][2]
+            if (part["n_runs"] > 1).any():
+                chart.add_scatter(
+                    x=[*part["epoch"], *part["epoch"][::-1]], y=[*part["high"], *part["low"][::-1]], fill="toself",
+                    fillcolor=rgba(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
+                    legendgroup=method, **where,
+                )  # fmt: skip
+            facts = [
+                f"<b>{chart_text(method, 60)}</b>, {chart_text(group) or 'mean over groups'}<br>epoch {row.epoch}: "
+                f"{figure(row.mean, 4)} ({span(row.low, row.high, 4)}; {many(row.n_runs, 'seed')})"
+                for row in part.itertuples()
+            ]
+            chart.add_scatter(
+                x=part["epoch"], y=part["mean"], mode="lines+markers", marker={"size": 5},
+                line={"color": colour, "width": 2.2, "dash": dash}, hovertext=facts, hoverinfo="text", showlegend=False,
+                legendgroup=method, **where,
+            )  # fmt: skip
+    chart.update_yaxes(type="log" if logarithmic else "linear", exponentformat="power", nticks=6)
+    if not logarithmic:
+        chart.update_yaxes(rangemode="tozero")
+    chart.update_yaxes(title_text=chart_text(title, 60), col=1)
+    chart.update_xaxes(dtick=_epoch_step(band["epoch"].max() if len(band) else 1))
+    chart.update_xaxes(title_text="Epoch", row=rows)
+    legend = {"orientation": "h", "x": 0, "y": 0.99, "yanchor": "top", "yref": "container"}
+    return layout(chart, 96 + 230 * rows, legend=legend, margin={"t": 64, "b": 46})
+
+
+def _epoch_step(epochs: int) -> int:
+    """
+    >>> _epoch_step(4), _epoch_step(20), _epoch_step(100)
+    (1, 2, 10)
+    """
+    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if epochs / step <= 10)
+
+
+def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:
+    """Divergence against validation ES-AUC: a path a run, from its first epoch (open) past the selected one (star)."""
+    methods = list(dict.fromkeys(walked["method"]))
+    marks = method_marks(methods)
+    chart = go.Figure()
+    for i, (run, part) in enumerate(walked.groupby("run", sort=False)):
+        method = part["method"].iloc[0]
+        colour, _, dash = marks[method]
+        first = i == list(walked.drop_duplicates("run")["method"]).index(method)
+        facts = [
+            f"<b>{chart_text(run)}</b>, epoch {row.epoch}{' (selected)' if row.chosen else ''}<br>distance "
+            f"{figure(row.divergence, 4)}, validation ES-AUC {figure(row.es_auc)}"
+            for row in part.itertuples()
+        ]
+        sizes = [15 if chosen else 8 for chosen in part["chosen"]]
+        shapes = ["star" if c else "circle-open" if k == 0 else "circle" for k, c in enumerate(part["chosen"])]
+        chart.add_scatter(
+            x=part["divergence"], y=part["es_auc"], mode="lines+markers", name=chart_text(method, 60), legendgroup=method,
+            showlegend=first, line={"color": rgba(colour, 0.55), "width": 1.6, "dash": dash}, hovertext=facts,
+            hoverinfo="text", marker={"color": colour, "size": sizes, "symbol": shapes, "line": {"width": 1.5}},
+        )  # fmt: skip
+    chart.update_xaxes(
+        title_text=f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)", rangemode="tozero"
+    )
+    chart.update_yaxes(title_text="Validation ES-AUC", tickformat=".2f")
+    return layout(chart, 400, legend=_legend(), margin={"t": 58, "b": 46})
+
+
+def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Figure:
+    """Divergence at the selected epoch against test ES-AUC with its interval, a point a run; a tick at the chance level.
+
+    `methods` are those of `path_chart` beside it, so that a method keeps its mark.
+    """
+    marks = method_marks(methods)
+    chart = go.Figure()
+    for method in methods:
+        part = end[end["method"] == method]
+        colour, symbol, _ = marks[method]
+        facts = [
+            f"<b>{chart_text(row.run)}</b><br>distance {figure(row.divergence, 4)}, test ES-AUC {figure(row.es_auc)} "
+            f"({span(row.low, row.high)})<br>if groups did not matter: {figure(row.chance)}, n = {row.n:,}"
+            for row in part.itertuples()
+        ]
+        chart.add_scatter(
+            x=part["divergence"], y=part["es_auc"], mode="markers", name=chart_text(method, 60), hovertext=facts,
+            hoverinfo="text", marker={"color": colour, "symbol": symbol, "size": 11},
+            error_y=bars(part["es_auc"], part["low"], part["high"], rgba(colour, 0.6)),
+        )  # fmt: skip
+    known = end[np.isfinite(end["chance"].astype(float))]
+    if len(known):
+        chart.add_scatter(
+            x=known["divergence"], y=known["chance"], mode="markers", name="if groups did not matter", hoverinfo="skip",
+            marker={"symbol": "line-ew", "size": 14, "line": {"color": NEUTRAL, "width": 2.5}},
+        )  # fmt: skip
+    chart.update_xaxes(
+        title_text=f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)", rangemode="tozero"
+    )
+    chart.update_yaxes(title_text="Test ES-AUC, 95 % interval", tickformat=".2f")
+    return layout(chart, 400, legend=_legend(), margin={"t": 58, "b": 46})
+
+
+def _axis(quantity: str) -> str:
+    return f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)"
+
+
+def _legend() -> dict[str, object]:
+    return {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}

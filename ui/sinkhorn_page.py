@@ -1,0 +1,153 @@
+"""Pieces of the page on losses: the divergence over training, and what became of fairness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from fairvlm_core.errors import InputError
+
+from . import sinkhorn, sinkhorn_charts, widgets
+from .compare import Method, methods_of
+from .entries import RunEntry
+from .frame import Here
+from .losses_reads import run_metrics
+from .paired import pair_runs
+from .reads import fairness_report, paired
+from .sinkhorn import MEAN
+from .words import literal
+
+ABOUT_DIVERGENCE = (
+    "How far a group's distribution of losses (or similarities) is from everyone's, at the end of each epoch: 0 for equal "
+    "distributions. It is counted without the miner's weights, so that runs of every method can be compared. **Blur** (√ε) "
+    "is the scale below which differences are smoothed away; it is given in standard deviations of everyone's values, so "
+    "one setting means the same at any loss. As blur goes to 0, the divergence becomes half the squared Wasserstein "
+    "distance. Its unit is that of the values squared: it shrinks as well when all losses shrink together, so a falling "
+    "curve alone is not yet fairness. A method with several seeds is their mean with a band from smallest to largest.",
+    r"S_\varepsilon(P_g, P) = \mathrm{OT}_\varepsilon(P_g, P) - \tfrac12 \mathrm{OT}_\varepsilon(P_g, P_g) - \tfrac12 "
+    r"\mathrm{OT}_\varepsilon(P, P), \quad c(x, y) = \tfrac12 (x - y)^2, \quad \varepsilon = \mathrm{blur}^2",
+)
+ABOUT_ANSWER = (
+    "The fairness term makes the distance small; what counts is whether groups are served equally well. Left: each run's "
+    "way over its epochs, on validation, from the open mark to the star, the epoch that validation selected. Right: every "
+    "run at its selected epoch, with the test ES-AUC, its 95 % interval, and the level that groups of these sizes reach by "
+    "chance. The sentence compares two methods on the same test patients.",
+    r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
+)
+_MOST = 4
+
+
+def choose_methods(here: Here, entry: RunEntry) -> tuple[list[Method], dict[str, list[dict[str, Any]]]]:
+    """Methods on the same data that have recorded epochs, the selected run's first, and their metrics by run id."""
+    metrics: dict[str, list[dict[str, Any]]] = {}
+    usable = []
+    for other in here.entries:
+        if other.fingerprint != entry.fingerprint or other.state == "damaged":
+            continue
+        try:
+            lines = run_metrics(here.run_of(other))
+        except InputError as error:
+            st.error(literal(f"Left out: {error}"), icon=":material/broken_image:")
+            continue
+        if lines:
+            metrics[other.id] = lines
+            usable.append(other)
+    methods = methods_of(usable, {one.id: here.run_of(one).config.to_dict() for one in usable})
+    methods.sort(key=lambda method: entry not in method.runs)
+    names = [method.name for method in methods]
+    if len(methods) > 1:
+        chosen = st.multiselect(
+            "Methods (runs that differ by the seed alone)", names, default=names[:_MOST], key="sinkhorn.methods",
+            format_func={m.name: m.label for m in methods}.__getitem__,
+        )  # fmt: skip
+        methods = [method for method in methods if method.name in chosen]
+    return methods, metrics
+
+
+def over_training(methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str) -> None:
+    """Divergence by group and epoch, methods overlaid."""
+    widgets.section("Divergence over training", *ABOUT_DIVERGENCE)
+    band = sinkhorn.bands(sinkhorn.divergences(methods, metrics, attribute, quantity))
+    if band.empty:
+        widgets.empty("Nothing to show", "Choose a method above whose runs have finished an epoch.")
+        return
+    logarithmic = st.toggle("Logarithmic axis", key="sinkhorn.log")
+    widgets.chart(
+        sinkhorn_charts.divergence_chart(band, f"Divergence ({quantity}²)", logarithmic=logarithmic),
+        "sinkhorn.over_training",
+        f"Sinkhorn divergence of the {quantity} by {attribute} over epochs",
+    )
+    if (band["n_runs"] > 1).any():
+        st.caption("Lines are means over seeds, bands reach from the smallest seed to the largest.")
+    if logarithmic and (band["low"] <= 0).any():
+        st.caption("Epochs with a divergence of 0 have no place on a logarithmic axis and are left out.")
+    saved = band.assign(group=band["group"].where(band["group"] != MEAN, "mean over groups"))
+    widgets.chart_table(sinkhorn.divergence_table(band), saved, f"divergence-{attribute}.csv".replace("/", "-"))
+
+
+def against_fairness(
+    here: Here, entry: RunEntry, methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str
+) -> None:
+    """The distance against ES-AUC, and the answer in words."""
+    widgets.section("The distance fell: did fairness improve?", *ABOUT_ANSWER)
+    walked = sinkhorn.paths(methods, metrics, attribute, quantity)
+    if walked.empty:
+        widgets.empty("Nothing to show", f"No chosen run has a validation ES-AUC for {literal(attribute)}.")
+        return
+    reports: dict[str, Mapping[str, Any]] = {}
+    finished = [run for method in methods for run in method.runs if run.state == "finished"]
+    with st.spinner("Resampling patients …"):
+        for run in finished:
+            try:
+                reports[run.id] = fairness_report(here.run_of(run))
+            except InputError as error:
+                st.error(literal(f"Left out: {error}"), icon=":material/broken_image:")
+    end = sinkhorn.ends(methods, walked, reports, attribute)
+    _answer(here, methods, end, attribute)
+    if line := sinkhorn.within_run(walked[walked["run"] == entry.id]):
+        st.caption(literal(line))
+    left, right = st.columns(2)
+    with left:
+        widgets.chart(
+            sinkhorn_charts.path_chart(walked, quantity),
+            "sinkhorn.paths",
+            "Divergence against validation ES-AUC by epoch",
+        )
+    with right:
+        if end.empty:
+            widgets.empty("No finished run", "Test figures are made once, at the end of a run.")
+        else:
+            widgets.chart(
+                sinkhorn_charts.end_chart(end, quantity, list(dict.fromkeys(walked["method"]))),
+                "sinkhorn.ends",
+                "Divergence against test ES-AUC by run",
+            )
+    widgets.chart_table(walked, walked, f"divergence-and-es-auc-{attribute}.csv".replace("/", "-"))
+
+
+def _answer(here: Here, methods: Sequence[Method], end: Any, attribute: str) -> None:
+    """Two finished methods on the same test patients, in a sentence."""
+    done = [
+        Method(m.name, tuple(run for run in m.runs if run.id in set(end["run"])))
+        for m in methods
+        if m.name in set(end["method"])
+    ]
+    if len(done) < 2:
+        st.info("Choose two methods with finished runs above: then this place says whether fairness improved.")
+        return
+    by_name = {method.name: method for method in done}
+    weights = {m.name: here.run_of(m.runs[0]).config.fairness.weight for m in done}
+    reference = min(by_name, key=lambda name: weights[name])  # the least fairness term; the first among equals
+    left, right = st.columns(2)
+    first = left.selectbox("Reference", list(by_name), index=list(by_name).index(reference), key="sinkhorn.a")
+    others = [name for name in by_name if name != first]
+    second = right.selectbox("Compared with it", others, key=f"sinkhorn.b.{first}")
+    pairing = pair_runs(by_name[first], by_name[second])
+    with st.spinner("Resampling patients …"):
+        compared = paired([here.run_of(e) for e in pairing.a], [here.run_of(e) for e in pairing.b])
+    seen = end[end["run"].isin([e.id for e in (*pairing.a, *pairing.b)])]
+    with st.container(border=True):
+        st.markdown(literal(sinkhorn.answer(sinkhorn.effect_of(compared, seen, attribute, first, second))))
+        st.caption(literal(pairing.line))
