@@ -215,7 +215,9 @@ def runs_of(scores, frame, presets_and_seeds):
         made.append(
             SimpleNamespace(
                 id=f"{i:04d}-{preset}-s{seed}",
-                config=RunConfig.build(preset, {"seed": seed}),
+                config=(config := RunConfig.build(preset, {"seed": seed})),
+                method_key=config.method_key,
+                verdicts="",
                 status=SimpleNamespace(state="finished"),
                 data={"attributes": ["race", "sex"]},
                 predictions=lambda table=table: table,

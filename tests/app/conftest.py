@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
+from recipes import ROOT, TIMEOUT, add_run
 from streamlit.testing.v1 import AppTest
 
-from fairvlm_core import safeio
-from fairvlm_core.config import RunConfig
-from fairvlm_core.fairness import FairnessReport
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.runs import Run, RunStore, now, this_process
+from fairvlm_core.runs import RunStore
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # as `streamlit run app.py` does
-TIMEOUT = 60
 
 
 @pytest.fixture(scope="session")
@@ -35,44 +26,6 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def table(data_folder: Path) -> PairTable:
     return PairTable.read(data_folder)
-
-
-def add_run(store: RunStore, table: PairTable, preset: str, seed: int, *, shift: float = 2.0, **settings: Any) -> Run:
-    """A finished run whose scores are the label times `shift` plus noise that all runs of a seed share."""
-    config = RunConfig.build(preset, {"seed": seed, "epochs": 2} | settings)
-    data = {
-        "folder": str(table.root),
-        "read_options": {},
-        "fingerprint": table.fingerprint,
-        "name": table.info.name,
-        "prompts": list(table.info.prompts),
-        "attributes": list(table.attributes),
-        "n": {},
-        "warnings": [],
-    }
-    run = store.create(config, data, table.frame[["pair_id", "patient_id", "split", "label", *table.attributes]])
-    held_out = table.frame[table.frame["split"] != "train"].reset_index(drop=True)
-    noise = np.random.default_rng(seed).normal(size=len(held_out))
-    predictions = held_out[["pair_id", "patient_id", "split", "label"]].copy()
-    predictions["score"] = 1 / (1 + np.exp(-(shift * (predictions["label"].to_numpy() - 0.5) + noise)))
-    predictions["probe_score"] = predictions["score"]
-    for name in table.attributes:
-        predictions[name] = held_out[name].astype(str)
-    run.write_parquet("predictions.parquet", predictions)
-    safeio.write_json(
-        run.path / "report.json",
-        {"schema_version": 1, "best_epoch": 2, "test": report_of(predictions, table), "val": {}, "probe": None},
-    )
-    run.set_status(state="finished", epoch=2, message="finished", finished=now())
-    return run
-
-
-def report_of(predictions: pd.DataFrame, table: PairTable) -> dict[str, Any]:
-    test = predictions[predictions["split"] == "test"]
-    return FairnessReport.from_predictions(
-        test["label"].to_numpy(), test["score"].to_numpy(), {a: test[a].to_numpy(str) for a in table.attributes},
-        n_resamples=0, n_permutations=0,
-    ).to_dict()  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -116,22 +69,3 @@ def open_page() -> Callable[..., AppTest]:
         return app
 
     return open_it
-
-
-def set_running(run: Run, epoch: int = 1) -> None:
-    """Make a run look as if this process trained it now."""
-    for name in ("predictions.parquet", "report.json"):
-        (run.path / name).unlink(missing_ok=True)
-    run.set_status(state="running", epoch=epoch, message=f"epoch {epoch} of 2", finished=None, **this_process())
-
-
-def words_of(app: AppTest) -> str:
-    """All that a page says, in one text."""
-    parts = [app.title, app.subheader, app.markdown, app.caption, app.text, app.error, app.warning, app.info, app.code]
-    return "\n".join(str(element.value) for elements in parts for element in elements)
-
-
-def asked(app: AppTest, name: str) -> list[str]:
-    """The values of one name in the address, in their order."""
-    value = app.query_params.get(name, [])
-    return [value] if isinstance(value, str) else list(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from conftest import add_run
+from recipes import add_run
 
 from fairvlm_core.features import embed, pair_arrays
 from fairvlm_core.ledger import PairLossLedger

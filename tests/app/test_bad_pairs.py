@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import add_run, asked, set_running, words_of
+from recipes import add_run, asked, set_running, words_of
 
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from recipes import ROOT
 from test_bad_pairs import PAGE, add_bench_run, flagged_by_hand, planted_losses
 from test_browser import BAD_NOTE, CHROMIUM, Visit, browser, contexts, visit  # noqa: F401 - fixtures
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlparse
 
 import pandas as pd
 import pytest
-from conftest import ROOT, set_running
+from recipes import ROOT, set_running
 
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import RunStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import add_run, words_of
+from recipes import add_run, words_of
 
 from fairvlm_core.fairness import roc_by_group
 from fairvlm_core.runs import RunStore

@@ -6,7 +6,7 @@ import doctest
 import importlib
 
 import pytest
-from conftest import ROOT
+from recipes import ROOT
 
 MODULES = sorted(path.stem for path in (ROOT / "ui").glob("*.py") if ">>>" in path.read_text(encoding="utf-8"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import words_of
+from recipes import words_of
 
 from fairvlm_core.config import RunConfig
 from fairvlm_core.launch import create_run, execute

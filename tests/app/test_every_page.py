@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import add_run, set_running, words_of
+from recipes import add_run, set_running, words_of
 from recorded import record
 from review_data import add_queue, add_reviewable_run
 from streamlit.testing.v1 import AppTest

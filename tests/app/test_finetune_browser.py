@@ -55,7 +55,7 @@ def test_a_fine_tune_is_launched_and_watched_until_it_has_figures(served: Served
     _shown(visit, "Queue: 1 run")
     assert "view=Watch" in visit.page.url
     top = visit.page.locator(".js-plotly-plot").first
-    _shown(visit, "running")
+    top.wait_for(timeout=PATIENCE)
     before = top.bounding_box()["height"]
     _shown(visit, "Test AUC")
     run = RunStore(served.workspace).runs()[-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import add_run, asked, set_running, words_of
+from recipes import add_run, asked, set_running, words_of
 from streamlit.testing.v1 import AppTest
 
 from fairvlm_core import jobs

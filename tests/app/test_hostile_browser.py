@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, add_run
+from recipes import ROOT, add_run
 from recorded import record
 from review_data import add_queue, add_reviewable_run
 from test_browser import CHROMIUM, FLAGS, Visit, sync_api

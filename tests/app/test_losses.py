@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import add_run, set_running, words_of
+from recipes import add_run, set_running, words_of
 from recorded import EPOCHS, planted_losses, record
 from scipy import stats
 

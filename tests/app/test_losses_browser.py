@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from recipes import ROOT
 from recorded import record
 from test_browser import CHROMIUM, FLAGS, Visit
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from conftest import add_run, asked, set_running, words_of
+from recipes import add_run, asked, set_running, words_of
 
 from fairvlm_core import safeio
 from fairvlm_core.errors import InputError

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import add_run, set_running
+from recipes import add_run, set_running
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import add_run, set_running, words_of
+from recipes import add_run, set_running, words_of
 from recorded import record
 
 from fairvlm_core.report import ReportOptions, build_content

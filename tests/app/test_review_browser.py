@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from recipes import ROOT
 from review_data import add_queue, add_reviewable_run
 
 from fairvlm_core.pairs import PairTable

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from conftest import asked, words_of
+from recipes import asked, words_of
 from review_data import add_queue, add_reviewable_run
 from streamlit.testing.v1 import AppTest
 
