@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import overview, widgets
-from ui.demo import demo_status
-from ui.entries import headlines, next_step, runs_table
-from ui.frame import page
-from ui.words import literal
+from ui.server import guards
 
-with page(
-    "Overview", "Robust and fair fine-tuning of vision-language models on medical images and their notes."
-) as here:
-    overview.about(opened=not here.entries)
-    demo = demo_status(here.store.workspace)
-    overview.watch(here)  # runs and the demo at work, polled
+if __name__ != "__main__":
+    # `streamlit run` finds this name, imports the file as its server, and the server runs the same file as its first page.
+    # Pages are imported below only: what they cache wants the server to be there.
+    app = st.App(__file__, middleware=guards())
+else:
+    from ui import overview, widgets
+    from ui.demo import demo_status
+    from ui.entries import headlines, next_step, runs_table
+    from ui.frame import page
+    from ui.words import literal
 
-    if not here.entries:
-        overview.offer_demo(here.store.workspace, demo)
-        st.stop()
+    with page(
+        "Overview", "Robust and fair fine-tuning of vision-language models on medical images and their notes."
+    ) as here:
+        overview.about(opened=not here.entries)
+        demo = demo_status(here.store.workspace)
+        overview.watch(here)  # runs and the demo at work, polled
 
-    entry = here.entry
-    if entry is not None and entry.test is not None:
-        widgets.section(f"Test figures of run {literal(entry.label)}", *overview.ABOUT_FIGURES)
-        widgets.cards(headlines(entry.test))
-        overview.look_closer(entry)
-    elif entry is not None:
-        overview.without_figures(entry)
-    widgets.next_step(next_step(here.entries))
+        if not here.entries:
+            overview.offer_demo(here.store.workspace, demo)
+            st.stop()
 
-    table = runs_table(here.entries)
-    widgets.section("Runs", *overview.ABOUT_STATES)
-    widgets.table(
-        table.drop(columns="Note"),
-        {"State": widgets.state_column()},
-        key="overview.runs",
-    )
-    for line in table.loc[table["Note"] != "", ["Run", "Note"]].itertuples():
-        st.caption(literal(f"{line.Run}: {line.Note}"))
-    widgets.download(table.assign(State=table["State"].str[0]), "runs.csv")
+        entry = here.entry
+        if entry is not None and entry.test is not None:
+            widgets.section(f"Test figures of run {literal(entry.label)}", *overview.ABOUT_FIGURES)
+            widgets.cards(headlines(entry.test))
+            overview.look_closer(entry)
+        elif entry is not None:
+            overview.without_figures(entry)
+        widgets.next_step(next_step(here.entries))
+
+        table = runs_table(here.entries)
+        widgets.section("Runs", *overview.ABOUT_STATES)
+        widgets.table(
+            table.drop(columns="Note"),
+            {"State": widgets.state_column()},
+            key="overview.runs",
+        )
+        for line in table.loc[table["Note"] != "", ["Run", "Note"]].itertuples():
+            st.caption(literal(f"{line.Run}: {line.Note}"))
+        widgets.download(table.assign(State=table["State"].str[0]), "runs.csv")

@@ -4,7 +4,7 @@
 
 Makes a SynthFundus set and a run with a recorded ledger in a temporary workspace, serves the app, and drives Chromium:
 for each pair it waits until the image is drawn and the buttons are there, presses a key from 1 to 6, and measures the time
-from the press until the next pair is drawn. Afterwards the store is asked: as many verdict events as presses, each pair
+from the press until the next pair is drawn, and what a verdict costs the server in processor time. Afterwards the store is asked: as many verdict events as presses, each pair
 once, each with the verdict whose key was pressed, and the hash chain whole. Exits with 1 where that does not hold.
 """
 
@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from fairvlm_core import safeio
@@ -76,8 +77,8 @@ def make_queue(store: ReviewStore, run: Run) -> Queue:
 
 
 @contextmanager
-def server(workspace: Path) -> Iterator[str]:
-    """The app on a free port; gives its address."""
+def server(workspace: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """The app on a free port; gives its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -94,7 +95,7 @@ def server(workspace: Path) -> Iterator[str]:
             time.sleep(0.1)
         else:
             raise RuntimeError("the server does not answer")
-        yield address
+        yield address, psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(timeout=120)
@@ -143,6 +144,12 @@ def press_all(page: Page, n: int, rng: np.random.Generator) -> tuple[dict[str, s
     return pressed, seconds
 
 
+def processor_time(process: psutil.Process) -> float:
+    """Seconds a process was at work so far."""
+    times = process.cpu_times()
+    return times.user + times.system
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--verdicts", type=int, default=1000)
@@ -153,15 +160,17 @@ def main() -> None:
         workspace = Path(folder) / "workspace"
         store = ReviewStore.open(workspace, url="")
         make_queue(store, make_run(workspace, options.verdicts, options.size))
-        with server(workspace) as address, sync_playwright() as play:
+        with server(workspace) as (address, process), sync_playwright() as play:
             browser = play.chromium.launch(executable_path=options.chromium, args=list(FLAGS))
             page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(120_000)  # the first page waits for imports
             page.goto(f"{address}/Review")
             page.get_by_label("Your name").fill("Benchmark")
             page.get_by_role("button", name="Start reviewing").click()
-            started = time.perf_counter()
+            page.evaluate(WAIT, {"pair": "", "key": ""})
+            started, busy = time.perf_counter(), processor_time(process)
             pressed, seconds = press_all(page, options.verdicts, np.random.default_rng(0))
-            took = time.perf_counter() - started
+            took, busy = time.perf_counter() - started, processor_time(process) - busy
             browser.close()
         given = {event.pair_id: event.body["verdict"] for event in store.events() if event.kind == "verdict"}
         n_events = sum(event.kind == "verdict" for event in store.events())
@@ -172,6 +181,9 @@ def main() -> None:
     print(f"keys pressed {len(pressed):,}, verdict events {n_events:,}, pairs with a verdict {len(given):,}")
     print(f"verdicts other than pressed: {wrong}; chain {'whole' if chain.ok else chain.problem}")
     print(f"next pair on the screen after {median:.3f} s (median), {p95:.3f} s (95th percentile); {took:.0f} s in all")
+    print(
+        f"processor time of the server: {1000 * busy / options.verdicts:.0f} ms a verdict; load {os.getloadavg()[0]:.1f}"
+    )
     if wrong or not chain.ok or not len(pressed) == n_events == len(given) == options.verdicts:
         sys.exit(1)
 

@@ -1,13 +1,14 @@
-"""Embeddings computed once and kept on disk, shared by all runs of a workspace.
+"""What is computed once and kept on disk, shared by all runs of a workspace: decoded images, and embeddings.
 
 ```
+workspace/cache/pixels-81ad…/              pixels.npy, a manifest with its SHA-256; read through a memory map
 workspace/cache/embeddings-3f0c…/          image.npy, text.npy, cut.npy and a manifest with their SHA-256
-workspace/cache/embeddings-3f0c….parts/    what a stopped pass had done; the next one goes on from there
+workspace/cache/….parts/                   what a stopped pass had done; the next one goes on from there
 ```
 
-The name is a hash of the model's configuration, weights and preprocessing, and of the data: the table's fingerprint and
-the bytes of its image files. Whatever of these changes leads to another folder, so that nothing stale is ever read. The
-folders may be deleted at any time.
+The name is a hash of what decides the content: for pixels the preprocessing and the bytes of the image files, in the order
+of the table; for embeddings the model's configuration and weights and the table's fingerprint as well. Whatever of these
+changes leads to another folder, so that nothing stale is ever read. The folders may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -28,12 +31,16 @@ from torch import Tensor
 from . import safeio
 from .adapt import towers
 from .config import RunConfig
-from .features import PairArrays, PairEmbeddings, pair_arrays
+from .errors import InputError
+from .features import PairArrays, PairEmbeddings, decode_into
+from .intake.files import open_inside
 from .models import Clip
 from .pairs import PairTable
+from .safeio import StorageError
 
 VERSION = 1
 _NAMES = ("image", "text", "cut")
+_PIXELS = "pixels.npy"
 
 
 def run_input(
@@ -44,10 +51,52 @@ def run_input(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairArrays:
-    """What a run trains on: embeddings from the cache in `folder` for ``trainable=head``, else images and tokens."""
+    """What a run trains on, from the cache in `folder`: embeddings for ``trainable=head``, else images and tokens."""
     if config.trainable == "head":
         return cached_embeddings(table, clip, folder, progress=progress)
-    return pair_arrays(table, clip, progress=progress)
+    return cached_arrays(table, clip, folder, progress=progress)
+
+
+def cached_arrays(
+    table: PairTable,
+    clip: Clip,
+    folder: Path,
+    *,
+    part_size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> PairArrays:
+    """Images and tokens of a table for a model, the images from a memory map: a set may be larger than memory.
+
+    Each image is decoded and resized once, whatever the number of runs. A memory map reads what a batch asks for, and the
+    system keeps of it what fits. Tokens stay in memory (4 bytes a token).
+
+    Parameters
+    ----------
+    folder : Path
+        Of the cache; made for its owner alone. A second process that wants the same images waits for the first.
+    part_size : int
+        Images that are decoded and written at a time: what an interrupted pass loses at most.
+    progress : callable (images done, images in all)
+
+    Raises
+    ------
+    InputError
+        An image cannot be read.
+    StorageError
+        The disk has no room for the images, or may not be written to; what was decoded stays for the next pass.
+    """
+    place = Path(folder) / f"pixels-{pixels_key(table, clip)}"
+    with _alone(place):
+        if not _whole(place):
+            parts = place.with_name(f"{place.name}.parts")
+            _decode(table, clip, parts / _PIXELS, part_size, progress)
+            with safeio.new_folder(place) as new:
+                (parts / _PIXELS).rename(new / _PIXELS)
+            shutil.rmtree(parts, ignore_errors=True)
+        os.utime(place / _PIXELS)  # when it was last of use, for who tidies up
+        pixels = np.load(place / _PIXELS, mmap_mode="c", allow_pickle=False)
+    tokens, cut = clip.tokens(list(table.frame["text"]))
+    return PairArrays(torch.from_numpy(pixels), tokens, cut, clip.preprocess)
 
 
 def cached_embeddings(
@@ -76,10 +125,8 @@ def cached_embeddings(
         The disk is full or may not be written to; finished parts stay.
     """
     place = Path(folder) / f"embeddings-{cache_key(table, clip)}"
-    with safeio.storing(place):
-        safeio.make_folder(place.parent)
-    with FileLock(place.with_name(f".{place.name}.lock"), mode=safeio.PRIVATE_FILE):
-        if place.is_dir() and safeio.check_folder(place) is None:
+    with _alone(place):
+        if _whole(place):
             return _read(place)
         parts = place.with_name(f"{place.name}.parts")
         arrays = _compute(table, clip, parts, part_size, progress)
@@ -98,11 +145,87 @@ def cache_key(table: PairTable, clip: Clip) -> str:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     digest.update(table.fingerprint.encode())
-    root = Path(table.root)
-    for path in dict.fromkeys(table.frame["image"]):
-        file = root / path
-        digest.update((safeio.sha256(file) if path and file.is_file() else "missing").encode())
+    paths = list(dict.fromkeys(table.frame["image"]))
+    for found in _digests(table, paths):
+        digest.update(found)
     return digest.hexdigest()[:32]
+
+
+def pixels_key(table: PairTable, clip: Clip) -> str:
+    """32 hex digits that name the images of a table, in its order, as one model takes them, whatever notes and labels."""
+    digest = hashlib.sha256(json.dumps([VERSION, "pixels", clip.preprocess], sort_keys=True, default=str).encode())
+    images = table.frame["image"]
+    paths = list(dict.fromkeys(images))
+    of = dict(zip(paths, _digests(table, paths), strict=True))
+    for path in images:
+        digest.update(of[path])
+    return digest.hexdigest()[:32]
+
+
+def _digests(table: PairTable, paths: list[str]) -> Iterator[bytes]:
+    """SHA-256 of each file; of one that cannot be read a word, since the pass over it will say what is wrong."""
+
+    def digest(path: str) -> bytes:
+        try:
+            with open_inside(Path(table.root), path) as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        except (InputError, OSError):
+            return b"missing"
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(digest, paths, chunksize=64)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One process at a time makes or reads a place in the cache."""
+    with safeio.storing(place):
+        safeio.make_folder(place.parent)
+    with FileLock(place.with_name(f".{place.name}.lock"), mode=safeio.PRIVATE_FILE):
+        yield
+
+
+def _whole(place: Path) -> bool:
+    return place.is_dir() and safeio.check_folder(place) is None
+
+
+def _decode(table: PairTable, clip: Clip, file: Path, size: int, progress: Callable[[int, int], None] | None) -> None:
+    """Add the images that `file`, a .npy that may be there in part, still lacks.
+
+    It grows by plain writes: on a full disk a write is an error, while a memory map would end the process.
+    """
+    n, shape = len(table), (3, *clip.image_size)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+    row = int(np.prod(shape))
+    with safeio.storing(file):
+        safeio.make_folder(file.parent)
+        with _private(file) as handle:
+            np.lib.format.write_array_header_1_0(handle, header)
+            start = handle.tell()
+            done = max(0, (file.stat().st_size - start) // row)
+            wanted, free = (n - done) * row, shutil.disk_usage(file.parent).free
+            if wanted > free:
+                raise StorageError(
+                    f"the decoded images take {wanted / 2**30:.1f} GiB and the disk has {free / 2**30:.1f} GiB left: make "
+                    "room, choose a --workspace on another disk, or set trainable=head, which keeps embeddings only"
+                )
+            handle.seek(start + done * row)
+            handle.truncate()
+            for first in range(done, n, size):
+                rows = range(first, min(first + size, n))
+                pixels = np.empty((len(rows), *shape), np.uint8)
+                decode_into(pixels, table, clip, rows)
+                handle.write(pixels.data)
+                handle.flush()
+                os.fsync(handle.fileno())
+                if progress is not None:
+                    progress(rows.stop, n)
+
+
+@contextmanager
+def _private(file: Path) -> Iterator[BinaryIO]:
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT, safeio.PRIVATE_FILE), "r+b") as handle:
+        yield handle
 
 
 def _compute(
@@ -127,7 +250,9 @@ def _decoded(table: PairTable, clip: Clip, starts: list[int], size: int) -> Iter
 
     def load(start: int) -> Tensor:
         rows = range(start, min(start + size, len(table)))
-        return torch.from_numpy(np.stack([clip.pixels(table.image(row)) for row in rows]))
+        pixels = np.empty((len(rows), 3, *clip.image_size), np.uint8)
+        decode_into(pixels, table, clip, rows)
+        return torch.from_numpy(pixels)
 
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(load, starts[0]) if starts else None

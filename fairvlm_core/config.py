@@ -92,8 +92,15 @@ class RunConfig(_Frozen):
     weight_decay: NonNegative = 0.05
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of steps with a rising rate")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Decay a step of the running average of the weights that is evaluated; 0: the last weights"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the device has it, unless fp32")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, …")
+    chunk_size: int = Field(
+        0, ge=0, description="Pairs encoded at a time in a process, for batches larger than memory; 0: the whole batch"
+    )
+    checkpointing: bool = Field(False, description="Hold less of a step in memory and compute it again: slower")
     select_by: Literal["auc", "es_auc", "loss"] = Field(
         "auc", description="Validation figure that picks the epoch (es_auc: mean over attributes)"
     )
@@ -192,8 +199,10 @@ class RunConfig(_Frozen):
 
     @property
     def method_key(self) -> str:
-        """A short hash of everything but the seed: runs that share it are repetitions of one another."""
+        """A short hash of everything but seed and way of computing: runs that share it are repetitions of one another."""
         values = self.to_dict() | {"seed": None, "device": None}
+        for name in ("chunk_size", "checkpointing"):
+            values.pop(name)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

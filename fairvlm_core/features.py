@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,8 @@ class PairArrays:
     Attributes
     ----------
     pixels : uint8 Tensor of shape (N, 3, H, W)
-        After the model's own resizing and cropping, before normalisation.
+        After the model's own resizing and cropping, before normalisation; may be a memory map (`cache.cached_arrays`), of
+        which a batch's rows are read when it is their turn.
     tokens : int32 Tensor of shape (N, context_length)
     cut : bool ndarray of shape (N,)
         Notes longer than the model's context.
@@ -78,18 +79,30 @@ def pair_arrays(
     workers: int | None = None,
 ) -> PairArrays:
     """Decode, resize and tokenise a table for a model; ``progress(done, total)`` is called as images come in."""
-    height, width = clip.image_size
-    pixels = np.empty((len(table), 3, height, width), np.uint8)
-
-    def load(row: int) -> None:
-        pixels[row] = clip.pixels(table.image(row))
-
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for done, _ in enumerate(pool.map(load, range(len(table))), 1):
-            if progress is not None:
-                progress(done, len(table))
+    pixels = np.empty((len(table), 3, *clip.image_size), np.uint8)
+    decode_into(pixels, table, clip, range(len(table)), progress=progress, workers=workers)
     tokens, cut = clip.tokens(list(table.frame["text"]))
     return PairArrays(torch.from_numpy(pixels), tokens, cut, clip.preprocess)
+
+
+def decode_into(
+    pixels: np.ndarray,
+    table: PairTable,
+    clip: Clip,
+    rows: Sequence[int],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> None:
+    """Decode and resize images of a table for a model into uint8 `pixels` (len(rows), 3, H, W), several at a time."""
+
+    def load(place: int) -> None:
+        pixels[place] = clip.pixels(table.image(rows[place]))
+
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        for done, _ in enumerate(pool.map(load, range(len(rows))), 1):
+            if progress is not None:
+                progress(done, len(rows))
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,15 @@ import numpy as np
 import torch
 
 from . import safeio
+from .cache import run_input
 from .config import RunConfig
+from .distributed import ALONE, Team, device_of
 from .errors import InputError, TrainingError
 from .fairness import FairnessReport
-from .features import PairArrays, pair_arrays
+from .features import PairArrays
 from .ledger import PairLossLedger
 from .mining import audit_mining
-from .models import load_clip
+from .models import Clip, load_clip
 from .pairmap import make_map_if_possible
 from .pairs import PairTable
 from .review.apply import apply_verdicts, record
@@ -35,6 +36,11 @@ from .train import EpochReport, FitResult, TrainState, check_table, fit
 
 _KEPT_STATES = 2
 _VERDICTS = "verdicts.json"
+_GPU_IS_FULL = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)  # beside its own type
 _HEARTBEAT = 2.0  # seconds between two signs of life, and between two words on the step reached
 
 
@@ -89,10 +95,12 @@ def execute(
     resume: bool = False,
     map_pairs: bool = False,
     hooks: Hooks = Hooks(),
+    team: Team = ALONE,
 ) -> FitResult:
     """Train a registered run in this process, or go on with an interrupted one.
 
-    With `map_pairs` the map of its pairs is made once the run is finished and its figures stand.
+    With `map_pairs` the map of its pairs is made once the run is finished and its figures stand. In a team all processes
+    call this; the first one alone writes, calls the hooks and holds the run.
 
     Raises
     ------
@@ -101,14 +109,18 @@ def execute(
     TrainingError
         The run had to stop; its state is `failed` and its last good epoch is kept.
     """
+    if not team.first:
+        return _follow(run, table, arrays, resume, team)
     with run.held():
-        result = _execute(run, table, arrays, resume, hooks)
+        result = _execute(run, table, arrays, resume, hooks, team)
     if map_pairs:
         make_map_if_possible(run)
     return result
 
 
-def _execute(run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks) -> FitResult:
+def _execute(
+    run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks, team: Team
+) -> FitResult:
     if run.status.state == "running":
         raise InputError(f"run {run.id} is running in another process (pid {run.status.pid})")
     if resume and run.status.state == "finished":
@@ -121,33 +133,77 @@ def _execute(run: Run, table: PairTable | None, arrays: PairArrays | None, resum
     with _beating(run):
         run.set_status(state="running", message="reading the data", finished=None, step=0, steps=0, **this_process())
         run.log("resumed" if resume else "started")
-        result = _train(run, config, table, arrays, resume, hooks)
+        result = _train(run, config, table, arrays, resume, hooks, team)
         run.set_status(state="finished", message="finished", pid=None, finished=now())
     run.log("finished")
     shutil.rmtree(run.path / "resume", ignore_errors=True)
     return result
 
 
+@dataclass(frozen=True)
+class _Begin:
+    """What a run trains with; `options` are for `fit`."""
+
+    table: PairTable
+    options: dict[str, Any]
+
+
+def _begin(
+    run: Run,
+    table: PairTable | None,
+    arrays: PairArrays | None,
+    team: Team,
+    on_images: Callable[[int, int], None] | None = None,
+) -> _Begin:
+    config = run.config
+    if table is None:
+        table = _registered_table(run)
+    if table.fingerprint != run.data["fingerprint"]:
+        raise InputError(f"the data of run {run.id} has changed since it was made: start a new run")
+    trusted: frozenset[str] = frozenset()
+    if "verdicts" in run.data:
+        applied = apply_verdicts(table, read_verdicts(run.path / _VERDICTS))
+        table, trusted, arrays = applied.table, applied.trusted, None
+    clip: Clip = load_clip(config.model, device=device_of(config.device, team), seed=config.seed)
+    if arrays is None:
+        arrays = run_input(table, clip, config, run.path.parents[1] / "cache", progress=on_images)
+    return _Begin(table, {"arrays": arrays, "clip": clip, "trusted": trusted, "team": team})
+
+
+def _follow(run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, team: Team) -> FitResult:
+    """What all processes of a team but the first do: the same, and nothing that is written."""
+    try:
+        begin = _begin(run, table, arrays, team)
+        state = latest_state(run, log=False) if resume else None
+        return fit(begin.table, run.config, state=state, **begin.options)
+    except (InputError, TrainingError):
+        raise
+    except Exception as error:
+        if line := _out_of_memory(error, run.config):
+            raise TrainingError(line) from error
+        raise
+
+
 def _train(
-    run: Run, config: RunConfig, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks
+    run: Run,
+    config: RunConfig,
+    table: PairTable | None,
+    arrays: PairArrays | None,
+    resume: bool,
+    hooks: Hooks,
+    team: Team,
 ) -> FitResult:
     try:
-        if table is None:
-            table = _registered_table(run)
-        if table.fingerprint != run.data["fingerprint"]:
-            raise InputError(f"the data of run {run.id} has changed since it was made: start a new run")
-        trusted: frozenset[str] = frozenset()
-        if "verdicts" in run.data:
-            applied = apply_verdicts(table, read_verdicts(run.path / _VERDICTS))
-            table, trusted, arrays = applied.table, applied.trusted, None
+        begin = _begin(run, table, arrays, team, hooks.on_images)
         state = latest_state(run) if resume else None
         if state is not None:  # killed after this state was saved and before the rest was
             run.write_metrics(state.history)
             run.set_status(epoch=state.epoch)
-        clip = load_clip(config.model, device="cpu", seed=config.seed)
-        arrays = arrays if arrays is not None else pair_arrays(table, clip, progress=hooks.on_images)
-        if arrays.cut.any():
-            run.log(f"{int(arrays.cut.sum())} of {len(arrays)} notes are longer than the model's context and were cut")
+        cut = begin.options["arrays"].cut
+        if cut.any():
+            run.log(f"{int(cut.sum())} of {len(cut)} notes are longer than the model's context and were cut")
+        if team.size > 1:
+            run.log(f"{team.size} processes train together")
 
         def on_epoch(report: EpochReport, reached: TrainState) -> None:
             _save_state(run, reached)
@@ -166,11 +222,9 @@ def _train(
             if hooks.on_step is not None:
                 hooks.on_step(step, steps)
 
-        result = fit(
-            table, config, state=state, arrays=arrays, clip=clip, trusted=trusted, on_step=on_step, on_epoch=on_epoch
-        )
+        result = fit(begin.table, config, state=state, **begin.options, on_step=on_step, on_epoch=on_epoch)
         run.set_status(message="writing the result")
-        _save_result(run, table, result)
+        _save_result(run, begin.table, result)
         return result
     except KeyboardInterrupt:
         _leave(run, "cancelled", "cancelled")
@@ -179,15 +233,11 @@ def _train(
         _leave(run, "failed", str(error))
         raise
     except Exception as error:
-        if short_of := _short_of_memory(error):
-            line = (
-                f"out of {short_of} memory: lower batch_size (now {config.batch_size}) or take a smaller model (now "
-                f"{config.model}), in a new run with the same settings otherwise"
-            )
+        if line := _out_of_memory(error, config):
             _leave(run, "failed", line)
             raise TrainingError(line) from error
         _leave(run, "failed", f"internal error: {type(error).__name__}")
-        run.log(traceback.format_exc())
+        run.log_crash(error)
         raise
 
 
@@ -198,9 +248,20 @@ def _registered_table(run: Run) -> PairTable:
     return table if table.fingerprint == run.data["fingerprint"] else PairTable.read(folder, **options)
 
 
+def _out_of_memory(error: Exception, config: RunConfig) -> str | None:
+    """What to do, where there was not enough memory."""
+    short_of = _short_of_memory(error)
+    return short_of and (
+        f"out of {short_of} memory: lower batch_size (now {config.batch_size}) or take a smaller model (now "
+        f"{config.model}), in a new run with the same settings otherwise"
+    )
+
+
 def _short_of_memory(error: Exception) -> str | None:
     """Which memory was not enough, where that is what went wrong."""
     if isinstance(error, torch.OutOfMemoryError):
+        return "GPU"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_IS_FULL):
         return "GPU"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)):
         return "main"
@@ -235,8 +296,11 @@ def _leave(run: Run, state: str, message: str) -> None:
     run.log(message if message == state else f"{state}: {message}")
 
 
-def latest_state(run: Run) -> TrainState | None:
-    """The newest whole state of a run; None where it stopped before its first epoch ended."""
+def latest_state(run: Run, *, log: bool = True) -> TrainState | None:
+    """The newest whole state of a run; None where it stopped before its first epoch ended.
+
+    With `log`, states that are damaged and left out are named in the run's log.
+    """
     folder = run.path / "resume"
     for path in sorted(folder.glob("[0-9]*"), reverse=True):
         problem = safeio.check_folder(path)
@@ -247,7 +311,8 @@ def latest_state(run: Run) -> TrainState | None:
                 return TrainState(**values)
             except Exception as error:  # what torch raises on foreign bytes differs by version; all of it is a refusal
                 problem = f"it is no state of a run ({type(error).__name__})"
-        run.log(f"state {path.name} is not used: {problem}")
+        if log:
+            run.log(f"state {path.name} is not used: {problem}")
     return None
 
 

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import hf_models
 from .errors import InputError
 from .safeio import sha256
 
@@ -155,8 +156,8 @@ class Clip:
             tokens[start : start + 4096] = self.tokenizer(clean[start : start + 4096])
         full = np.flatnonzero((tokens[:, -1] != 0).numpy())
         if len(full):  # exactly full or cut? ask for one token more
-            longer = self.tokenizer([clean[i] for i in full], context_length=self.context_length + 1)
-            cut[full] |= (longer[:, -1] != 0).numpy()
+            longer = self._lengths([clean[i] for i in full], self.context_length + 1)
+            cut[full] |= longer > self.context_length
         return tokens, cut
 
     def token_lengths(self, notes: list[str]) -> np.ndarray:
@@ -164,8 +165,17 @@ class Clip:
         lengths = []
         for start in range(0, len(notes), 256):
             part = [self._words(note)[0] for note in notes[start : start + 256]]
-            lengths.append((self.tokenizer(part, context_length=16 * self.context_length) != 0).sum(1).numpy())
+            lengths.append(self._lengths(part, 16 * self.context_length))
         return np.concatenate(lengths) if lengths else np.zeros(0, int)
+
+    def _lengths(self, texts: list[str], limit: int) -> np.ndarray:
+        """Tokens of each text, counted up to `limit`; what a tokenizer of the hub pads with need not be 0."""
+        inner = getattr(self.tokenizer, "tokenizer", None)
+        if inner is None:
+            return (self.tokenizer(texts, context_length=limit) != 0).sum(1).numpy()
+        texts = [self.tokenizer.clean_fn(text) for text in texts]
+        ids = inner(texts, truncation=True, max_length=limit, padding=False)["input_ids"]
+        return np.array([len(one) for one in ids], int)
 
     def _words(self, note: str) -> tuple[str, bool]:
         """The note as the tokenizer may safely see it, and whether its end was left out."""
@@ -185,19 +195,26 @@ class Clip:
     def save(self, folder: Path) -> None:
         """Write `open_clip_config.json` and weights, so that open_clip's ``local-dir:`` scheme loads the folder.
 
-        A residual adapter, which open_clip does not know, is written to `adapter/`; `load_clip` puts it back.
+        BLIP-2 becomes a folder for transformers. A residual adapter, which neither knows, is
+        written to `adapter/`; `load_clip` puts it back.
         """
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "open_clip_config.json").write_text(json.dumps(self.config, indent=2))
+        blip2 = isinstance(self.module, hf_models.Blip2Towers)
+        if not blip2:
+            (folder / "open_clip_config.json").write_text(json.dumps(self.config, indent=2))
+            hf_models.save_text_side(self.module, self.tokenizer, folder)
         if self.vocabulary is not None and not (folder / self.vocabulary.name).exists():
             (folder / self.vocabulary.name).write_bytes(self.vocabulary.read_bytes())
         state = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
         adapter = {k: state.pop(k) for k in list(state) if k.startswith("fairvlm_adapter.")}
         try:
-            save_file(state, folder / "open_clip_model.safetensors")
+            if blip2:
+                hf_models.save_blip2(self.module, self.tokenizer, self.context_length, self.preprocess, folder)
+            else:
+                save_file(state, folder / "open_clip_model.safetensors")
             if adapter:
                 (folder / _ADAPTER).parent.mkdir(exist_ok=True)
                 save_file({k.partition(".")[2]: v for k, v in adapter.items()}, folder / _ADAPTER)
@@ -215,7 +232,8 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
         ``tiny`` · an open_clip architecture ``NAME`` (its first published weights), ``NAME:TAG``, ``NAME:random`` or
         ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle), ``NAME:TAG@FILE`` where the weights
         published for NAME differ in their preprocessing, ``…@FILE#sha256=HEX`` to check the file first ·
-        ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint.
+        ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint, or of BLIP-2 as
+        transformers keeps it (see hf_models.py).
     seed : int
         For ``NAME:random``.
 
@@ -239,6 +257,8 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
         clip = _from_folder(name, tiny_folder())
     elif not name.startswith("hf-hub:") and (Path(name).expanduser() / "open_clip_config.json").is_file():
         clip, weights = _from_folder(name, Path(name).expanduser()), ""
+    elif hf_models.is_blip2(Path(name).expanduser()):
+        clip, weights = _from_blip2(name, Path(name).expanduser()), ""
     else:
         clip = _from_open_clip(name, architecture, bool(weights), seed)
     if weights:
@@ -262,15 +282,35 @@ def _from_folder(name: str, folder: Path) -> Clip:
         raise InputError(f"model folder {folder.name!r} has no weights: a {' or '.join(_WEIGHTS)} file is wanted")
     try:
         config = json.loads((folder / "open_clip_config.json").read_text())
+        text = config["model_cfg"]["text_cfg"]
+        if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
+            hf_models.need_transformers(folder.name)
         vocabularies = sorted(folder.glob("*.txt.gz"))
         extra = {"bpe_path": str(vocabularies[0])} if vocabularies else {}
-        with _quiet():
-            module = open_clip.create_model(scheme, weights_only=True)
+        with _quiet(), _offline(True):
+            module = open_clip.create_model(
+                scheme, weights_only=True, **hf_models.text_tower(config["model_cfg"], folder)
+            )
             tokenizer = open_clip.get_tokenizer(scheme, **extra)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"model folder {folder.name!r} cannot be loaded: {_first_line(error)}") from error
     _load_adapter(module, folder)
     return _bundle(name, module, tokenizer, config.get("model_cfg", config), vocabularies[0] if vocabularies else None)
+
+
+def _from_blip2(name: str, folder: Path) -> Clip:
+    try:
+        with _quiet(), _offline(True):
+            module, tokenizer, preprocess, model_cfg = hf_models.read_blip2(folder)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"model folder {folder.name!r} cannot be loaded: {_first_line(error)}") from error
+    _load_adapter(module, folder)
+    config = {"model_cfg": model_cfg, "preprocess_cfg": {k: v for k, v in preprocess.items() if k != "size"}}
+    return Clip(name, module, tokenizer, preprocess, config)
 
 
 def _load_adapter(module: nn.Module, folder: Path) -> None:
@@ -356,6 +396,7 @@ def _bundle(name: str, module: nn.Module, tokenizer: Any, model_cfg: dict[str, A
 
 
 def _load_weights(clip: Clip, path: Path) -> None:
+    _check_stored_preprocessing(clip, path)
     try:
         with _quiet():
             open_clip.load_checkpoint(clip.module, str(path), weights_only=True)
@@ -364,6 +405,25 @@ def _load_weights(clip: Clip, path: Path) -> None:
         if "weights_only" in str(error) or "Unsupported" in str(error) or "pickle" in str(error).lower():
             reason = "it holds more than tensors; only .safetensors and weights-only .pt files are read"
         raise InputError(f"weights {path.name!r} do not load into {clip.name.partition('@')[0]!r}: {reason}") from error
+
+
+def _check_stored_preprocessing(clip: Clip, path: Path) -> None:
+    """`InputError` where the configuration that lies beside weights prepares images in another way than `clip` does."""
+    try:
+        stored = json.loads((path.parent / "open_clip_config.json").read_text())
+        wanted = dict(stored.get("preprocess_cfg", {}))
+        size = stored["model_cfg"]["vision_cfg"].get("image_size")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return
+    here = json.loads(json.dumps(clip.preprocess))
+    differs = [key for key, value in wanted.items() if key in here and here[key] != value]
+    if size is not None and (size, size) != clip.image_size and tuple(np.ravel(size)) != clip.image_size:
+        differs.append("size")
+    if differs:
+        raise InputError(
+            f"weights {path.name!r} were stored with another preprocessing than {clip.name.partition('@')[0]!r} has (it "
+            f"differs in {', '.join(differs)}): name their folder instead, whose configuration belongs to them"
+        )
 
 
 def _resize(clip: Clip) -> Callable[[Image.Image], np.ndarray]:

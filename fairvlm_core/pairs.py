@@ -44,7 +44,7 @@ class DatasetInfo:
     Attributes
     ----------
     name, layout
-        Of the data; layout is "fairvlmed", "manifest", "foreign" or "memory".
+        Of the data; layout is "fairvlmed", "manifest", "foreign", "webdataset" or "memory".
     prompts, label_names
         Zero-shot prompts and names of label 0, then label 1.
     description

@@ -27,17 +27,19 @@ import os
 import platform
 import re
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from . import __version__, safeio
 from .config import RunConfig
@@ -68,7 +70,9 @@ class Status:
     `ticket` is the place in the order of the queue, None for a run that was never put there; `device` that of the queue.
     """
 
-    state: str
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    state: Literal["queued", "running", "finished", "failed", "cancelled", "interrupted"]
     epoch: int = 0
     epochs: int = 0
     step: int = 0
@@ -100,6 +104,9 @@ class Status:
             return None
         seconds = time.time() - self.heartbeat
         return seconds if seconds > SILENT_AFTER else None
+
+
+_STATUS = TypeAdapter(Status)
 
 
 class Run:
@@ -142,9 +149,11 @@ class Run:
     def status(self) -> Status:
         values = safeio.read_versioned(self.path / "status.json", SCHEMA_VERSION)
         try:
-            status = Status(**values)
-        except TypeError:
-            raise InputError(f"{self.id}/status.json is damaged: an entry is missing or unknown") from None
+            status = _STATUS.validate_python(values)
+        except ValidationError:
+            raise InputError(
+                f"{self.id}/status.json is damaged: an entry is missing, unknown or of a wrong kind"
+            ) from None
         with contextlib.suppress(OSError):
             status = replace(status, heartbeat=(self.path / "heartbeat").stat().st_mtime)
         if status.state == "running" and (status.process is None or not status.process.alive):
@@ -190,10 +199,14 @@ class Run:
         path = self.path / "metrics.jsonl"
         lines: list[dict[str, Any]] = []
         if path.exists():
-            for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            except OSError as error:
+                raise InputError(f"{self.id}/metrics.jsonl cannot be read ({type(error).__name__})") from error
+            for text in texts:
                 try:
                     line = json.loads(text)
-                except ValueError:
+                except (ValueError, RecursionError):
                     break
                 if not isinstance(line, dict):
                     break
@@ -257,6 +270,10 @@ class Run:
     def log(self, line: str) -> None:
         safeio.append_line(self.path / "log.txt", f"{now()} {line}")
 
+    def log_crash(self, error: BaseException) -> None:
+        """Where a defect of ours showed, without its words."""
+        self.log(wordless(error))
+
     def _parquet(self, name: str) -> pd.DataFrame:
         path = self.path / name
         try:
@@ -313,6 +330,12 @@ class RunStore:
                 return run
         known = ", ".join(run.id for run in runs[-3:]) or "none"
         raise InputError(f"there is no run {run_id!r} in this workspace (latest: {known}); `fairvlm runs` lists them")
+
+
+def wordless(error: BaseException) -> str:
+    """The type of an error and the lines of code it came through. Not its words, which may quote a note."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"{type(error).__name__} (its words are left out: they may quote the data)\n{frames.rstrip()}"
 
 
 def this_process() -> dict[str, Any]:

@@ -235,6 +235,8 @@ def check_folder(path: Path) -> str | None:
         files = read_json(path / MANIFEST)["files"]
         for name, facts in files.items():
             file = path / name
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                return "its manifest names a file outside of it"
             if not file.is_file():
                 return f"{name} is missing"
             if file.stat().st_size != facts["size"] or sha256(file) != facts["sha256"]:

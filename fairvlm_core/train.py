@@ -20,10 +20,11 @@ from torch import Tensor
 
 from .adapt import finished, prepare
 from .config import RunConfig
+from .distributed import ALONE, Team, device_of, embed_together, encode, set_checkpointing, set_up
 from .errors import InputError, TrainingError
 from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
-from .features import PairArrays, embed, pair_arrays
+from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
 from .mining import Disagreement, MiningResult, disagreement, margin, mine_bad_pairs, mismatch_probability, pair_weights
 from .models import Clip, load_clip
@@ -115,6 +116,7 @@ def fit(
     arrays: PairArrays | None = None,
     clip: Clip | None = None,
     trusted: Collection[str] | None = None,
+    team: Team = ALONE,
     on_step: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[EpochReport, TrainState], None] | None = None,
 ) -> FitResult:
@@ -132,6 +134,8 @@ def fit(
         Model input and model prepared beforehand, when several runs share them; `clip` is trained in place.
     trusted : collection of str, optional
         Pair ids whose weight stays 1 whatever their loss: judged to be right.
+    team : Team
+        The processes that train this run together; all call `fit` alike and get the same result.
     on_step : callable (steps done, steps in all)
     on_epoch : callable (EpochReport, TrainState)
 
@@ -144,12 +148,13 @@ def fit(
     InputError
         A split is empty or has one label only; an attribute is unknown.
     TrainingError
-        The loss is not finite: names step and pairs.
+        The loss is not finite: names step and pairs. Another process of the team is gone.
     """
     config = RunConfig.build(config) if isinstance(config, str) else config
     rows_of = _split_rows(table)
-    device = _device(config.device)
+    device = device_of(config.device, team)
     clip = clip if clip is not None else load_clip(config.model, device=device, seed=config.seed)
+    clip.module.to(device)
     arrays = arrays if arrays is not None else pair_arrays(table, clip)
     prepared = prepare(clip, arrays, config)
     clip, arrays = prepared.clip, prepared.arrays
@@ -159,6 +164,7 @@ def fit(
     batch_size = min(config.batch_size, len(train))
     steps_per_epoch = -(-len(train) // batch_size)
     steps = steps_per_epoch * config.epochs
+    set_up(clip, config, batch_size, team)
 
     more = ("disagreement", "mismatch") if config.mining.rule == "mismatch" else ()
     ledger = PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *more))
@@ -178,7 +184,9 @@ def fit(
 
     if config.mining.enabled and config.mining.rule == "mismatch" and mismatch is None:
         mismatch = _Mismatches(config.seed)
-        mismatch.add(*embed(clip, arrays, train))  # by the model as it comes, which no bad pair has touched
+        mismatch.add(
+            *embed_together(clip, arrays, train, team)
+        )  # by the model as it comes, which no bad pair has touched
     attributes = _attributes(table, config)
     groups = Groups.of({name: table.attribute(name)[train] for name in attributes}, config.fairness.attribute_weights)
     all_groups = Groups.of({name: table.attribute(name)[train] for name in table.attributes})
@@ -186,11 +194,12 @@ def fit(
     term = LedgerDivergence(groups, blur=config.fairness.blur, normalise=config.fairness.normalise == "sum")
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device))
     features = torch.zeros(2, len(train), _width(clip), dtype=torch.float32)
+    average = _Average(clip.module, config.averaging) if config.averaging else None
 
     for epoch in range(0 if state is None else state.epoch, config.epochs):
         started = time.perf_counter()
         order = _order(config.seed, epoch, len(train))
-        torch.manual_seed(_mix(config.seed, epoch))  # dropout and the like, where a model has it
+        torch.manual_seed(_mix(config.seed, epoch) + team.rank)  # dropout and the like, where a model has it
         clip.module.train()
         mined = _mine(ledger, config, mismatch)
         weights = np.ones(len(train)) if mined is None else np.where(kept, 1.0, mined.weight)
@@ -208,11 +217,10 @@ def fit(
             rate = _learning_rate(config, step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = torch.from_numpy(train[np.concatenate([rows, fill])])
+            batch = train[np.concatenate([rows, fill])]
 
-            with autocast:
-                image = clip.encode_images(arrays.pixels[batch])
-                text = clip.encode_notes(arrays.tokens[batch])
+            with autocast:  # this process's share, and with gradient those of the others
+                image, text = encode(clip, arrays, batch, team, config.chunk_size)
                 pairs = pair_losses(image, text, clip.scale, clip.bias)
             live = pairs.loss[: len(rows)]  # the filling pairs are negatives only
             if not bool(torch.isfinite(live).all()):
@@ -232,7 +240,9 @@ def fit(
             if config.mining.key == "slot":
                 slots[slot, epoch] = total.detach().cpu()  # as released: what is remembered is already weighted
             if released is not None:
-                total = total + config.fairness.weight * _released_term(released, clip, arrays, train, pairs.logits)
+                total = total + config.fairness.weight * _released_term(
+                    released, clip, arrays, train, pairs.logits, team, config.chunk_size
+                )
             elif fairness_on and epoch > 0:
                 values = live if config.fairness.quantity == "loss" else pairs.similarity[: len(rows)]
                 total = total + config.fairness.weight * term.term(torch.from_numpy(rows), values)
@@ -243,10 +253,13 @@ def fit(
                 )
             optimizer.zero_grad(set_to_none=True)
             total.backward()
+            team.average_gradients(clip.module)
             torch.nn.utils.clip_grad_norm_(clip.module.parameters(), config.gradient_clip)
             optimizer.step()
             with torch.no_grad():
                 clip.module.logit_scale.clamp_(0, _LARGEST_LOGIT_SCALE)
+            if average is not None:
+                average.add(clip.module)
 
             loss = live.detach().float().cpu()
             similarity = pairs.similarity[: len(rows)].detach().float().cpu()
@@ -266,12 +279,16 @@ def fit(
             mismatch.add(features[0], features[1])
             ledger.record(epoch, every, disagreement=mismatch.own / mismatch.looks, mismatch=mismatch.probability)
         ledger.close_epoch(epoch)
+        team.agree(epoch + 1, ledger.losses[epoch], clip.module)
 
-        val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size)
+        raw = None if average is None else average.swap(clip.module)
+        val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size, team)
         value = {"auc": val["overall"]["auc"], "es_auc": _mean_es_auc(val), "loss": -val_loss}[config.select_by]
         best = value is not None and value > best_value
         if best:
             best_epoch, best_value, best_model = epoch + 1, value, _copy(clip.module.state_dict())
+        if raw is not None:
+            clip.module.load_state_dict(raw)
         report = EpochReport(
             epoch=epoch + 1,
             train_loss=float(np.mean(ledger.losses[epoch])),
@@ -304,7 +321,9 @@ def fit(
             )
 
     clip.module.load_state_dict(best_model)
-    return _evaluate(clip, arrays, table, rows_of, ledger, config, history, best_epoch)
+    if config.checkpointing:
+        set_checkpointing(clip, False)
+    return _evaluate(clip, arrays, table, rows_of, ledger, config, history, best_epoch, team)
 
 
 def check_table(table: PairTable, config: RunConfig) -> None:
@@ -339,17 +358,6 @@ def _attributes(table: PairTable, config: RunConfig) -> tuple[str, ...]:
                 f"attribute {name!r} is not in the data; there are {', '.join(table.attributes) or 'none'}"
             )
     return chosen[:1] if config.fairness.only_first else chosen
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"setting device: {name!r} is not available here; use cpu or auto") from error
-    return device
 
 
 def _bf16(config: RunConfig, device: torch.device) -> bool:
@@ -396,6 +404,27 @@ def _batches(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, n
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         yield rows, order[: batch_size - len(rows)]
+
+
+class _Average:
+    """A running average of the weights that learn, each step a little; what validation sees and a run keeps."""
+
+    def __init__(self, module: torch.nn.Module, decay: float):
+        self.decay = decay
+        self.values = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
+        self.steps = 0
+
+    @torch.no_grad()
+    def add(self, module: torch.nn.Module) -> None:
+        self.steps += 1
+        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        live = dict(module.named_parameters())
+        torch._foreach_lerp_(list(self.values.values()), [live[n].detach() for n in self.values], share)
+
+    def swap(self, module: torch.nn.Module) -> dict[str, Tensor]:
+        raw = _copy(module.state_dict())
+        module.load_state_dict(raw | self.values)
+        return raw
 
 
 class _Mismatches:
@@ -460,23 +489,27 @@ def _slot_weight(slots: Tensor, slot: int, epoch: int, loss: Tensor) -> Tensor:
 
 
 def _released_term(
-    released: ReleasedDivergence, clip: Clip, arrays: PairArrays, train: np.ndarray, batch_logits: Tensor
+    released: ReleasedDivergence,
+    clip: Clip,
+    arrays: PairArrays,
+    train: np.ndarray,
+    batch_logits: Tensor,
+    team: Team,
+    chunk_size: int,
 ) -> Tensor:
     total = batch_logits.new_zeros((), dtype=torch.float32)
     for stream in released.streams:
-        rows = torch.from_numpy(train)[next(stream)]
         with torch.no_grad():
-            image = clip.encode_images(arrays.pixels[rows])
-            text = clip.encode_notes(arrays.tokens[rows])
+            image, text = encode(clip, arrays, train[next(stream).numpy()], team, chunk_size)
             logits = pair_losses(image, text, clip.scale, clip.bias).logits
         total = total + released.distance(batch_logits, logits)
     return total
 
 
 def _validate(
-    clip: Clip, arrays: PairArrays, table: PairTable, rows: np.ndarray, batch_size: int
+    clip: Clip, arrays: PairArrays, table: PairTable, rows: np.ndarray, batch_size: int, team: Team
 ) -> tuple[float, dict[str, Any]]:
-    image, text = embed(clip, arrays, rows)
+    image, text = embed_together(clip, arrays, rows, team)
     losses = []
     size = min(batch_size, len(rows))
     for start in range(0, len(rows) - size + 1, size):
@@ -533,9 +566,10 @@ def _evaluate(
     config: RunConfig,
     history: list[EpochReport],
     best_epoch: int,
+    team: Team,
 ) -> FitResult:
     """The test split is scored here, once, by the model that validation selected."""
-    image, text = embed(clip, arrays)
+    image, text = embed_together(clip, arrays, team=team)
     score = zero_shot(clip, image, table.info.prompts)
     held_out = np.concatenate([rows_of["val"], rows_of["test"]])
     label = table.labels

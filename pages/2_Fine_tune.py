@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import finetune_page, live_page, widgets
+from ui import finetune_page, live_page, sweep_page, widgets
 from ui.datasets import choose_dataset
 from ui.frame import page
 
 with page("Fine-tune", "Set up runs, see what they will cost, launch them in the background and watch them.") as here:
     live_page.choose_view(here)
-    setup, watch = st.tabs(live_page.VIEWS, key="view", bind="query-params")
+    setup, watch, sweeps = st.tabs(live_page.VIEWS, key="view", bind="query-params")
     if setup.open:
         with setup:
             data = choose_dataset(here)
@@ -28,3 +28,6 @@ with page("Fine-tune", "Set up runs, see what they will cost, launch them in the
                 widgets.empty("No run yet", "Launch one under *Set up*; it appears here with its curves and its log.")
                 st.stop()
             live_page.watch(here)
+    if sweeps.open:
+        with sweeps:
+            sweep_page.show(here)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ import torch
 
 from fairvlm_core import RunConfig, fit
 from fairvlm_core.adapt import embeddings
-from fairvlm_core.cache import cache_key, cached_embeddings, run_input
-from fairvlm_core.features import PairArrays, PairEmbeddings
+from fairvlm_core.cache import cache_key, cached_arrays, cached_embeddings, run_input
+from fairvlm_core.features import PairArrays, PairEmbeddings, pair_arrays
 from fairvlm_core.models import load_clip
+from fairvlm_core.safeio import StorageError
 
 
 @pytest.fixture
@@ -33,8 +36,6 @@ def forward_passes(clip) -> list[int]:
 
 
 def test_they_are_what_the_towers_give_and_computed_once(few, clip, tmp_path):
-    from fairvlm_core.features import pair_arrays
-
     expected = embeddings(clip, pair_arrays(few, clip))
     seen, told = forward_passes(clip), []
     first = cached_embeddings(few, clip, tmp_path, part_size=8, progress=lambda *done: told.append(done))
@@ -76,9 +77,6 @@ def test_a_damaged_cache_is_computed_anew(few, clip, tmp_path):
 
 
 def test_the_key_follows_weights_preprocessing_rows_and_image_bytes(synth_folder, clip, tmp_path):
-    import shutil
-    from dataclasses import replace
-
     from fairvlm_core import PairTable
 
     folder = shutil.copytree(synth_folder, tmp_path / "data")
@@ -110,3 +108,67 @@ def test_a_run_on_cached_embeddings_equals_one_on_images(table, arrays, tmp_path
     assert np.allclose(cached.ledger.losses, direct.ledger.losses, atol=1e-4)
     plain = run_input(table.take(np.arange(4)), clip, RunConfig(), tmp_path)
     assert type(plain) is PairArrays
+
+
+def test_decoded_images_are_mapped_and_equal_those_in_memory(few, clip, tmp_path):
+    told = []
+    mapped = cached_arrays(few, clip, tmp_path, part_size=8, progress=lambda *done: told.append(done))
+    direct = pair_arrays(few, clip)
+    assert torch.equal(mapped.pixels, direct.pixels)
+    assert torch.equal(mapped.tokens, direct.tokens)
+    assert told[-1] == (len(few), len(few))
+    batch = torch.tensor([3, 0, 7])
+    assert torch.equal(mapped.pixels[batch], direct.pixels[batch])
+    mapped.pixels[0] = 0  # the file is not written through
+    assert torch.equal(cached_arrays(few, clip, tmp_path).pixels, direct.pixels)
+
+
+def test_images_are_decoded_once_whatever_notes_labels_and_weights(few, clip, tmp_path, monkeypatch):
+    cached_arrays(few, clip, tmp_path)
+    with torch.no_grad():
+        clip.module.visual.conv1.weight[0, 0, 0, 0] += 1e-3
+    other = replace(few, frame=few.frame.assign(text="another note"))
+    monkeypatch.setattr(type(few), "image", lambda *_: pytest.fail("decoded again"))
+    cached_arrays(other, clip, tmp_path)
+
+
+def test_a_stopped_decoding_is_taken_up_after_its_last_whole_image(few, clip, tmp_path):
+    def stop(done: int, _total: int) -> None:
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_arrays(few, clip, tmp_path, part_size=4, progress=stop)
+    file = next(tmp_path.glob("*.parts/pixels.npy"))
+    with file.open("ab") as handle:
+        handle.write(b"half an image")
+    told = []
+    mapped = cached_arrays(few, clip, tmp_path, part_size=4, progress=lambda *done: told.append(done[0]))
+    assert told[0] == 12
+    assert torch.equal(mapped.pixels, pair_arrays(few, clip).pixels)
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_damaged_image_cache_is_made_anew(few, clip, tmp_path):
+    whole = cached_arrays(few, clip, tmp_path).pixels.clone()
+    file = next(tmp_path.glob("pixels-*/pixels.npy"))
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 255
+    file.write_bytes(bytes(content))
+    assert torch.equal(cached_arrays(few, clip, tmp_path).pixels, whole)
+
+
+def test_no_room_for_the_images_is_one_clear_line(few, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40 - 1, 1))
+    with pytest.raises(StorageError, match=r"GiB left: make room, choose a --workspace"):
+        cached_arrays(few, clip, tmp_path)
+    assert not list(tmp_path.glob("pixels-*[!s]/pixels.npy"))
+
+
+def test_a_run_on_mapped_images_equals_one_on_images_in_memory(table, arrays, tmp_path):
+    config = RunConfig.build("robustfair", {"epochs": 1, "batch_size": 32})
+    clip = load_clip("tiny")
+    mapped = fit(table, config, arrays=run_input(table, clip, config, tmp_path), clip=clip)
+    direct = fit(table, config, arrays=arrays)
+    assert np.array_equal(mapped.ledger.losses, direct.ledger.losses)
+    assert mapped.predictions.equals(direct.predictions)

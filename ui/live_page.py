@@ -18,7 +18,7 @@ from .palette import STATE_COLOURS
 from .reads import run_entries
 from .words import literal, many
 
-VIEWS = ("Set up", "Watch")
+VIEWS = ("Set up", "Watch", "Sweeps")
 POLL_SECONDS = 2
 LOG_HEIGHT, LOG_LINES = 180, 200
 _QUEUE_ROWS = 12

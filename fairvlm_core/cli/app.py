@@ -139,7 +139,8 @@ def train(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Fine-tune a CLIP; the last line is the run's id."""
+    """Fine-tune a CLIP; the last line is the run's id. Several processes: torchrun, see docs/distributed.md."""
+    from ..distributed import joined
     from .training import parse_settings, train_run
 
     given = {
@@ -150,21 +151,23 @@ def train(
         "fairness.attributes": attributes,
     }
     chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings or [])
-    train_run(
-        data,
-        preset,
-        chosen,
-        workspace=workspace,
-        resume=resume,
-        verdicts=verdicts,
-        read_options={
-            "description": None if description is None else str(description.resolve()),
-            "allow_shared_patients": allow_shared_patients,
-        },
-        json=json,
-        map_pairs=map_pairs,
-        background=background,
-    )
+    with joined() as team:
+        train_run(
+            data,
+            preset,
+            chosen,
+            workspace=workspace,
+            resume=resume,
+            verdicts=verdicts,
+            read_options={
+                "description": None if description is None else str(description.resolve()),
+                "allow_shared_patients": allow_shared_patients,
+            },
+            json=json,
+            map_pairs=map_pairs,
+            background=background,
+            team=team,
+        )
 
 
 @app.command()
@@ -226,6 +229,56 @@ def work(
     from .jobs import serve_queue
 
     serve_queue(workspace, device)
+
+
+@app.command()
+def sweep(
+    data: Folder,
+    trials: Annotated[int, typer.Option(min=1, help="Of the study in all, by all its workers together")] = 20,
+    objective: Annotated[
+        str | None, typer.Option(help="Of the validation split: auc, es_auc, worst_group [auc,es_auc]")
+    ] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=RANGE", help="LOW..HIGH[:log|:STEP] or a|b|c; may be repeated")
+    ] = None,
+    space: Annotated[Path | None, typer.Option(metavar="SPACE.toml", help="The same as a file")] = None,
+    preset: Annotated[str | None, typer.Option(help="Method whose settings are varied [robustfair]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all trials")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each trial; it counts with their mean [1]")] = None,
+    study: Annotated[str, typer.Option(help="Several calls with one name work on one study")] = "sweep",
+    storage: Annotated[
+        str | None, typer.Option(help="Shared folder, or postgresql://… [$FAIRVLM_SWEEP_STORAGE, else the workspace]")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="tpe, nsga2 or random")] = "tpe",
+    prune: Annotated[bool, typer.Option("--prune", help="End trials below the median; one objective only")] = False,
+    map_pairs: Annotated[bool, typer.Option("--map/--no-map", help="Make the map of every run, too")] = False,
+    workspace: Workspace = None,
+    description: Description = None,
+    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    json: Json = False,
+) -> None:
+    """Search settings by their validation figures; the same command again joins or goes on."""
+    from .sweep import plan_of, run_sweep
+    from .training import parse_settings
+
+    fixed = parse_settings(settings or [])
+    plan = plan_of(trials, objective, param or [], space, preset, fixed, seeds, sampler, prune)
+    options = {
+        "description": None if description is None else str(description.resolve()),
+        "allow_shared_patients": allow_shared_patients,
+    }
+    run_sweep(
+        data,
+        plan,
+        workspace=workspace,
+        study=study,
+        where=storage,
+        read_options=options,
+        map_pairs=map_pairs,
+        json=json,
+    )
 
 
 @app.command()
@@ -345,6 +398,29 @@ def report(
 
     options = ReportOptions(min_cell=min_cell, pair_ids=pair_ids, notes=with_notes, n_resamples=resamples)
     report_run(run, workspace, baseline=baseline, out=out, options=options, json=json)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A folder that does not exist or is empty")],
+    workspace: Workspace = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="tables, model, card, tensorboard, mlflow [default: the first three]"),
+    ] = None,
+    patient_ids: Annotated[bool, typer.Option("--patient-ids", help="Keep them; else running numbers")] = False,
+    min_cell: Annotated[int, typer.Option(help="Hide groups with fewer people in a cell; 0 hides none")] = 5,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: no intervals")] = 2000,
+    json: Json = False,
+) -> None:
+    """Write a run for other tools: Parquet tables, a model that open_clip loads, a model card, TensorBoard, MLflow."""
+    from ..export import ExportOptions
+    from .export import export as export_folder
+
+    chosen = {} if formats is None else {"formats": tuple(dict.fromkeys(formats))}
+    options = ExportOptions(**chosen, min_cell=min_cell, patient_ids=patient_ids, n_resamples=resamples)
+    export_folder(run, workspace, to, options, json)
 
 
 @app.command()

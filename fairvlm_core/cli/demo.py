@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,7 +91,12 @@ def serve(workspace: Path | None, port: int) -> None:
     command = [
         sys.executable, "-m", "streamlit", "run", script.name, "--server.port", str(port), "--server.address", "127.0.0.1",
     ]  # fmt: skip
-    try:
-        raise SystemExit(subprocess.run(command, cwd=script.parent, env=environment, check=False).returncode)
-    except KeyboardInterrupt:
-        raise SystemExit(0) from None
+    with subprocess.Popen(command, cwd=script.parent, env=environment) as server:
+        for ending in (signal.SIGTERM, signal.SIGHUP):  # the server must not outlive the command
+            signal.signal(ending, lambda *_: server.terminate())
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:  # the terminal told the server as well
+            server.wait()
+            code = 0
+    raise SystemExit(code)

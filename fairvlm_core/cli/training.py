@@ -15,6 +15,7 @@ from ..runs import Run, RunStore
 from . import show
 
 if TYPE_CHECKING:
+    from ..distributed import Team
     from ..mining import MiningAudit
 
 
@@ -41,9 +42,13 @@ def train_run(
     json: bool,
     map_pairs: bool = False,
     background: bool = False,
+    team: Team,
 ) -> None:
     store = RunStore(workspace)
     table = None
+    quiet = json or not team.first
+    if background and team.size > 1:
+        raise InputError("--background puts one process into the queue: leave it out with torchrun")
     if resume is not None:
         if verdicts is not None:
             raise InputError("--resume goes on with the run's own verdicts: leave out --verdicts, or start anew")
@@ -65,10 +70,11 @@ def train_run(
 
         judged = None if verdicts is None else verdicts_for_training(verdicts, workspace)
 
-        with show.progress(json) as bar:
+        with show.progress(quiet) as bar:
             table = PairTable.read(folder, progress=show.watch(bar, "reading"), **read_options)
-        run = create_run(table, config, store, read_options=read_options, verdicts=judged)
-        if "verdicts" in run.data and not json:
+        new = create_run(table, config, store, read_options=read_options, verdicts=judged) if team.first else None
+        run = new if team.size == 1 else store.get(team.tell("" if new is None else new.id))
+        if "verdicts" in run.data and not quiet:
             counts = run.data["verdicts"]["counts"].items()
             show.out.print("verdicts: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts if n))
     if background:
@@ -78,7 +84,7 @@ def train_run(
         return
     from ..launch import Hooks, execute
 
-    with show.progress(json) as bar:
+    with show.progress(quiet) as bar:
 
         def on_epoch(report) -> None:
             if not json:
@@ -91,7 +97,9 @@ def train_run(
                 bar.console.print(line, highlight=False)
 
         hooks = Hooks(show.watch(bar, "images"), show.watch(bar, "training"), on_epoch)
-        execute(run, table=table, resume=resume is not None, map_pairs=map_pairs, hooks=hooks)
+        execute(run, table=table, resume=resume is not None, map_pairs=map_pairs, hooks=hooks, team=team)
+    if not team.first:
+        return
     if json:
         show.print_json({"run_id": run.id, "status": run.status.state, **run.report()})
     else:

@@ -3,6 +3,7 @@
 A path in a table is data, and data may be hostile: it may climb out of the folder, point at a device, or lead there
 through a symbolic link. Every file of a data folder is opened through :func:`open_inside`, which resolves the path,
 holds it inside the folder and takes regular files only. What such a path says is never repeated in an error.
+A path may go on into a .tar archive (``shard.tar/a.jpg``); see `webdataset`.
 """
 
 from __future__ import annotations
@@ -140,7 +141,22 @@ def open_inside(root: Path, path: str, *, max_bytes: int = MAX_FILE_BYTES) -> Bi
     fairvlm_core.errors.InputError: the path is absolute; give it relative to the data folder
     >>> folder.cleanup()
     """
+    inside = member_path(path)
+    if inside is not None and not (Path(root) / inside[0]).is_dir():
+        from .webdataset import open_member
+
+        return open_member(Path(root), path, max_bytes=max_bytes)
     return open_regular(resolve_inside(Path(root), path), max_bytes=max_bytes)
+
+
+def member_path(path: str) -> tuple[str, str] | None:
+    """Archive and member of a path that leads into a .tar; None of one that does not.
+
+    >>> member_path("train/0001.tar/a.jpg"), member_path("a.tar"), member_path("a.jpg")
+    (('train/0001.tar', 'a.jpg'), None, None)
+    """
+    archive, inside, member = path.partition(".tar/")
+    return (f"{archive}.tar", member) if inside and member else None
 
 
 def open_regular(real: Path, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:

@@ -11,6 +11,7 @@ from .description import DEFAULT_LABEL_NAMES, DEFAULT_PROMPTS, Description
 from .fairvlmed import fairvlmed_rows
 from .layouts import find_layout
 from .tables import table_rows
+from .webdataset import webdataset_rows
 
 
 def read_folder(
@@ -33,7 +34,7 @@ def read_folder(
         raw, note_source = fairvlmed_rows(folder, content, check_images=check_images, progress=progress)
         label_names = content.label_names or ("non-glaucoma", "glaucoma")
     else:
-        raw = table_rows(folder, layout)
+        raw = webdataset_rows(folder, content) if layout.kind == "webdataset" else table_rows(folder, layout)
         label_names = content.label_names or DEFAULT_LABEL_NAMES
     return assemble(
         raw,

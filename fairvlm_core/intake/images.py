@@ -13,6 +13,7 @@ float                as it is if within 0 to 255, times 255 if within 0 to 1, el
 CMYK, YCbCr, HSV     Pillow's conversion; colour profiles are not applied
 EXIF orientation     applied
 several frames       the first one
+DICOM                see dicom.py; one frame only
 ==================== ==================================================================================================
 
 The size is read from the header and checked before anything is decoded. The content decides what a file is, not the
@@ -42,6 +43,7 @@ from PIL import (  # naming the plugins registers them, and only them
 )
 
 from ..errors import InputError
+from .dicom import decode_dicom, is_dicom
 from .files import DamagedFile, open_inside
 from .npz import NpzFile
 
@@ -84,14 +86,14 @@ class ImageFacts:
     Attributes
     ----------
     format, mode
-        As Pillow names them, e.g. "PNG" and "RGBA"; for an .npz "NPZ" and the array's type.
+        As Pillow names them, e.g. "PNG" and "RGBA"; for an .npz "NPZ" and the array's type; "DICOM" and its coding.
     width, height
         In pixels, after the EXIF orientation.
     digest
         Of the file's bytes (or the array's), to find the same image twice.
     odd
         What is unusual: "multi-frame", "wrong extension", "16-bit", "float", "alpha", "palette", "CMYK",
-        "EXIF orientation".
+        "EXIF orientation", "MONOCHROME1".
     """
 
     format: str
@@ -134,8 +136,11 @@ def read_image(root: Path, path: str) -> Image.Image:
         with NpzFile(root, path) as file:
             _npz_size(file)
             return Image.fromarray(_eight_bit(file.array(NPZ_IMAGE))).convert("RGB")
+    data = _bytes(root, path)
+    if is_dicom(data):
+        return decode_dicom(data, MAX_PIXELS).image
     with _decoding():
-        image, _ = _open(_bytes(root, path))
+        image, _ = _open(data)
         return to_rgb(image, _orientation(image))
 
 
@@ -148,6 +153,10 @@ def inspect_image(root: Path, path: str) -> ImageFacts:
         with NpzFile(root, path) as file:
             return inspect_npz(file)
     data = _bytes(root, path)
+    if is_dicom(data):
+        seen = decode_dicom(data, MAX_PIXELS)
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        return ImageFacts("DICOM", seen.coding, *seen.image.size, digest, seen.odd)
     with _decoding():
         image, odd = _open(data)
         turn = _orientation(image)

@@ -27,13 +27,13 @@ class Layout:
     Attributes
     ----------
     kind
-        "fairvlmed", "manifest" or "foreign".
+        "fairvlmed", "manifest", "foreign" or "webdataset".
     description
         What is known beyond the files themselves; empty where nothing was given.
     origin
         Where the description comes from: "dataset.json", "given", "built in: NAME" or "none".
     table
-        The table's path below the folder; None for a Harvard-FairVLMed folder.
+        The table's path below the folder; None for a Harvard-FairVLMed folder and for archives.
     """
 
     kind: str
@@ -47,7 +47,7 @@ def find_layout(folder: Path, description: Description | Mapping | str | Path | 
 
     Looked for in this order: a description (passed here, else ``dataset.json`` in the folder) that names a table;
     ``manifest.csv`` or ``manifest.parquet``; the folders ``Training``, ``Validation``, ``Test`` with .npz files, or
-    ``data_summary.csv``; a table whose columns are those of a collection that fairvlm knows.
+    ``data_summary.csv``; a table whose columns are those of a collection that fairvlm knows; .tar archives of pairs.
 
     Parameters
     ----------
@@ -91,10 +91,15 @@ def find_layout(folder: Path, description: Description | Mapping | str | Path | 
         for name, known in known_descriptions().items():
             if known.table in entries and set(known.recognise) <= set(csv_header(folder / known.table)):
                 return Layout("foreign", known, f"built in: {name}", known.table)
+    from .webdataset import archives
+
+    if archives(folder):
+        return Layout("webdataset", content, origin, None)
     raise InputError(
         f"folder: no data of a known layout in {folder.name!r}; wanted are manifest.csv or manifest.parquet, or "
         f"Training/, "
-        f"Validation/ and Test/ with .npz files, or a dataset.json that names a table (see docs/data.md)"
+        f"Validation/ and Test/ with .npz files, or .tar archives of pairs, or a dataset.json that names a table (see "
+        f"docs/data.md)"
     )
 
 

@@ -25,7 +25,7 @@ class IntakeReport:
     Attributes
     ----------
     name, layout
-        Of the data; layout is "fairvlmed", "manifest", "foreign" or "memory".
+        Of the data; layout is "fairvlmed", "manifest", "foreign", "webdataset" or "memory".
     n_rows, n_pairs, n_patients
         Rows (or files) found, pairs kept, patients among the pairs.
     splits

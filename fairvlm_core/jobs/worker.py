@@ -1,6 +1,6 @@
 """The worker of a device: takes queued runs in their order, each in a process of its own; ends when none is left.
 
-Maps of finished runs are made when no run waits.
+Maps of finished runs are made when no run waits, those that an earlier worker left included.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .. import safeio
 from ..errors import InputError, TrainingError
 from ..pairmap import make_map_if_possible
 from ..processes import Process, process_of
-from ..runs import BusyError, Run, RunStore
+from ..runs import BusyError, Run, RunStore, wordless
 from .queue import cancel, jobs_folder, queue_held, waiting
 
 _PRELOADED = "fairvlm_core.jobs.preload"  # once a worker, not once a run
@@ -88,23 +88,23 @@ def work(store: RunStore, device: str) -> int:
         _record(store, device, process_of())
     multiprocessing.set_forkserver_preload([_PRELOADED])
     context = multiprocessing.get_context("forkserver")
-    taken, unmapped = 0, list[Run]()
+    taken, tried = 0, set[str]()
     with lock:
         forkserver.ensure_running()
         while True:
+            unmapped = [run for run in _unmapped(store, device) if run.id not in tried]
             found = _next(store, device, lock, staying=bool(unmapped))
             if found is not None:
                 taken += 1
-                if _train(context, store, *found):
-                    unmapped.append(found[0])
+                _train(context, store, *found)
             elif not unmapped:
                 return taken
             else:
-                unmapped = _map(context, store, device, unmapped)
+                tried |= {run.id for run in unmapped} - _map(context, store, device, unmapped)
 
 
-def _train(context: ForkServerContext, store: RunStore, run: Run, ticket: int) -> bool:
-    """One run in a process of its own; tells whether it finished."""
+def _train(context: ForkServerContext, store: RunStore, run: Run, ticket: int) -> None:
+    """One run in a process of its own."""
     process = context.Process(target=_run_job, args=(str(store.workspace), run.id, ticket))
     process.start()
     try:
@@ -113,11 +113,26 @@ def _train(context: ForkServerContext, store: RunStore, run: Run, ticket: int) -
         with contextlib.suppress(InputError):
             cancel(run)
         raise
-    return _settle(run, ticket, process.exitcode) == "finished"
+    _settle(run, ticket, process.exitcode)
 
 
-def _map(context: ForkServerContext, store: RunStore, device: str, runs: list[Run]) -> list[Run]:
-    """The maps of finished runs, one after the other; gives those that are left where a run was queued meanwhile."""
+def _unmapped(store: RunStore, device: str) -> list[Run]:
+    """Runs that a job of this device finished and that have no map."""
+    found = []
+    for run in store.runs():
+        with contextlib.suppress(InputError):
+            status = run.status
+            if status.state == "finished" and status.ticket is not None and status.device == device:
+                found.append(run)
+    return [run for run in found if not _mapped(run)]
+
+
+def _mapped(run: Run) -> bool:
+    return (run.path / "projection.parquet").exists()
+
+
+def _map(context: ForkServerContext, store: RunStore, device: str, runs: list[Run]) -> set[str]:
+    """The maps of finished runs, one after the other; ids of those that are left where a run was queued meanwhile."""
     process = context.Process(target=_make_maps, args=([run.path for run in runs],))
     process.start()
     while process.is_alive():
@@ -125,8 +140,8 @@ def _map(context: ForkServerContext, store: RunStore, device: str, runs: list[Ru
         if process.is_alive() and waiting(store, device):
             process.kill()
             process.join()
-            return [run for run in runs if not (run.path / "projection.parquet").exists()]
-    return []
+            return {run.id for run in runs if not _mapped(run)}
+    return set()
 
 
 def _make_maps(paths: list[Path]) -> None:
@@ -166,6 +181,9 @@ def _run_job(workspace: str, run_id: str, ticket: int) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        print(wordless(error), file=sys.stderr)
+        sys.exit(1)
 
 
 def _speak_into(path: Path) -> None:
@@ -177,8 +195,8 @@ def _speak_into(path: Path) -> None:
     faulthandler.enable()
 
 
-def _settle(run: Run, ticket: int, code: int | None) -> str:
-    """A process ended: where it could not say so itself, say what became of the run. Gives the state it is in."""
+def _settle(run: Run, ticket: int, code: int | None) -> None:
+    """A process ended: where it could not say so itself, say what became of the run."""
     try:
         with run.held():
             status = run.status
@@ -192,10 +210,8 @@ def _settle(run: Run, ticket: int, code: int | None) -> str:
                 message = "cancelled" if status.state == "cancelled" else f"its process was ended ({_cause(code)})"
                 run.set_status(state=status.state, message=message, pid=None)
                 run.log(f"{status.state}: {message}")
-            return run.status.state
     except InputError as error:  # its folder is gone, the disk is full, or another has it: not the queue's affair
         print(error, flush=True)
-        return "unknown"
 
 
 def _cause(code: int | None) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_runs import DRIVER, QUIET, Undisturbed, Zygote, train_arguments
+from fault_runs import Undisturbed, Zygote, train_arguments
 
 from fairvlm_core.runs import RunStore
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
@@ -22,7 +19,7 @@ def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synth(synthesize(config, workers=1), tmp_path_factory.mktemp("few") / "data")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
     zygote = Zygote()
     yield zygote
@@ -30,9 +27,9 @@ def zygote() -> Iterator[Zygote]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(few_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(few_pairs: Path, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("undisturbed")
-    plan = {"within": str(folder / "workspace"), "count": str(folder / "events")}
-    command = [sys.executable, str(DRIVER), json.dumps(plan), *train_arguments(few_pairs, folder / "workspace")]
-    subprocess.run(command, check=True, env=QUIET, capture_output=True, timeout=280)
+    workspace = folder / "workspace"
+    ended = zygote.run(train_arguments(few_pairs, workspace), workspace, count=str(folder / "events"))
+    assert ended.code == 0, ended.said
     return Undisturbed(RunStore(folder / "workspace").get("1"), tuple((folder / "events").read_text().splitlines()))

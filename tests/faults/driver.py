@@ -9,11 +9,16 @@
 * ``count``: file that gets the names of all events at the end.
 
 `driver.py serve` does the same for many plans without paying for the imports each time: it reads lines of JSON, a plan with
-``arguments``, and answers each with the exit status and standard error of a child forked for it.
+``arguments``, and answers each with the exit status and standard error of a child forked for it. More of such a plan:
+
+* ``after``: seconds after which the child is killed from outside, wherever it is.
+* ``cwd``: the folder it runs in; ``stdout``: answer with what it prints as well, standard error after it.
+* ``plain_user``: for root no folder is read-only; a child that may not override permissions is a user like any other.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
 import json
@@ -21,6 +26,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -100,18 +106,42 @@ def serve() -> None:
         if child == 0:
             os.close(from_child)
             nothing = os.open(os.devnull, os.O_RDWR)
-            for descriptor, target in ((nothing, 0), (nothing, 1), (to_parent, 2)):
+            for descriptor, target in ((nothing, 0), (to_parent if job.get("stdout") else nothing, 1), (to_parent, 2)):
                 os.dup2(descriptor, target)
             os._exit(_exit_code(job))
         os.close(to_parent)
+        killer = threading.Timer(job["after"], os.kill, (child, signal.SIGKILL)) if "after" in job else None
+        if killer is not None:
+            killer.start()
         with os.fdopen(from_child, encoding="utf-8", errors="replace") as pipe:
             said = pipe.read()
+        if killer is not None:  # before the pid is given back, and no thread is left to be forked
+            killer.cancel()
+            killer.join()
         status = os.waitpid(child, 0)[1]
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "stderr": said}), flush=True)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "said": said}), flush=True)
+
+
+def without_special_rights() -> None:
+    """Root's right to override permissions, given up for good."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3 of the interface; this process
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    if libc.capget(header, data) == 0:
+        for place in (0, 1):
+            data[place] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        if libc.capset(header, data) == 0:
+            return
+    raise OSError(ctypes.get_errno(), "capset")
 
 
 def _exit_code(job: dict[str, Any]) -> int:
     try:
+        os.chdir(job.get("cwd", "."))
+        if job.get("plain_user"):
+            without_special_rights()
         run(job, job["arguments"])
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

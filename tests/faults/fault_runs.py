@@ -28,10 +28,10 @@ def resume_arguments(run_id: str, workspace: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """How a command ended, and what it said on standard error (with `stdout`, on both)."""
 
     code: int
-    stderr: str
+    said: str
 
 
 class Zygote:
@@ -48,6 +48,7 @@ class Zygote:
         return process
 
     def run(self, arguments: list[str], within: Path, **plan: Any) -> Ended:
+        """Run `fairvlm arguments…` in a fork; `plan` as in driver.py."""
         job = plan | {"arguments": arguments, "within": str(within)}
         if self.process.poll() is not None:
             self.process = self._start()

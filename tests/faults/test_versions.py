@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fault_runs import QUIET
+from fault_runs import Ended, Zygote
 
 from fairvlm_core import safeio
 from fairvlm_core.config import RunConfig
@@ -27,7 +24,6 @@ from fairvlm_core.remine import mine_again
 from fairvlm_core.runs import Run, RunStore
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
-FAIRVLM = [sys.executable, "-m", "fairvlm_core"]
 
 
 @pytest.fixture
@@ -48,10 +44,8 @@ def stopped(v1) -> Run:
     return RunStore(v1 / "workspace").get("2")
 
 
-def fairvlm(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*FAIRVLM, *arguments], capture_output=True, text=True, cwd=cwd, env=QUIET, check=False, timeout=200
-    )
+def fairvlm(zygote: Zygote, *arguments: str, cwd: Path, **plan: Any) -> Ended:
+    return zygote.run(list(arguments), cwd / "workspace", cwd=str(cwd), **plan)
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -88,21 +82,21 @@ def test_a_data_folder_of_version_1_gives_the_same_table(v1, finished):
     assert table.planted()["kind"].isin(["clean", "mismatch", "shortcut"]).all()
 
 
-def test_a_run_of_version_1_is_mined_and_compared(v1, finished):
+def test_a_run_of_version_1_is_mined_and_compared(v1, finished, zygote):
     mined = mine_again(finished, faulty_sd=1.0, rule="threshold")
     assert len(mined.rows) == 16
     assert "faulty" in set(mined.rows["kind"])
-    done = fairvlm("compare", "1", "1", "--workspace", "workspace", "--json", cwd=v1)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)
+    done = fairvlm(zygote, "compare", "1", "1", "--workspace", "workspace", "--json", cwd=v1, stdout=True)
+    assert done.code == 0, done.said
+    assert json.loads(done.said)
 
 
-def test_a_run_of_version_1_is_resumed(v1, stopped):
+def test_a_run_of_version_1_is_resumed(v1, stopped, zygote):
     before = stopped.ledger().losses.copy()
     assert stopped.status.state == "cancelled"
     assert latest_state(stopped).epoch == 2
-    done = fairvlm("train", "--resume", "2", "--workspace", "workspace", cwd=v1)
-    assert done.returncode == 0, done.stderr
+    done = fairvlm(zygote, "train", "--resume", "2", "--no-map", "--workspace", "workspace", cwd=v1)
+    assert done.code == 0, done.said
     assert stopped.status.state == "finished"
     assert np.array_equal(stopped.ledger().losses[:2], before)
     assert stopped.ledger().losses.shape == (3, 16)
@@ -173,6 +167,42 @@ def test_a_file_without_a_version_is_of_version_1(finished, name):
     READERS[name][1](Run(finished.path))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "asleep"},
+        {"state": None},
+        {"pid": "none"},
+        {"pid": [1]},
+        {"epoch": "two"},
+        {"message": 5},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_fault_25_a_status_with_an_entry_of_a_wrong_kind_is_damage(finished, change):
+    values = json.loads((finished.path / "status.json").read_text())
+    (finished.path / "status.json").write_text(json.dumps(values | change))
+    with pytest.raises(InputError, match=r"status\.json is damaged") as error:
+        _ = finished.status
+    one_line(error)
+
+
+def test_fault_25_a_deeply_nested_line_of_metrics_is_left_out(finished):
+    lines = finished.metrics()
+    with (finished.path / "metrics.jsonl").open("a") as file:
+        file.write("[" * 100_000 + "\n")
+    assert finished.metrics() == lines
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../status.json", "a/../../status.json"])
+def test_fault_25_a_manifest_names_nothing_outside_its_folder(finished, name):
+    manifest = finished.checkpoint / safeio.MANIFEST
+    values = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(values | {"files": values["files"] | {name: {"size": 1, "sha256": ""}}}))
+    assert safeio.check_folder(finished.checkpoint) == "its manifest names a file outside of it"
+
+
 @pytest.mark.parametrize("content", ["[]", "3", "null", '"text"'])
 @pytest.mark.parametrize("name", ["status.json", "config.json", "data.json", "report.json"])
 def test_fault_25_json_that_is_no_object_is_one_line(finished, name, content):
@@ -182,17 +212,17 @@ def test_fault_25_json_that_is_no_object_is_one_line(finished, name, content):
     one_line(error)
 
 
-def test_fault_25_a_newer_run_is_refused_by_every_command_in_one_line(v1, finished):
+def test_fault_25_a_newer_run_is_refused_by_every_command_in_one_line(v1, finished, zygote):
     raise_json(finished.path / "status.json")
     raise_json(finished.path / "config.json")
     for arguments in (["mine", "1"], ["compare", "1", "2"], ["train", "--resume", "1"]):
-        done = fairvlm(*arguments, "--workspace", "workspace", cwd=v1)
-        assert done.returncode == 2, done.stderr
-        assert "update it" in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
-    listed = fairvlm("runs", "--workspace", "workspace", "--json", cwd=v1)
-    assert listed.returncode == 0
-    first, second = json.loads(listed.stdout)["runs"]
+        done = fairvlm(zygote, *arguments, "--workspace", "workspace", cwd=v1)
+        assert done.code == 2, done.said
+        assert "update it" in done.said
+        assert len(done.said.strip().splitlines()) == 1
+    listed = fairvlm(zygote, "runs", "--workspace", "workspace", "--json", cwd=v1, stdout=True)
+    assert listed.code == 0
+    first, second = json.loads(listed.said)["runs"]
     assert (first["state"], second["state"]) == ("damaged", "cancelled")
 
 
@@ -225,27 +255,15 @@ def test_fault_25_a_clock_set_back_changes_no_order(v1, monkeypatch):
     assert made.status.created.startswith("1970")
 
 
-def without_special_rights() -> None:
-    """For root no folder is read-only; a child that may not override permissions is a user like any other."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            if libc.prctl(24, capability, 0, 0, 0) != 0:  # PR_CAPBSET_DROP
-                raise OSError(ctypes.get_errno(), "prctl")
-
-
 @pytest.mark.parametrize("place", ["workspace", "run"])
-def test_fault_25_a_read_only_workspace_is_one_line(v1, place):
+def test_fault_25_a_read_only_workspace_is_one_line(v1, zygote, place):
     read_only = v1 / ("workspace/runs" if place == "workspace" else "workspace/runs/0002-dbpm-s0")
     arguments = ["train", "data", "--model", "model"] if place == "workspace" else ["train", "--resume", "2"]
     read_only.chmod(0o500)
-    done = subprocess.run(
-        [*FAIRVLM, *arguments, "--workspace", "workspace"], capture_output=True, text=True, cwd=v1, env=QUIET,
-        check=False, timeout=200, preexec_fn=without_special_rights,
-    )  # fmt: skip
+    done = fairvlm(zygote, *arguments, "--workspace", "workspace", cwd=v1, plain_user=True)
     read_only.chmod(0o700)
-    assert done.returncode == 2, done.stderr
-    assert "Permission denied" in done.stderr
-    assert "workspace" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.code == 2, done.said
+    assert "Permission denied" in done.said
+    assert "workspace" in done.said
+    assert len(done.said.strip().splitlines()) == 1
     assert len(RunStore(v1 / "workspace").runs()) == 2

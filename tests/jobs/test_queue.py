@@ -15,6 +15,7 @@ import pytest
 from jobs_at_work import LONG, TAG, started_for, wait_until
 
 from fairvlm_core import InputError, RunConfig, RunStore, jobs
+from fairvlm_core.launch import execute
 from fairvlm_core.runs import Run
 
 FAIRVLM = [sys.executable, "-m", "fairvlm_core"]
@@ -35,7 +36,10 @@ def gone(store: RunStore) -> bool:
     return not started_for(store.workspace.parent)
 
 
-def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register):
+def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register, table):
+    left = register(3)
+    execute(left, table=table)
+    left.set_status(ticket=1, device="cpu")  # finished by a worker that was killed before it made the map
     runs = [register(seed) for seed in (2, 0, 1)]
     jobs.launch(store, runs)
     assert [(job.run.id, job.place) for job in jobs.jobs(store) if job.place] == [
@@ -54,7 +58,8 @@ def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register):
     ended = [(run.path / "report.json").stat().st_mtime_ns for run in runs]
     assert ended == sorted(ended)
     assert all(run.report()["test"]["overall"]["auc"] > 0 for run in runs)
-    wait_until(lambda: all((run.path / "projection.parquet").exists() for run in runs))  # once nothing waits any more
+    maps = [run.path / "projection.parquet" for run in (left, *runs)]
+    wait_until(lambda: all(path.exists() for path in maps))  # once nothing waits any more
     wait_until(lambda: gone(store))
     assert jobs.jobs(store) == []
     assert jobs.serving(store, "cpu") is None

@@ -159,6 +159,29 @@ def test_out_of_memory_says_what_to_lower(register, table, arrays, allocate):
     )
 
 
-def test_out_of_gpu_memory_is_known_by_its_type():
-    assert launch._short_of_memory(torch.OutOfMemoryError("CUDA out of memory.")) == "GPU"
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["its own type", "driver", "cublas"],
+)
+def test_out_of_gpu_memory_says_what_to_lower(register, table, arrays, error):
+    """What torch raises where the card is full, raised in the midst of a step."""
+
+    def full(*_) -> None:
+        raise error
+
+    run = register()
+    with pytest.raises(TrainingError, match="batch_size"):
+        execute(run, table=table, arrays=arrays, hooks=Hooks(on_step=full))
+    assert run.status.state == "failed"
+    assert run.status.message.startswith(
+        "out of GPU memory: lower batch_size (now 32) or take a smaller model (now tiny)"
+    )
+
+
+def test_an_error_of_another_kind_is_no_lack_of_memory():
     assert launch._short_of_memory(RuntimeError("shapes do not fit")) is None

@@ -1,0 +1,345 @@
+"""A batch that is too much for one device: shared among processes, or encoded in chunks.
+
+Every process encodes its share of a batch and gets the features of all others. From there on every process does the same
+with the whole batch (losses, ledger, mining, fairness term), so that nothing else has to be merged: the ledgers are equal
+because what is written into them is. What differs is the way back: each process has the gradient that flows through its own
+share, and the mean over processes is the gradient of the whole batch.
+
+The processes are started by torchrun; see docs/distributed.md. Without it there is a :class:`Team` of one, for which every
+function here gives back what it got.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .config import RunConfig
+from .errors import InputError, TrainingError
+from .features import PairArrays, embed
+from .models import Clip
+
+TIMEOUT = 600.0  # seconds that processes wait for one another
+_PATIENCE = 60.0  # seconds that a process which failed leaves the first one to say so
+_REASON = 2.0  # seconds to look for the reason once a process is gone
+_AGREE = 1e-3  # relative; processes on one kind of device differ by nothing
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train one model together; by default one alone.
+
+    Attributes
+    ----------
+    rank : int
+        Of this process, 0 to size - 1. Rank 0 alone writes and prints.
+    size : int
+    local_rank : int
+        Of this process on its machine: the number of its GPU.
+    store : torch.distributed.Store or None
+        Where a process that fails leaves its reason for the others.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    store: dist.Store | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's part of `rows` (N,), of length ⌈N / size⌉ in every process: the last ones are filled up again
+        from the beginning.
+
+        >>> [Team(rank, 2).share(np.arange(5)).tolist() for rank in (0, 1)]
+        [[0, 1, 2], [3, 4, 0]]
+        """
+        if self.size == 1:
+            return rows
+        length = -(-len(rows) // self.size)
+        return np.resize(rows, length * self.size)[self.rank * length : (self.rank + 1) * length]
+
+    def gather(self, mine: Tensor, n: int) -> Tensor:
+        """The first `n` rows of all processes' shares, in order of rank, with gradient.
+
+        The loss of what is gathered must be computed in every process alike: then each one's gradient by its own share is
+        complete, and no gradient needs to be sent back.
+        """
+        if self.size == 1:
+            return mine
+        with self._meeting():
+            return _Gather.apply(mine.contiguous(), self.rank, self.size)[:n]
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Replace gradients by their mean over processes: those of the whole batch, bit for bit the same in each."""
+        if self.size == 1:
+            return
+        parameters = [p for p in module.parameters() if p.grad is not None]
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
+        with self._meeting():
+            dist.all_reduce(flat)
+        flat /= self.size
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def start_alike(self, module: nn.Module) -> None:
+        """Give every process the first one's parameters and buffers."""
+        if self.size > 1:
+            with self._meeting():
+                for value in module.state_dict().values():
+                    whole = value.contiguous()
+                    dist.broadcast(whole, 0)
+                    value.copy_(whole)
+
+    def tell(self, word: str) -> str:
+        """What the first process says, in every process."""
+        if self.size == 1:
+            return word
+        words = [word]
+        with self._meeting():
+            dist.broadcast_object_list(words, 0)
+        return words[0]
+
+    def agree(self, epoch: int, values: np.ndarray, module: nn.Module) -> None:
+        """Make sure that all processes are in the same place: one epoch, the same losses and weights.
+
+        Raises
+        ------
+        TrainingError
+            They are not: what they would go on to do is no longer one run.
+        """
+        if self.size == 1:
+            return
+        weights = torch.stack([p.detach().double().abs().sum().cpu() for p in module.parameters()]).sum()
+        mine = torch.tensor([epoch, np.abs(values, dtype=np.float64).sum(), weights], dtype=torch.float64)
+        everyone = [torch.empty_like(mine) for _ in range(self.size)]
+        with self._meeting():
+            dist.all_gather(everyone, mine)
+        table = torch.stack(everyone)
+        if bool((table.amax(0) - table.amin(0) > _AGREE * table.abs().amax(0).clamp_min(1e-12)).any()):
+            raise TrainingError(
+                f"the {self.size} processes no longer agree after epoch {epoch}: start all on devices of one kind, with "
+                "the same data, code and settings, and resume"
+            )
+
+    # How all end when one does ------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """Around everything that needs the other processes: when one is gone, a clear line instead of a long trace."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise _LostError(self._why()) from error
+
+    def _why(self) -> str:
+        until = time.monotonic() + _REASON
+        with suppress(RuntimeError):
+            while self.store is not None and time.monotonic() < until:
+                for rank in range(self.size):
+                    if rank != self.rank and self.store.check([key := f"fairvlm/error/{rank}"]):
+                        return f"rank {rank} of {self.size}: {self.store.get(key).decode()}"
+                time.sleep(0.05)
+        return (
+            f"another of the {self.size} processes ended without a word or did not answer in time: see what it or its "
+            "machine printed, and resume"
+        )
+
+    def _leave(self, error: BaseException) -> None:
+        """Tell the others why this process ends; all but the first keep silent where the first has spoken."""
+        known = isinstance(error, InputError | TrainingError)
+        line = str(error) if known else f"internal error: {type(error).__name__}"
+        try:
+            if not isinstance(error, _LostError):
+                self.store.set(f"fairvlm/error/{self.rank}", " ".join(line.split()))
+            if self.first:
+                self.store.set("fairvlm/said", "1")
+        except RuntimeError:
+            return
+        dist.destroy_process_group()  # it closes the connections, so that the others notice
+        until = time.monotonic() + _PATIENCE
+        with suppress(RuntimeError):  # where the store is gone, so is the first process
+            while known and not self.first and time.monotonic() < until:
+                if self.store.check(["fairvlm/said"]):
+                    raise SystemExit(2 if isinstance(error, InputError) else 1) from error
+                time.sleep(0.05)
+
+
+class _LostError(TrainingError):
+    """Another process is gone; the reason is not this one's."""
+
+
+ALONE = Team()
+
+
+@contextmanager
+def joined(timeout: float = TIMEOUT) -> Iterator[Team]:
+    """The team that torchrun started this process in; a team of one without torchrun.
+
+    An error in one process ends all: the first one says why, the others leave quietly.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds that processes wait for one another before they give up.
+
+    Raises
+    ------
+    TrainingError
+        The processes do not find one another.
+    """
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield ALONE
+        return
+    limit = timedelta(seconds=timeout)
+    try:
+        store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise TrainingError(f"the processes did not find one another: {reason}; see docs/distributed.md") from error
+    team = Team(rank, size, int(os.environ.get("LOCAL_RANK", rank)), store)
+    listens = team.first and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _asked_to_end) if listens else None
+    try:
+        yield team
+    except BaseException as error:
+        team._leave(error)
+        raise
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, before)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _asked_to_end(*_) -> None:
+    """torchrun asks all processes to end once one is gone."""
+    raise _LostError("another process ended or the launcher was stopped: see above what it printed, and resume")
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows. Backward: one's own rows times the number of processes, since gradients are averaged after."""
+
+    @staticmethod
+    def forward(ctx, mine: Tensor, rank: int, size: int) -> Tensor:
+        ctx.rank, ctx.size = rank, size
+        parts = [torch.empty_like(mine) for _ in range(size)]
+        dist.all_gather(parts, mine)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient.chunk(ctx.size)[ctx.rank] * ctx.size, None, None
+
+
+# A batch ----------------------------------------------------------------------------------------------------------------
+
+
+def encode(
+    clip: Clip, arrays: PairArrays, rows: np.ndarray, team: Team = ALONE, chunk_size: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Unit-norm image and text features (B, D) of the given rows, with gradient, however they are computed.
+
+    Parameters
+    ----------
+    rows : int ndarray of shape (B,)
+    team : Team
+        Every process encodes a part and gets all of it.
+    chunk_size : int
+        Above 0: at most so many pairs are held with what their gradient needs. Chunks are encoded without, and again, in
+        the same random state, when the gradient of the whole batch comes back to their features (Gao et al.,
+        arXiv 2101.06983): one more forward pass, and the same loss and gradient.
+    """
+    mine = torch.from_numpy(team.share(rows))
+    image = _in_chunks(clip.encode_images, arrays.pixels[mine], chunk_size, clip.device)
+    text = _in_chunks(clip.encode_notes, arrays.tokens[mine], chunk_size, clip.device)
+    return team.gather(image, len(rows)), team.gather(text, len(rows))
+
+
+def embed_together(
+    clip: Clip, arrays: PairArrays, rows: np.ndarray | None = None, team: Team = ALONE
+) -> tuple[Tensor, Tensor]:
+    """As `features.embed`, every process a part."""
+    rows = np.arange(len(arrays)) if rows is None else rows
+    image, text = embed(clip, arrays, team.share(rows))
+    return team.gather(image, len(rows)), team.gather(text, len(rows))
+
+
+def _in_chunks(call: Callable[[Tensor], Tensor], values: Tensor, size: int, device: torch.device) -> Tensor:
+    if not 0 < size < len(values):
+        return call(values)
+    # On the device before, since checkpoint() restores the random state of the devices it sees in its arguments.
+    return torch.cat([checkpoint(call, part.to(device), use_reentrant=False) for part in values.split(size)])
+
+
+def set_up(clip: Clip, config: RunConfig, batch_size: int, team: Team = ALONE) -> None:
+    """Make the model ready for a batch of `batch_size` that is shared, chunked or checkpointed, or refuse.
+
+    Raises
+    ------
+    InputError
+        The batch is smaller than the team; the model cannot recompute its activations, or its features depend on which
+        pairs are encoded together.
+    """
+    if batch_size < team.size:
+        raise InputError(f"batch of {batch_size} pairs for {team.size} processes: start fewer, or raise batch_size")
+    parts = team.size > 1 or config.chunk_size > 0 or config.checkpointing
+    if parts and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in clip.module.modules()):
+        raise InputError(
+            f"model {clip.name.partition('@')[0]!r} has batch normalisation, so that features depend on which pairs are "
+            "encoded together: train it in one process, with chunk_size=0 and checkpointing=false"
+        )
+    if config.checkpointing:
+        set_checkpointing(clip, True)
+    team.start_alike(clip.module)
+
+
+def set_checkpointing(clip: Clip, on: bool) -> None:
+    """Let the model's blocks keep their inputs only and compute the rest again on the way back."""
+    try:
+        clip.module.set_grad_checkpointing(on)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        raise InputError(
+            "checkpointing=true: this model (or a head on embeddings) cannot compute activations again; leave it false "
+            "and set chunk_size"
+        ) from error
+
+
+def device_of(name: str, team: Team = ALONE) -> torch.device:
+    """The device of a setting; in a team on GPUs every process has its own.
+
+    Raises
+    ------
+    InputError
+        There is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if team.size > 1 and name.startswith("cuda:"):
+        raise InputError(f"setting device: {name!r} is one device for {team.size} processes; set cuda or auto")
+    if team.size > 1 and name == "cuda":
+        name = f"cuda:{team.local_rank}"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"setting device: {name!r} is not available here; use cpu or auto") from error
+    if team.size > 1 and device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device

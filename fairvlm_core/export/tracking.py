@@ -1,0 +1,108 @@
+"""Numbers by epoch as TensorBoard events and as an MLflow file store; both are written to disk, nothing is sent."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .scalars import Scalar
+
+_NOT_MLFLOW = re.compile(r"[^\w\-. /]", re.ASCII)
+_MLFLOW_OFFLINE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
+
+
+def need(package: str, extra: str) -> None:
+    """`InputError` where an optional package is missing."""
+    try:
+        __import__(package)
+    except ImportError:
+        raise InputError(
+            f"--format {extra} needs {package}: install it with pip install 'fairvlm[{extra}]', or leave the format out"
+        ) from None
+
+
+def write_tensorboard(folder: Path, scalars: Sequence[Scalar], settings: Mapping[str, Any]) -> None:
+    """An event file with every number by epoch and the settings as text; ``tensorboard --logdir`` reads the folder."""
+    need("tensorboard", "tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for scalar in scalars:
+            writer.add_scalar(scalar.name, scalar.value, scalar.epoch)
+        lines = [f"    {name} = {value}" for name, value in settings.items()]  # indented: shown as it is
+        writer.add_text("settings", "\n".join(lines))
+    for path in folder.glob("events.out.tfevents.*"):  # its name tells the machine's
+        path.rename(folder / "events.out.tfevents.0.fairvlm")
+
+
+def write_mlflow(
+    folder: Path,
+    artifacts: Path,
+    home: Path,
+    *,
+    experiment: str,
+    run: str,
+    scalars: Sequence[Scalar],
+    settings: Mapping[str, Any],
+    card: str | None,
+) -> None:
+    """One run of one experiment as an MLflow file store.
+
+    Parameters
+    ----------
+    folder
+        Of the store.
+    artifacts, home
+        Where artefacts are written, and where they will lie in the end: MLflow keeps whole addresses of them.
+    card
+        Kept as the run's artefact ``README.md``.
+    """
+    with _offline():
+        need("mlflow", "mlflow")
+        from mlflow.entities import Metric, Param
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=folder.resolve().as_uri())
+        number = client.create_experiment(experiment, artifact_location=home.resolve().as_uri())
+        made = client.create_run(number, run_name=run, start_time=0)
+        values = [Metric(mlflow_name(one.name), one.value, one.epoch, one.epoch) for one in scalars]
+        for start in range(0, len(values), 1000):  # as many as one call takes
+            client.log_batch(made.info.run_id, metrics=values[start : start + 1000])
+        given = [Param(mlflow_name(name), str(value)[:6000]) for name, value in settings.items()]
+        for start in range(0, len(given), 100):
+            client.log_batch(made.info.run_id, params=given[start : start + 100])
+        client.set_terminated(made.info.run_id)
+        if card is not None:
+            place = artifacts / made.info.run_id / "artifacts"
+            place.mkdir(parents=True)
+            (place / "README.md").write_text(card, encoding="utf-8")
+
+
+def mlflow_name(name: str) -> str:
+    """A name of the characters that MLflow takes; others become an underscore.
+
+    >>> mlflow_name("val/auc/race/Black (n<5)")
+    'val/auc/race/Black _n_5_'
+    """
+    parts = [part if part.strip(". ") else "_" for part in _NOT_MLFLOW.sub("_", name).split("/")]
+    return "/".join(parts)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """MLflow reads its switches from the environment: no telemetry, and the file store that needs no server."""
+    before = {name: os.environ.get(name) for name in _MLFLOW_OFFLINE}
+    os.environ.update(_MLFLOW_OFFLINE)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

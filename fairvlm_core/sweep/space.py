@@ -1,0 +1,235 @@
+"""What a sweep varies: settings with a range or a list of choices, read from text."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import PRESETS, RunConfig, setting_names
+from ..errors import InputError
+
+DEFAULT = ("fairness.weight=0.01..1:log", "mining.faulty_sd=1.5..4", "fairness.blur=0.05..1:log")
+_FORM = "write LOW..HIGH, LOW..HIGH:log, LOW..HIGH:STEP, or choices as a|b|c"
+_NOT_SWEPT = {"seed": "--seeds K gives every trial K seeds", "device": "--set device=… holds for all trials"}
+_SWITCHES = {"fairness": ("fairness.weight", "weight"), "mining": ("mining.enabled", "enabled")}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting that is varied: either `choices` (as text), or a range from `low` to `high`.
+
+    `whole` numbers only, on a `log` scale, or in steps of `step`.
+    """
+
+    name: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As `Space.read` takes it.
+
+        >>> Space.read(["fairness.weight=0.010..1:log"]).parameters[0].text
+        'fairness.weight=0.01..1:log'
+        """
+        if self.choices:
+            return f"{self.name}={'|'.join(self.choices)}"
+        how = ":log" if self.log else f":{self.step:g}" if self.step is not None else ""
+        return f"{self.name}={self.low:g}..{self.high:g}{how}"
+
+    def drawn(self, trial: Any) -> Any:
+        """The value that an Optuna trial proposes."""
+        if self.choices:
+            return trial.suggest_categorical(self.name, self.choices)
+        if self.whole:
+            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is varied, over a preset with settings that hold for all trials.
+
+    Where the preset itself is varied, the settings of a term that a preset leaves out (fairness.* at weight 0, mining.*
+    while it is off) are not laid over that preset: it stays what its name says.
+
+    Examples
+    --------
+    >>> space = Space.read(["preset=clip|robustfair", "fairness.weight=0.1|1"])
+    >>> [(c["preset"], c.get("fairness.weight")) for c in space.combinations()]
+    [('clip', None), ('robustfair', '0.1'), ('robustfair', '1')]
+    """
+
+    parameters: tuple[Parameter, ...]
+    preset: str = "robustfair"
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def read(cls, items: Sequence[str], preset: str = "robustfair", settings: Mapping[str, Any] | None = None) -> Space:
+        """From ``NAME=RANGE`` items.
+
+        Raises
+        ------
+        InputError
+            An item cannot be read, names no setting, or names one twice; a bound or a choice is out of the setting's range.
+        """
+        fixed = dict(settings or {})
+        RunConfig.build(preset, fixed)
+        parameters = [_parameter(item) for item in items]
+        names = [parameter.name for parameter in parameters]
+        for name in names:
+            if names.count(name) > 1 or name in fixed:
+                raise InputError(f"--param {name}: it is given twice; name it once, in --param or in --set")
+        for parameter in parameters:
+            for value in parameter.choices or (parameter.low, parameter.high):
+                if parameter.name == "preset":
+                    RunConfig.build(value, fixed)
+                else:
+                    RunConfig.build(preset, fixed | {parameter.name: _given(parameter, value)})
+        return cls(tuple(parameters), preset, tuple(sorted(fixed.items())))
+
+    def drawn(self, trial: Any) -> tuple[str, dict[str, Any]]:
+        """Preset and settings of an Optuna trial."""
+        by_name = {parameter.name: parameter for parameter in self.parameters}
+        preset = str(by_name["preset"].drawn(trial)) if "preset" in by_name else self.preset
+        laid = self._laid_over(preset)
+        return preset, dict(self.settings) | {p.name: _given(p, p.drawn(trial)) for p in laid}
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Every combination once, where all parameters are lists of choices; empty where one is a range."""
+        if not self.parameters or not all(parameter.choices for parameter in self.parameters):
+            return []
+        presets = next((p.choices for p in self.parameters if p.name == "preset"), None)
+        found = []
+        for preset in presets or (self.preset,):
+            laid = self._laid_over(preset)
+            for values in itertools.product(*(p.choices for p in laid)):
+                own = {p.name: value for p, value in zip(laid, values, strict=True)}
+                found.append(({"preset": preset} if presets else {}) | own)
+        return found
+
+    def configs(self) -> Iterator[RunConfig]:
+        """A configuration for each preset, and each list of attributes, that can be drawn: to check them against data."""
+        choices = {p.name: p.choices for p in self.parameters}
+        for preset in choices.get("preset", (self.preset,)):
+            for attributes in choices.get("fairness.attributes", (None,)):
+                more = {} if attributes is None else {"fairness.attributes": _attributes(attributes)}
+                yield RunConfig.build(preset, dict(self.settings) | more)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "preset": self.preset,
+            "settings": dict(self.settings),
+            "parameters": [asdict(p) | {"choices": list(p.choices)} for p in self.parameters],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Space:
+        parameters = (Parameter(**{**p, "choices": tuple(p["choices"])}) for p in values["parameters"])
+        return cls(tuple(parameters), values["preset"], tuple(sorted(values["settings"].items())))
+
+    def _laid_over(self, preset: str) -> list[Parameter]:
+        every = [p for p in self.parameters if p.name != "preset"]
+        if len(every) == len(self.parameters):
+            return every
+        names = {p.name for p in every}
+        config = RunConfig.build(preset, dict(self.settings))
+        off = {
+            section
+            for section, (switch, field) in _SWITCHES.items()
+            if not getattr(getattr(config, section), field) and (section == "fairness" or switch not in names)
+        }
+        return [p for p in every if p.name.partition(".")[0] not in off]
+
+
+def read_space_file(path: Path) -> tuple[list[str], dict[str, Any], str | None]:
+    """Items, settings and preset of a TOML file with the tables ``[param]`` and ``[set]``, and ``preset`` at its top.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is no TOML, or it holds something else.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--space {path.name}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"--space {path.name} is no TOML: {error}") from None
+    unknown = set(values) - {"param", "set", "preset"}
+    if unknown or not all(isinstance(values.get(name, {}), dict) for name in ("param", "set")):
+        wrong = ", ".join(sorted(unknown)) or "param or set"
+        raise InputError(f"--space {path.name}: {wrong}: only the tables [param] and [set], and preset, are read")
+    items = []
+    for name, value in _flat(values.get("param", {})):
+        text = "|".join(str(v) for v in value) if isinstance(value, list) else str(value)
+        items.append(f"{name}={text}")
+    return items, dict(_flat(values.get("set", {}))), values.get("preset")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _parameter(item: str) -> Parameter:
+    name, sign, text = (part.strip() for part in item.partition("="))
+    known = setting_names()
+    if not sign or not text:
+        raise InputError(f"--param {item!r}: write NAME=RANGE, as in fairness.weight=0.01..1:log")
+    if name in _NOT_SWEPT:
+        raise InputError(f"--param {name}: it is not varied; {_NOT_SWEPT[name]}")
+    if name not in known:
+        RunConfig.build("clip", {name: text})  # says which settings are like it
+        raise InputError(f"--param {name}: there is no such setting; `fairvlm presets --settings` lists them")
+    if ".." not in text:
+        choices = tuple(dict.fromkeys(part.strip() for part in text.split("|")))
+        if len(choices) < 2:
+            raise InputError(f"--param {item!r} is a single value: {_FORM}; one value for all trials goes into --set")
+        if name == "preset" and (wrong := [c for c in choices if c not in PRESETS]):
+            raise InputError(f"--param preset: unknown preset {wrong[0]!r}; choose among {', '.join(PRESETS)}")
+        return Parameter(name, choices=choices)
+    bounds, _, how = text.partition(":")
+    try:
+        low, high = (float(bound) for bound in bounds.split(".."))
+        step = None if how in ("", "log") else float(how)
+    except ValueError:
+        raise InputError(f"--param {item!r}: {_FORM}") from None
+    if not low < high or (step is not None and not 0 < step <= high - low) or (how == "log" and low <= 0):
+        raise InputError(f"--param {item!r}: the range needs LOW < HIGH, 0 < STEP ≤ HIGH − LOW, and LOW > 0 for log")
+    whole = _is_whole(name)
+    if whole and any(value is not None and value != int(value) for value in (low, high, step)):
+        raise InputError(f"--param {item!r}: {name} takes whole numbers")
+    if whole and how == "log" and low < 1:
+        raise InputError(f"--param {item!r}: a log range of whole numbers begins at 1 or above")
+    return Parameter(name, low, high, how == "log", step, whole)
+
+
+def _is_whole(name: str) -> bool:
+    return isinstance(RunConfig().flat().get(name), int)
+
+
+def _given(parameter: Parameter, value: Any) -> Any:
+    """A drawn value as `RunConfig.build` takes it."""
+    if parameter.name == "fairness.attributes":
+        return _attributes(str(value))
+    return int(value) if parameter.whole else value
+
+
+def _attributes(text: str) -> list[str]:
+    """
+    >>> _attributes("race,gender"), _attributes("all")
+    (['race', 'gender'], [])
+    """
+    return [] if text == "all" else [name.strip() for name in text.split(",") if name.strip()]

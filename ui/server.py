@@ -1,0 +1,67 @@
+"""What stands before every request of the app: hosts that are not this machine's are refused, and a page may ask nobody
+else.
+
+Streamlit compares the `Host` of a websocket only. A name that was pointed at 127.0.0.1 by its owner (DNS rebinding) could
+still read pictures and downloads over plain HTTP; here it is refused on both.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOCAL = ("localhost", "127.0.0.1")
+
+# Streamlit's own pages need inline styles, eval (plotly, vega) and workers from blobs; nothing needs another host.
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "worker-src 'self' blob:",
+        "frame-src 'self' data: blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class LocalHeaders:
+    """Tell the browser to load from nowhere else, and to let no other site frame or embed what is answered here."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+def guards() -> list[Middleware]:
+    """For `st.App`, outermost first. The hosts are those of `server.allowedHosts`; with none set, this machine's only."""
+    hosts = st.get_option("server.allowedHosts") or list(LOCAL)
+    return [
+        Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        Middleware(LocalHeaders),
+    ]

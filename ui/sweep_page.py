@@ -1,0 +1,137 @@
+"""The view of sweeps: studies of the workspace, their front, and the way from a trial to its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from fairvlm_core import safeio
+from fairvlm_core.errors import InputError
+from fairvlm_core.sweep import Storage, Sweep, known, read_sweep
+
+from . import sweep, widgets
+from .charts import CONFIG
+from .frame import Here, page_names
+from .palette import INK
+from .reads import Stamp, stamp
+from .sweep_charts import front_chart
+from .words import literal, many
+
+_STATE = "sweep"
+_COMMAND = (
+    "fairvlm sweep DATA --trials 20 --seeds 3 --objective auc,es_auc --param fairness.weight=0.01..1:log\n"
+    "fairvlm sweep DATA --trials 20          # in another terminal: a second worker of the same study"
+)
+ABOUT = (
+    "A sweep draws settings, trains a run for each seed, and keeps what no other trial beats in all objectives together: "
+    "the **Pareto front**. A trial counts with the mean of its seeds; bars are 95 % intervals over seeds on the same "
+    "validation patients, so they say nothing about other patients. All figures here are of the **validation** split, at "
+    "the epoch that validation chose. A trial is the best of many on these patients, so it looks better than it is: the "
+    "comparison judges its runs on the test split, which no sweep looks at. Click a point to compare its runs.",
+    r"\bar m \pm t_{k-1}\, \frac{s}{\sqrt{k}}",
+)
+
+
+def show(here: Here) -> None:
+    """A study of the workspace, or how to start one."""
+    studies = {storage.study: storage for storage in known(here.store.workspace)}
+    if not studies:
+        widgets.empty(
+            "No sweep yet",
+            "A sweep trains many runs with drawn settings and shows which of them no other beats. It is started in a "
+            "terminal; this view follows it. λ, β and ε of the preset robustfair are varied where nothing is named:",
+            _COMMAND,
+        )
+        return
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    name = left.selectbox("Study", list(studies), key="study", bind="query-params", width=320)
+    with right:
+        st.button("Look again", key=f"{_STATE}.again", icon=":material/refresh:", type="tertiary")
+    try:
+        found = _read(studies[name])
+    except InputError as error:
+        st.error(literal(error), icon=":material/broken_image:")
+        return
+    widgets.section(f"Study {literal(found.name)}", *ABOUT)
+    st.caption(literal(f"{sweep.progress_line(found)} Data: {found.data}."))
+    if found.complete:
+        _front(here, found)
+    else:
+        widgets.empty("No trial is complete yet", "Look again when the first one is.")
+    _table(here, found)
+
+
+def _front(here: Here, found: Sweep) -> None:
+    """The plane of two objectives; a click on a trial leads to its runs."""
+    names = {i: sweep.title(name) for i, name in enumerate(found.objectives)}
+    x, y = 0, min(1, len(names) - 1)
+    if len(names) > 2:
+        with st.container(horizontal=True):
+            x = st.selectbox(
+                "Right is better", list(names), format_func=names.__getitem__, key=f"{_STATE}.x", width=280
+            )
+            y = st.selectbox(
+                "Up is better", list(names), 1, format_func=names.__getitem__, key=f"{_STATE}.y", width=280
+            )
+    chart = front_chart(sweep.points(found, x, y), names[x], names[y], stepped=len(names) == 2)
+    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+    chart.update_layout(font_color=ink, legend_font_color=ink)
+    # After a click the chart is a new one: the old selection would lead away again on coming back.
+    turn = st.session_state.setdefault(f"{_STATE}.turn", 0)
+    event = st.plotly_chart(
+        chart, key=f"{_STATE}.chart.{turn}", config=CONFIG, height=int(chart.layout.height), on_select="rerun",
+        selection_mode="points", alt=f"Validation {names[y]} against {names[x]}, a point a trial",
+    )  # fmt: skip
+    st.caption(literal(sweep.front_line(found)))
+    if found.partial:
+        st.caption(literal(f"ES-AUC is partial for {', '.join(found.partial)}: a validation group has one label only."))
+    clicked = [int(point["customdata"]) for point in event["selection"]["points"] if "customdata" in point]
+    if clicked:
+        st.session_state[f"{_STATE}.turn"] = turn + 1
+        if runs := _runs(here, found, clicked):
+            st.switch_page(f"pages/{page_names()['Compare runs']}", query_params={"run": runs})
+        _elsewhere()
+
+
+def _table(here: Here, found: Sweep) -> None:
+    """Every trial; rows that are ticked can be compared."""
+    frame = sweep.trials_table(found)
+    picked = widgets.table(
+        frame, {"Front": st.column_config.CheckboxColumn(width=56)}, key=f"{_STATE}.table.{found.name}",
+        on_select="rerun", selection_mode="multi-row",
+    )  # fmt: skip
+    rows = [row for row in picked["selection"]["rows"] if row < len(frame)]
+    chosen = [int(frame["Trial"].iloc[row]) for row in rows] or [trial.number for trial in found.front]
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        if runs := _runs(here, found, chosen):
+            what = "ticked above" if rows else "on the front"
+            st.page_link(
+                f"pages/{page_names()['Compare runs']}", label=f"Compare {many(len(runs), 'run')} of the trials {what}",
+                icon=":material/compare_arrows:", query_params={"run": runs},
+            )  # fmt: skip
+        elif chosen:
+            _elsewhere()
+        widgets.download(frame, f"sweep-{found.name}.csv")
+
+
+def _elsewhere() -> None:
+    st.caption("The runs of these trials are in the workspace of another machine, or were deleted.")
+
+
+def _runs(here: Here, found: Sweep, numbers: list[int]) -> list[str]:
+    path = here.store.workspace / "sweeps" / "workspace.json"
+    own = str(safeio.read_json(path)["id"]) if path.exists() else ""
+    return sweep.runs_of(found, numbers, own, [entry.id for entry in here.entries])
+
+
+def _read(storage: Storage) -> Sweep:
+    """A journal from the cache while it has not changed; a database each time."""
+    if storage.journal is None:
+        return read_sweep(storage)
+    return _journal(storage.study, str(storage.journal), stamp(storage.journal))
+
+
+@st.cache_data(max_entries=16, show_spinner="Reading the study …")
+def _journal(study: str, path: str, stamps: Stamp) -> Sweep:  # noqa: ARG001 - the stamp is part of the key
+    return read_sweep(Storage(study, journal=Path(path)))
