@@ -3,8 +3,9 @@
     python benchmarks/large_data.py [--pairs 1000000] [--epochs 20] [--limit-gb 2] [--only intake,data_page]
 
 A manifest.parquet is written to a temporary folder first: notes of 120 characters, three attributes, 0.9 patients a pair.
-All rows name one of 200 small images: intake opens each file once, so that decoding is not what is measured here. Each stage
-runs in a process of its own, with imports; its peak is the system's (VmHWM). Exits with the number of stages above the limit.
+All rows name one of 200 small images: intake opens each file once, so that decoding is not what is measured here. Each
+stage runs in a process of its own, with imports; its peak is the system's (VmHWM). Exits with the number of stages above
+the limit.
 """
 
 from __future__ import annotations
@@ -113,10 +114,10 @@ def sinkhorn(_folder: Path, n: int, _epochs: int) -> str:
 
 
 def data_page(folder: Path, _n: int, _epochs: int) -> str:
-    from ui.browse import LISTED
-    from ui.groups import matching
 
     from fairvlm_core.pairs import PairTable
+    from ui.browse import LISTED  # noqa: TID251 - what the page reads is what is measured
+    from ui.groups import matching  # noqa: TID251
 
     table = PairTable.read(folder, check_images=False)
     tick = time.perf_counter()
@@ -129,11 +130,11 @@ def data_page(folder: Path, _n: int, _epochs: int) -> str:
 
 
 def bad_pairs_page(_folder: Path, n: int, epochs: int) -> str:
-    from ui import bad_pairs
-    from ui.inspector import band
 
     from fairvlm_core.config import RunConfig
     from fairvlm_core.remine import mine_ledger
+    from ui import bad_pairs  # noqa: TID251 - as above
+    from ui.inspector import band  # noqa: TID251
 
     ledger = filled(n, epochs)
     rng = np.random.default_rng(4)

@@ -92,8 +92,8 @@ class RunConfig(_Frozen):
     weight_decay: NonNegative = 0.05
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of steps with a rising rate")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
-    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="Decay a step of the running average of the weights that is evaluated; 0: the last weights"
+    averaging: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="Evaluate and keep an exponential average of the weights over about this share of all steps"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the device has it, unless fp32")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, …")
@@ -230,6 +230,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dbpm": {"mining": {"enabled": True}},
     "robustfair": {"mining": {"enabled": True}, "fairness": {"weight": 0.1, "quantity": "loss"}},
     "robustfair-plus": {
+        "averaging": 0.5,
         "mining": {"enabled": True, "rule": "mismatch", "weights": "posterior", "warmup": 0},
         "fairness": {"weight": 0.1, "quantity": "loss"},
     },

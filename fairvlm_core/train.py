@@ -26,7 +26,16 @@ from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
 from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
-from .mining import Disagreement, MiningResult, disagreement, margin, mine_bad_pairs, mismatch_probability, pair_weights
+from .mining import (
+    Disagreement,
+    MiningResult,
+    disagreement,
+    margin,
+    mine_bad_pairs,
+    mismatch_probability,
+    pair_weights,
+    word_features,
+)
 from .models import Clip, load_clip
 from .objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
 from .pairs import PairTable
@@ -72,6 +81,7 @@ class TrainState:
     best_model: dict[str, Tensor]
     history: list[dict[str, Any]] = field(default_factory=list)
     mismatch: dict[str, Any] | None = None
+    average: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +180,9 @@ def fit(
     ledger = PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *more))
     optimizer = _optimizer(clip, config)
     slots = torch.full((steps_per_epoch, config.epochs), torch.nan)
-    mismatch = None
+    mismatch, words = None, None
+    if config.mining.enabled and config.mining.rule == "mismatch":
+        words = word_features(np.asarray(table.frame["text"], str)[train], seed=config.seed)
     history: list[EpochReport] = []
     best_epoch, best_value, best_model = 0, -math.inf, {}
     if state is not None:
@@ -178,15 +190,13 @@ def fit(
         optimizer.load_state_dict(state.optimizer)
         ledger = PairLossLedger.from_state_dict(state.ledger)
         slots = state.slots.clone()
-        mismatch = state.mismatch and _Mismatches(config.seed, **state.mismatch)
+        mismatch = state.mismatch and _Mismatches(words, config.seed, **state.mismatch)
         history = [EpochReport(**line) for line in state.history]
         best_epoch, best_value, best_model = state.best_epoch, state.best_value, state.best_model
 
-    if config.mining.enabled and config.mining.rule == "mismatch" and mismatch is None:
-        mismatch = _Mismatches(config.seed)
-        mismatch.add(
-            *embed_together(clip, arrays, train, team)
-        )  # by the model as it comes, which no bad pair has touched
+    if words is not None and mismatch is None:
+        mismatch = _Mismatches(words, config.seed)
+        mismatch.add(*embed_together(clip, arrays, train, team))  # by the model as it comes: no bad pair touched it yet
     attributes = _attributes(table, config)
     groups = Groups.of({name: table.attribute(name)[train] for name in attributes}, config.fairness.attribute_weights)
     all_groups = Groups.of({name: table.attribute(name)[train] for name in table.attributes})
@@ -194,7 +204,10 @@ def fit(
     term = LedgerDivergence(groups, blur=config.fairness.blur, normalise=config.fairness.normalise == "sum")
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device))
     features = torch.zeros(2, len(train), _width(clip), dtype=torch.float32)
-    average = _Average(clip.module, config.averaging) if config.averaging else None
+    average = None
+    if config.averaging:
+        decay = 1 - 1 / max(1.0, config.averaging * steps)
+        average = _Average(clip.module, decay, **((state and state.average) or {}))
 
     for epoch in range(0 if state is None else state.epoch, config.epochs):
         started = time.perf_counter()
@@ -313,6 +326,7 @@ def fit(
                     ledger=ledger.state_dict(),
                     slots=slots,
                     mismatch=mismatch and mismatch.state(),
+                    average=average and average.state(),
                     best_epoch=best_epoch,
                     best_value=best_value,
                     best_model=best_model,
@@ -407,40 +421,53 @@ def _batches(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, n
 
 
 class _Average:
-    """A running average of the weights that learn, each step a little; what validation sees and a run keeps."""
+    """An exponential average of the weights that learn: what validation sees and a run keeps."""
 
-    def __init__(self, module: torch.nn.Module, decay: float):
-        self.decay = decay
-        self.values = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
-        self.steps = 0
+    def __init__(self, module: torch.nn.Module, decay: float, values: dict[str, Tensor] | None = None, steps: int = 0):
+        live = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+        self.decay, self.steps = decay, steps
+        self.values = {name: (p if values is None else values[name].to(p)).clone() for name, p in live.items()}
 
     @torch.no_grad()
     def add(self, module: torch.nn.Module) -> None:
         self.steps += 1
-        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        share = (1 - self.decay) / (1 - self.decay**self.steps)  # so that the start counts for nothing
         live = dict(module.named_parameters())
         torch._foreach_lerp_(list(self.values.values()), [live[n].detach() for n in self.values], share)
 
+    def state(self) -> dict[str, Any]:
+        return {"values": _copy(self.values), "steps": self.steps}
+
     def swap(self, module: torch.nn.Module) -> dict[str, Tensor]:
+        """Put the average into the module; what was there is returned."""
         raw = _copy(module.state_dict())
         module.load_state_dict(raw | self.values)
         return raw
 
 
 class _Mismatches:
-    """Disagreement of every pair, averaged over the model as it came and the epochs so far, and what follows from it."""
+    """Disagreement of every image with the words and with the features of its note, and what follows from it.
 
-    def __init__(self, seed: int, own: Tensor | float = 0.0, repaired: Tensor | float = 0.0, looks: int = 0):
-        self.seed, self.own, self.repaired, self.looks = seed, own, repaired, looks
+    Averaged over the model as it came and the epochs so far.
+    """
+
+    def __init__(
+        self,
+        words: np.ndarray,
+        seed: int,
+        own: Tensor | float = 0.0,
+        repaired: Tensor | float = 0.0,
+        looks: int = 0,
+    ):
+        self.words, self.seed, self.own, self.repaired, self.looks = words, seed, own, repaired, looks
         self.probability = self._judge() if looks else None
 
     def add(self, image: Tensor, text: Tensor) -> None:
         weight = None if self.probability is None else 1.0 - self.probability
-        scores = disagreement(image, text, weight, seed=self.seed)
-        self.own, self.repaired = (
-            self.own + torch.from_numpy(scores.own),
-            self.repaired + torch.from_numpy(scores.repaired),
-        )
+        for note in (self.words, text):
+            scores = disagreement(image, note, weight, seed=self.seed)
+            self.own = self.own + torch.from_numpy(scores.own)
+            self.repaired = self.repaired + torch.from_numpy(scores.repaired)  # the same re-pairings for both
         self.looks += 1
         self.probability = self._judge()
 

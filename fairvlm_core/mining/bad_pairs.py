@@ -11,6 +11,7 @@ With L[e, i] the raw loss of pair i in epoch e:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,13 +40,14 @@ class MiningResult:
     mean_loss : float64 ndarray of shape (N,)
         m_i, in the unit of the mined channel; NaN for a pair that was never seen.
     z : float64 ndarray of shape (N,)
-        (m_i − μ) / σ; 0 where σ = 0.
+        (m_i − μ) / σ; 0 where σ = 0. Under the rule ``mismatch``: margin and disagreement of the last epoch, standardised,
+        added and standardised again, which ranks wrong notes better than either.
     kind : Categorical of shape (N,)
         ``"clean"``, ``"faulty"`` or ``"noisy"``; ``result.kind == "faulty"`` is a mask.
     weight : float64 ndarray of shape (N,)
         What a pair keeps, within [0, 1] (the pdf form alone may exceed 1), evaluated at ℓ_i = m_i.
     posterior : float64 ndarray of shape (N,)
-        P(bad | m_i) under the mixture rule, else NaN.
+        P(bad) under the rules ``mixture`` and ``mismatch``, else NaN.
     mu, sigma : float
         Location and spread over the pairs; NaN before anything was recorded.
     faulty_above, noisy_below : float
@@ -205,6 +207,8 @@ def mine_bad_pairs(
     weight[flagged] = np.exp(-0.5 * z[flagged] ** 2) * _height(weights, sigma)
     if weights == "posterior":
         weight = np.where(codes == 2, weight, 1.0 - np.nan_to_num(posterior))
+    if rule == "mismatch" and {"margin", "disagreement"} <= set(ledger.channels):
+        z = _together(ledger.history(name, before, "last") for name in ("margin", "disagreement"))
     if len(values) < len(mean_loss) and len(values):
         unseen = f"{len(mean_loss) - len(values)} of {len(mean_loss)} pairs were never seen"
         message = f"{message}; {unseen}" if message else unseen
@@ -277,6 +281,12 @@ def pair_weights(result: MiningResult, rows: Any, live_losses: Tensor | None = N
     fresh = torch.exp(-0.5 * ((live - result.mu) / result.sigma) ** 2) * _height(result.weights, result.sigma)
     use_fresh = codes == 2 if result.weights == "posterior" else codes != 0
     return torch.where(torch.from_numpy(use_fresh).to(live.device), fresh, stored)
+
+
+def _together(scores: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum of standardised scores, standardised."""
+    total = sum((score - np.nanmean(score)) / (np.nanstd(score) or 1.0) for score in scores)
+    return total / (np.nanstd(total) or 1.0)
 
 
 def _height(weights: str, sigma: float) -> float:
