@@ -54,7 +54,8 @@ def main() -> int:
     grown = process.memory_info().rss - before
     print(f"{n:,} pairs x {options.epochs} epochs, channels {', '.join(channels)}; processor time")
     print(
-        f"append an epoch       median {np.median(took):.2f} s, largest {max(took):.2f} s; wall clock {np.median(walls):.2f} s"
+        f"append an epoch       median {np.median(took):.2f} s, largest {max(took):.2f} s; "
+        f"wall clock {np.median(walls):.2f} s"
     )
     print(
         f"held                  {held / 1e6:.0f} MB: values {values / 1e6:.0f}, ids {ledger.pair_ids.nbytes / 1e6:.0f}; "

@@ -2,10 +2,11 @@
 
     python benchmarks/review_keyboard.py --verdicts 1000
 
-Makes a SynthFundus set and a run with a recorded ledger in a temporary workspace, serves the app, and drives Chromium:
-for each pair it waits until the image is drawn and the buttons are there, presses a key from 1 to 6, and measures the time
-from the press until the next pair is drawn, and what a verdict costs the server in processor time. Afterwards the store is asked: as many verdict events as presses, each pair
-once, each with the verdict whose key was pressed, and the hash chain whole. Exits with 1 where that does not hold.
+Makes a SynthFundus set and a run with a recorded ledger in a temporary workspace, serves the app, and drives
+Chromium: for each pair it waits until the image is drawn and the buttons are there, presses a key from 1 to 6, and
+measures the time from the press until the next pair is drawn, and what a verdict costs the server in processor time.
+Afterwards the store is asked: as many verdict events as presses, each pair once, each with the verdict whose key was
+pressed, and the hash chain whole. Exits with 1 where that does not hold.
 """
 
 from __future__ import annotations
