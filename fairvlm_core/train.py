@@ -26,19 +26,11 @@ from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
 from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
-from .mining import (
-    Disagreement,
-    MiningResult,
-    disagreement,
-    margin,
-    mine_bad_pairs,
-    mismatch_probability,
-    pair_weights,
-    word_features,
-)
+from .mining import MiningResult, margin, mine_bad_pairs, pair_weights, word_features
 from .models import Clip, load_clip
 from .objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
 from .pairs import PairTable
+from .running import RunningMismatch, WeightAverage, copied
 
 _LARGEST_LOGIT_SCALE = math.log(100.0)
 _RELEASED_SD = 3.0
@@ -190,12 +182,12 @@ def fit(
         optimizer.load_state_dict(state.optimizer)
         ledger = PairLossLedger.from_state_dict(state.ledger)
         slots = state.slots.clone()
-        mismatch = state.mismatch and _Mismatches(words, config.seed, **state.mismatch)
+        mismatch = state.mismatch and RunningMismatch(words, config.seed, **state.mismatch)
         history = [EpochReport(**line) for line in state.history]
         best_epoch, best_value, best_model = state.best_epoch, state.best_value, state.best_model
 
     if words is not None and mismatch is None:
-        mismatch = _Mismatches(words, config.seed)
+        mismatch = RunningMismatch(words, config.seed)
         mismatch.add(*embed_together(clip, arrays, train, team))  # by the model as it comes: no bad pair touched it yet
     attributes = _attributes(table, config)
     groups = Groups.of({name: table.attribute(name)[train] for name in attributes}, config.fairness.attribute_weights)
@@ -207,7 +199,7 @@ def fit(
     average = None
     if config.averaging:
         decay = 1 - 1 / max(1.0, config.averaging * steps)
-        average = _Average(clip.module, decay, **((state and state.average) or {}))
+        average = WeightAverage(clip.module, decay, **((state and state.average) or {}))
 
     for epoch in range(0 if state is None else state.epoch, config.epochs):
         started = time.perf_counter()
@@ -299,7 +291,7 @@ def fit(
         value = {"auc": val["overall"]["auc"], "es_auc": _mean_es_auc(val), "loss": -val_loss}[config.select_by]
         best = value is not None and value > best_value
         if best:
-            best_epoch, best_value, best_model = epoch + 1, value, _copy(clip.module.state_dict())
+            best_epoch, best_value, best_model = epoch + 1, value, copied(clip.module.state_dict())
         if raw is not None:
             clip.module.load_state_dict(raw)
         report = EpochReport(
@@ -321,7 +313,7 @@ def fit(
                 report,
                 TrainState(
                     epoch=epoch + 1,
-                    model=_copy(clip.module.state_dict()),
+                    model=copied(clip.module.state_dict()),
                     optimizer=optimizer.state_dict(),
                     ledger=ledger.state_dict(),
                     slots=slots,
@@ -420,66 +412,7 @@ def _batches(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, n
         yield rows, order[: batch_size - len(rows)]
 
 
-class _Average:
-    """An exponential average of the weights that learn: what validation sees and a run keeps."""
-
-    def __init__(self, module: torch.nn.Module, decay: float, values: dict[str, Tensor] | None = None, steps: int = 0):
-        live = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
-        self.decay, self.steps = decay, steps
-        self.values = {name: (p if values is None else values[name].to(p)).clone() for name, p in live.items()}
-
-    @torch.no_grad()
-    def add(self, module: torch.nn.Module) -> None:
-        self.steps += 1
-        share = (1 - self.decay) / (1 - self.decay**self.steps)  # so that the start counts for nothing
-        live = dict(module.named_parameters())
-        torch._foreach_lerp_(list(self.values.values()), [live[n].detach() for n in self.values], share)
-
-    def state(self) -> dict[str, Any]:
-        return {"values": _copy(self.values), "steps": self.steps}
-
-    def swap(self, module: torch.nn.Module) -> dict[str, Tensor]:
-        """Put the average into the module; what was there is returned."""
-        raw = _copy(module.state_dict())
-        module.load_state_dict(raw | self.values)
-        return raw
-
-
-class _Mismatches:
-    """Disagreement of every image with the words and with the features of its note, and what follows from it.
-
-    Averaged over the model as it came and the epochs so far.
-    """
-
-    def __init__(
-        self,
-        words: np.ndarray,
-        seed: int,
-        own: Tensor | float = 0.0,
-        repaired: Tensor | float = 0.0,
-        looks: int = 0,
-    ):
-        self.words, self.seed, self.own, self.repaired, self.looks = words, seed, own, repaired, looks
-        self.probability = self._judge() if looks else None
-
-    def add(self, image: Tensor, text: Tensor) -> None:
-        weight = None if self.probability is None else 1.0 - self.probability
-        for note in (self.words, text):
-            scores = disagreement(image, note, weight, seed=self.seed)
-            self.own = self.own + torch.from_numpy(scores.own)
-            self.repaired = self.repaired + torch.from_numpy(scores.repaired)  # the same re-pairings for both
-        self.looks += 1
-        self.probability = self._judge()
-
-    def state(self) -> dict[str, Any]:
-        return {"own": self.own, "repaired": self.repaired, "looks": self.looks}
-
-    def _judge(self) -> np.ndarray:
-        mean = Disagreement((self.own / self.looks).numpy(), (self.repaired / self.looks).numpy())
-        return mismatch_probability(mean).probability
-
-
-def _mine(ledger: PairLossLedger, config: RunConfig, mismatch: _Mismatches | None) -> MiningResult | None:
+def _mine(ledger: PairLossLedger, config: RunConfig, mismatch: RunningMismatch | None) -> MiningResult | None:
     mining = config.mining
     if not mining.enabled or mining.key == "slot" or ledger.n_epochs < max(mismatch is None, mining.warmup):
         return None
@@ -578,10 +511,6 @@ def _sinkhorn_lines(ledger: PairLossLedger, epoch: int, groups: Groups, blur: fl
         ):
             lines.append({"quantity": quantity, "attribute": attribute, "group": group, "n": n, "value": value})
     return lines
-
-
-def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
 def _evaluate(
