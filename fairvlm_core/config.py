@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -197,6 +198,10 @@ class RunConfig(_Frozen):
 
         return walk(self.to_dict(), "")
 
+    def without_paths(self) -> RunConfig:
+        """As others may see it: of a model's file or folder only the last part of its path."""
+        return self.model_copy(update={"model": name_without_path(self.model)})
+
     @property
     def method_key(self) -> str:
         """A short hash of everything but seed and way of computing: runs that share it are repetitions of one another."""
@@ -204,6 +209,24 @@ class RunConfig(_Frozen):
         for name in ("chunk_size", "checkpointing"):
             values.pop(name)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def name_without_path(model: str) -> str:
+    """A model's name as others may see it: of a file or folder only the last part.
+
+    >>> name_without_path("ViT-B-32@/home/me/w.pt#sha256=ab"), name_without_path("/home/me/models/mine/")
+    ('ViT-B-32@w.pt#sha256=ab', 'mine')
+    >>> name_without_path("hf-hub:org/name"), name_without_path("tiny")
+    ('hf-hub:org/name', 'tiny')
+    """
+    if model.startswith("hf-hub:"):
+        return model
+    architecture, at, file = model.partition("@")
+    return architecture + at + _last(file) if at else _last(model)
+
+
+def _last(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def setting_names() -> dict[str, str]:

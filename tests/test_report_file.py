@@ -322,6 +322,12 @@ def test_the_configuration_names_what_differs_and_makes_the_run_again(store) -> 
     assert content["data"]["fingerprint"] in content["reproduce"][1]
 
 
+def test_no_path_of_a_model_is_told(store) -> None:
+    told = json.dumps(build_content(add(store, model="ViT-B-32@/home/someone/weights.pt"), options=QUICK))
+    assert "ViT-B-32@weights.pt" in told
+    assert "someone" not in told
+
+
 def test_notes_only_when_asked_for_and_then_labelled(store, synth_folder) -> None:
     from fairvlm_core import PairTable
     from fairvlm_core.launch import create_run, execute

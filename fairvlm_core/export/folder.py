@@ -17,7 +17,6 @@ Notes and images are in none of them: a run holds none.
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from pathlib import Path
 import pandas as pd
 
 from .. import safeio
-from ..config import RunConfig
 from ..errors import InputError
 from ..hf_models import TEXT_CONFIG
 from ..remine import mine_again
@@ -100,7 +98,7 @@ def export_run(run: Run, folder: Path, options: ExportOptions = ExportOptions())
     for name in ("tensorboard", "mlflow"):
         if name in options.formats:
             need(name, name)
-    config = RunConfig.read(run.config.to_dict() | {"model": name_without_path(run.config.model)})
+    config = run.config.without_paths()
     remarks = model_remarks(run) if "model" in options.formats else ()
     cells = group_cells(run.pairs(), list(run.data["attributes"]), options.min_cell)
     scalars = run_scalars(run.metrics(), cells)
@@ -135,24 +133,6 @@ def export_run(run: Run, folder: Path, options: ExportOptions = ExportOptions())
             )
         files = tuple(sorted(path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()))
     return ExportResult(folder, files, remarks)
-
-
-def name_without_path(model: str) -> str:
-    """A model's name as others may see it: of a file or folder only the last part.
-
-    >>> name_without_path("ViT-B-32@/home/me/w.pt#sha256=ab"), name_without_path("/home/me/models/mine/")
-    ('ViT-B-32@w.pt#sha256=ab', 'mine')
-    >>> name_without_path("hf-hub:org/name"), name_without_path("tiny")
-    ('hf-hub:org/name', 'tiny')
-    """
-    if model.startswith("hf-hub:"):
-        return model
-    architecture, at, file = model.partition("@")
-    return architecture + at + _last(file) if at else _last(model)
-
-
-def _last(path: str) -> str:
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def model_remarks(run: Run) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
         "mining": _mining(run, mined, config, cells, options),
         "comparison": None if baseline is None else _comparison(run, test, baseline, cells, options),
         "limits": limits(options.min_cell, options.n_resamples),
-        "reproduce": reproduction(config, str(data["fingerprint"])),
+        "reproduce": reproduction(config.without_paths(), str(data["fingerprint"])),
     }
 
 
@@ -129,6 +129,7 @@ def _test_rows(run: Run) -> pd.DataFrame:
 
 def _configuration(config: RunConfig) -> dict[str, Any]:
     """The preset, and the settings in which the run differs from it."""
+    config = config.without_paths()
     own, usual = config.flat(), RunConfig.build(config.preset).flat()
     changed = [
         {"setting": key, "value": value, "preset": usual.get(key)}
