@@ -1,7 +1,7 @@
 """What a preset's training step costs against `clip`'s: same model, same batch, taken in turns.
 
     python benchmarks/step_cost.py [--model tiny] [--batch 64] [--pairs 640] [--turns 5]
-    python benchmarks/step_cost.py --model ViT-B-32 --batch 16 --pairs 112 --turns 3
+    python benchmarks/step_cost.py --model ViT-B-32:random --batch 16 --pairs 112 --turns 3
 
 Short fits with one thread follow each other, preset after preset, turn after turn. A step's cost is the processor time
 between two steps of an epoch in which mining and the fairness term are at work, so that other work on the machine counts
@@ -13,15 +13,12 @@ Work between epochs (margins, agreement, divergences, evaluation) is not a step'
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
-from safetensors.torch import save_file
 from threadpoolctl import threadpool_limits
 
 from fairvlm_core import PairTable, RunConfig, fit
@@ -44,7 +41,7 @@ def cost(table: PairTable, arrays: object, model: str, preset: str, batch: int) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="tiny", help="tiny, or an open_clip name: random weights do for a cost")
+    parser.add_argument("--model", default="tiny", help="as for fairvlm train: NAME:random does for a cost")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=640, help="training pairs; at least three batches")
     parser.add_argument("--turns", type=int, default=5)
@@ -59,8 +56,6 @@ def main() -> None:
         config = SynthConfig(n_train=options.pairs, n_val=24, n_test=24, seed=5, mismatch_rate=0.15)
         table = PairTable.read(write_synth(synthesize(config, workers=1), Path(folder) / "data"))
         model = options.model
-        if model != "tiny":
-            model = str(_random_weights(options.model, Path(folder) / "model"))
         arrays = pair_arrays(table, load_clip(model))
         cost(table, arrays, model, "clip", options.batch)  # warm-up
         ratios: dict[str, list[float]] = {preset: [] for preset in presets}
@@ -82,18 +77,6 @@ def main() -> None:
             f"{preset:<22} {1000 * np.median(seconds[preset]):9.1f}  {np.median(ratios[preset]):.3f} "
             f"[{min(ratios[preset]):.3f}, {max(ratios[preset]):.3f}]  {whole:22.3f}"
         )
-
-
-def _random_weights(name: str, folder: Path) -> Path:
-    torch.manual_seed(0)
-    module = open_clip.create_model(name)
-    folder.mkdir()
-    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": module.visual.preprocess_cfg}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file(
-        {key: value.contiguous() for key, value in module.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    return folder
 
 
 if __name__ == "__main__":

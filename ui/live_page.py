@@ -43,12 +43,13 @@ def watch(here: Here) -> None:
     def polled() -> None:
         with errors():
             now = jobs.jobs(here.store)
-            if (_moving(now), [run.id for run in here.store.runs()]) != before:
-                st.rerun()
             with st.container(key="live"):
                 _queue(here, now)
                 if entry is not None:
                     _run(here, here.run_of(entry))
+            # Last: a button that was pressed in the moment of a change has been heard by now.
+            if (_moving(now), [run.id for run in here.store.runs()]) != before:
+                st.rerun()
 
     st.html(_STEADY)
     polled()

@@ -256,4 +256,4 @@ def test_only_this_machine_is_answered(served) -> None:
         with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             connection.sendall("\r\n".join(lines).encode())
             answers[host] = connection.recv(64).split()[1].decode()
-    assert answers == {"localhost": "101", "example.invalid": "403"}
+    assert answers == {"localhost": "101", "example.invalid": "400"}
