@@ -7,8 +7,12 @@ not seen is NaN, and a pair cannot be recorded twice in an epoch without an erro
 
 from __future__ import annotations
 
+import os
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from typing import IO, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,7 @@ from .errors import InputError
 HistoryKind = Literal["mean", "recency", "last"]
 _SHOWN_IDS = 5
 _SCHEMA = 1
+_IN_FILE = 2**20  # bytes of a line, about 260,000 pairs, from which on further channels lie in files
 
 
 class PairLossLedger:
@@ -38,7 +43,10 @@ class PairLossLedger:
 
     Notes
     -----
-    One channel of 1,000,000 pairs and 20 epochs takes 80 MB. Epochs are counted from 0.
+    One channel of 1,000,000 pairs and 20 epochs takes 80 MB. From some 260,000 pairs on only the first channel is held in
+    memory; each further one lies in a file without a name, on the disk of ``$TMPDIR`` or else ``/var/tmp``, and is read
+    through a memory map: the same numbers to the bit, in pages that the system may drop. Where that disk has no room they
+    stay in memory. Epochs are counted from 0.
 
     Examples
     --------
@@ -57,7 +65,8 @@ class PairLossLedger:
     def __init__(self, pair_ids: Sequence[Any], channels: Sequence[str] = ("loss",)):
         self._ids = _checked_ids(pair_ids)
         self._channels = _checked_channels(channels)
-        self._values = {name: np.empty((0, len(self._ids)), np.float32) for name in self._channels}
+        large = len(self._ids) * np.float32().nbytes >= _IN_FILE
+        self._values = {name: _Lines(len(self._ids), large and name != self._channels[0]) for name in self._channels}
         self._closed: list[bool] = []
         self._index: pd.Index | None = None
         self._history: dict[tuple[str, int, str], np.ndarray] = {}
@@ -86,7 +95,13 @@ class PairLossLedger:
 
     def channel(self, name: str) -> np.ndarray:
         """A channel's values, float32 array of shape (E, N), NaN where unseen. A view: read it, do not write to it."""
-        return self._values[self._known_channel(name)][: self.n_epochs]
+        return self._values[self._known_channel(name)].room[: self.n_epochs]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory: ids, values that do not lie in a file, histories kept for the next question."""
+        kept = [*(lines for lines in self._values.values() if not lines.in_file), *self._history.values()]
+        return self._ids.nbytes + sum(each.nbytes for each in kept)
 
     def is_closed(self, epoch: int) -> bool:
         """Whether an epoch was closed, that is, whether every pair is known to have been seen exactly once."""
@@ -153,7 +168,7 @@ class PairLossLedger:
         end = min(int(end), self.n_epochs)
         key = (name, end, kind)
         if key not in self._history:
-            values = self._values[name][:end]
+            values = self._values[name].room[:end]
             result = _latest(values) if kind == "last" else _weighted_mean(values, kind)
             result.setflags(write=False)
             self._history[key] = result
@@ -188,7 +203,7 @@ class PairLossLedger:
         }
         if epoch < self.n_epochs:
             for name in columns:
-                seen = ~np.isnan(self._values[name][epoch, places])
+                seen = ~np.isnan(self._values[name].room[epoch, places])
                 if seen.any():
                     raise InputError(
                         f"epoch {epoch}: {name} of {_some(self._ids[places[seen]])} is recorded already; "
@@ -197,7 +212,7 @@ class PairLossLedger:
         else:
             self._begin_epoch()
         for name, column in columns.items():
-            self._values[name][epoch, places] = column
+            self._values[name].room[epoch, places] = column
         self._forget(columns)
 
     def record_ids(self, epoch: int, pair_ids: Sequence[Any], **values: Any) -> None:
@@ -216,7 +231,7 @@ class PairLossLedger:
         if epoch == self.n_epochs:
             raise InputError(f"epoch {epoch}: nothing was recorded; record its pairs before closing it")
         for position, name in enumerate(self._channels):
-            missing = np.isnan(self._values[name][epoch])
+            missing = np.isnan(self._values[name].room[epoch])
             if missing.any() and (position == 0 or not missing.all()):
                 raise InputError(
                     f"epoch {epoch}: {name} of {int(missing.sum())} of {len(self)} pairs was not recorded: "
@@ -264,7 +279,7 @@ class PairLossLedger:
             for name in part.channels:
                 for epoch, line in enumerate(part.channel(name)):
                     seen = ~np.isnan(line)
-                    target = merged._values[name][epoch]
+                    target = merged._values[name].room[epoch]
                     twice = ~np.isnan(target[rows[seen]])
                     if twice.any():
                         raise InputError(
@@ -302,10 +317,10 @@ class PairLossLedger:
         ledger = cls(state["pair_ids"], state["channels"])
         closed = [bool(value) for value in state["closed"]]
         for name in ledger._channels:
-            values = np.array(state["values"][name], np.float32).reshape(-1, len(ledger))
+            values = np.asarray(state["values"][name], np.float32).reshape(-1, len(ledger))
             if len(values) != len(closed):
                 raise InputError(f"ledger state: channel {name!r} has {len(values)} epochs, not {len(closed)}")
-            ledger._values[name] = values
+            ledger._values[name].fill(values)
         ledger._closed = closed
         return ledger
 
@@ -321,7 +336,7 @@ class PairLossLedger:
         if len(ids) != array.shape[1]:
             raise InputError(f"pair_ids: {len(ids)} ids for {array.shape[1]} columns of values")
         ledger = cls(ids, (channel,))
-        ledger._values[channel] = array.astype(np.float32)
+        ledger._values[channel].fill(array)
         ledger._closed = (~np.isnan(array).any(1)).tolist()
         return ledger
 
@@ -373,9 +388,10 @@ class PairLossLedger:
             gap = sorted(set(range(n_epochs)) - set(columns))
             if gap:
                 raise InputError(f"ledger frame: column {name}_{gap[0]} is missing; epochs are counted from 0")
-            ordered = [frame[columns[epoch]].to_numpy(np.float32, na_value=np.nan) for epoch in range(n_epochs)]
-            ledger._values[name] = np.array(ordered, np.float32)
-        ledger._closed = (~np.isnan(ledger._values[ledger._channels[0]]).any(1)).tolist()
+            ledger._values[name].fill(
+                [frame[columns[epoch]].to_numpy(np.float32, na_value=np.nan) for epoch in range(n_epochs)]
+            )
+        ledger._closed = (~np.isnan(ledger._values[ledger._channels[0]].room).any(1)).tolist()
         return ledger
 
     # Inside -----------------------------------------------------------------------------------------------------------
@@ -433,19 +449,81 @@ class PairLossLedger:
         return column.astype(np.float32, copy=False)
 
     def _begin_epoch(self) -> None:
-        epoch = self.n_epochs
-        for name, values in self._values.items():
-            if epoch >= len(values):
-                # A quarter more each time: amortised, and never far above what is used.
-                grown = np.empty((max(4, epoch + 1 + epoch // 4), len(self)), np.float32)
-                grown[:epoch] = values[:epoch]
-                self._values[name] = grown
-            self._values[name][epoch] = np.nan
+        for lines in self._values.values():
+            lines.begin(self.n_epochs)
         self._closed.append(False)
 
     def _forget(self, channels: Iterable[str]) -> None:
         changed = set(channels)
         self._history = {key: value for key, value in self._history.items() if key[0] not in changed}
+
+
+class _Lines:
+    """A channel's values by epoch: `room`, float32 (E or more, N), in memory or through a map of a file without a name."""
+
+    def __init__(self, n: int, in_file: bool):
+        self.room = np.empty((0, n), np.float32)
+        self._file = _unnamed_file() if in_file else None
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
+
+    @property
+    def in_file(self) -> bool:
+        return self._file is not None
+
+    @property
+    def nbytes(self) -> int:
+        return self.room.nbytes
+
+    def begin(self, epoch: int) -> None:
+        """Make room for one more epoch, unseen as yet."""
+        if epoch >= len(self.room):
+            grown = self._grown_file(epoch)
+            if grown is None:
+                # A quarter more each time: amortised, and never far above what is used.
+                grown = np.empty((max(4, epoch + 1 + epoch // 4), self.room.shape[1]), np.float32)
+                grown[:epoch] = self.room[:epoch]
+            self.room = grown
+        self.room[epoch] = np.nan
+
+    def fill(self, lines: Sequence[Any] | np.ndarray) -> None:
+        """Take a copy of all epochs, in place of what was there."""
+        if self._file is None:
+            self.room = np.array(lines, np.float32).reshape(-1, self.room.shape[1])
+        else:
+            for epoch, line in enumerate(lines):
+                self.begin(epoch)
+                self.room[epoch] = line
+
+    def _grown_file(self, epoch: int) -> np.ndarray | None:
+        """A map of the file with one line more; None where there is no file, or no room for the line.
+
+        The line is written plainly: on a full disk that is an error, while writing through a map would end the process.
+        """
+        if self._file is None:
+            return None
+        line = np.full(self.room.shape[1], np.nan, np.float32)
+        try:
+            self._file.seek(epoch * line.nbytes)
+            self._file.write(line.data)
+            self._file.flush()
+            return np.asarray(np.memmap(self._file, np.float32, "r+", shape=(epoch + 1, len(line))))
+        except OSError:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+            return None
+
+
+def _unnamed_file() -> IO[bytes] | None:
+    """A file that nobody else can open and that is gone with the process; None where none can be made."""
+    on_disk = (
+        None if os.environ.get("TMPDIR") or not os.access("/var/tmp", os.W_OK) else "/var/tmp"
+    )  # /tmp may be memory
+    try:
+        return tempfile.TemporaryFile(dir=on_disk)
+    except OSError:
+        return None
 
 
 def as_numpy(values: Any) -> Any:

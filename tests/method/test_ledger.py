@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import io
+import resource
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from fairvlm_core import ledger as ledger_module
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
+from fairvlm_core.mining import mine_bad_pairs
 
 IDS = ["a", "b", "c", "d"]
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["in memory", "in files"])
+def in_files(request, monkeypatch, tmp_path) -> bool:
+    """Everything below holds for small ledgers and for large ones, whose further channels lie in files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(ledger_module.tempfile, "tempdir", None)
+    if request.param:
+        monkeypatch.setattr(ledger_module, "_IN_FILE", 0)
+    return request.param
 
 
 def filled(epochs: int = 3, n: int = 50, seed: int = 0) -> tuple[PairLossLedger, np.ndarray]:
@@ -281,3 +294,73 @@ def test_memory_stays_near_what_is_held():
         ledger.close_epoch(epoch)
     held = ledger.losses.base.nbytes
     assert held <= 1.3 * 20 * 1000 * 4
+
+
+def test_only_the_first_channel_of_a_large_ledger_is_held(in_files, tmp_path):
+    ledger, _ = filled(20, 1000)
+    values = 20 * 1000 * 4
+    assert ledger.nbytes >= ledger.pair_ids.nbytes + values * (1 if in_files else 2)
+    assert ledger.nbytes <= ledger.pair_ids.nbytes + 1.3 * values * (1 if in_files else 2)
+    before = ledger.nbytes
+    ledger.history("similarity")
+    assert ledger.nbytes == before + 1000 * 8
+    assert not list(tmp_path.iterdir()), "the files have no names"
+
+
+RULES = [
+    {"rule": "mismatch", "weights": "posterior"},
+    {"channel": "margin", "faulty_sd": 1.5},
+    {"channel": "margin", "history": "recency", "spread": "mad"},
+    {"rule": "mixture", "before": 2},
+]
+
+
+@pytest.mark.parametrize("settings", RULES, ids=str)
+def test_a_large_ledger_is_mined_resumed_and_merged_to_the_same_bits(settings, monkeypatch):
+    def recorded(rows, limit):
+        monkeypatch.setattr(ledger_module, "_IN_FILE", limit)
+        ledger = PairLossLedger(np.arange(300), ("loss", "margin", "disagreement", "mismatch"))
+        rng = np.random.default_rng(4)
+        for epoch in range(5):
+            truth = {name: rng.gamma(2, 1, 300).astype(np.float32) for name in ("loss", "margin", "disagreement")}
+            truth["mismatch"] = rng.random(300).astype(np.float32)
+            truth["loss"][:20] += 9  # for the mixture
+            ledger.record(epoch, rows, **{name: line[rows] for name, line in truth.items()})
+            if epoch == 2:  # stop, and go on from what was stored
+                ledger = PairLossLedger.from_state_dict(ledger.state_dict())
+        return ledger
+
+    in_memory, in_files = (recorded(np.arange(300), limit) for limit in (2**20, 0))
+    merged = recorded(np.arange(0, 300, 2), 0).merge(recorded(np.arange(1, 300, 2), 0))
+    read = PairLossLedger.from_frame(in_files.to_wide_frame())
+    one = mine_bad_pairs(in_memory, **settings)
+    assert 0 < sum(one.n_flagged.values()) < 300
+    for ledger in (in_files, merged, read):
+        for name in in_memory.channels:
+            assert ledger.channel(name).tobytes() == in_memory.channel(name).tobytes()
+        other = mine_bad_pairs(ledger, **settings)
+        assert (other.n_flagged, other.mu, other.sigma) == (one.n_flagged, one.mu, one.sigma)
+        for part in ("mean_loss", "z", "weight", "posterior"):
+            assert getattr(other, part).tobytes() == getattr(one, part).tobytes()
+
+
+def test_a_full_disk_leaves_the_values_in_memory():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ledger, truth = filled(2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))  # bytes: two lines of 50 pairs
+    try:
+        for epoch in range(2, 5):
+            ledger.record(epoch, np.arange(50), loss=truth[0], similarity=truth[0] + epoch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    expected = np.stack([-truth[0], -truth[1], *(truth[0] + epoch for epoch in range(2, 5))])
+    assert ledger.channel("similarity").tobytes() == expected.tobytes()
+    assert ledger.nbytes >= ledger.pair_ids.nbytes + 2 * 5 * 50 * 4
+
+
+def test_where_no_file_can_be_made_the_values_stay_in_memory(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
+    monkeypatch.setattr(ledger_module.tempfile, "tempdir", str(tmp_path / "missing"))
+    ledger, truth = filled()
+    assert ledger.channel("similarity").tobytes() == (-truth).tobytes()
+    assert ledger.nbytes >= ledger.pair_ids.nbytes + 2 * truth.nbytes
