@@ -1,33 +1,36 @@
 """What clinicians' verdicts add to mining: simulated readers judge a queue, their verdicts train the next model.
 
-python benchmarks/review_loop.py [--pairs 2000] [--seeds 3] [--budgets 100,200,400] [--orders suspicious,informative,...]
+    python benchmarks/review_loop.py [--seeds 5] [--keep review_loop.jsonl] [--tables]
 
 SynthFundus with an even share of planted wrong notes. A first run mines; readers, right in 90 % of their verdicts, judge a
-queue of that run in the review log; the second run trains with their verdicts. Reported beside mining alone: average
-precision of the ranking for planted wrong notes with verdicts put in (judged bad on top, judged to fit at the bottom), test
-AUC, and test ES-AUC (mean over attributes) of the second run. Differences are within a seed; mean ± standard deviation over
-seeds.
+queue of that run in the review log; the second run trains with their verdicts. A seed is another data set, another
+training seed and other readers. Finished runs are kept line by line in --keep; a second call goes on from there. Prints the
+tables of docs/benchmark_review.md: means and Student's 95 % intervals over seeds, differences within a seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import tempfile
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy import stats
 from sklearn.metrics import average_precision_score
 
-from fairvlm_core import InputError, PairTable, RunConfig, fit
+from fairvlm_core import PairTable, RunConfig, fit
 from fairvlm_core.features import PairArrays, pair_arrays
 from fairvlm_core.models import load_clip
 from fairvlm_core.review import (
-    AppliedVerdicts,
     ChainHead,
+    PairVerdict,
     QueueSettings,
     ReviewStore,
     Verdict,
@@ -38,7 +41,11 @@ from fairvlm_core.review import (
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 from fairvlm_core.train import FitResult
 
-ALONE = "mining alone"
+ALONE, ALL = "mining alone", "every pair, always right"
+ORDERS = ("suspicious", "informative", "balanced", "random")
+BUDGETS = (100, 200, 400)
+FIGURES = {"ap": "AP", "ap_rest": "AP of pairs nobody judged", "auc": "AUC", "es_auc": "mean ES-AUC"}
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,26 +60,19 @@ class World:
     rows: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class Figures:
-    """Of one run: average precision of the ranking, test AUC, mean test ES-AUC."""
-
-    ap: float
-    auc: float
-    es_auc: float
-
-
-def make_world(folder: Path, arguments: argparse.Namespace, seed: int) -> World:
+def make_world(folder: Path, options: argparse.Namespace, seed: int) -> World:
     config = SynthConfig(
-        n_train=arguments.pairs, n_val=max(100, arguments.pairs // 5), n_test=max(150, 3 * arguments.pairs // 10),
-        seed=300 + seed, mismatch_rate=arguments.rate, shortcut_rate=0.0,
+        n_train=options.pairs, n_val=max(100, options.pairs // 5), n_test=options.test, seed=300 + seed,
+        mismatch_rate=options.rate, shortcut_rate=0.0,
     )  # fmt: skip
-    table = PairTable.read(write_synth(synthesize(config), folder))
+    table = PairTable.read(write_synth(synthesize(config, workers=1), folder))
     planted = table.planted()
     wrong = planted[planted["kind"] == "mismatch"]
     arrays = pair_arrays(table, load_clip("tiny"))
-    first = fit(table, run_config(arguments, seed), arrays=arrays)
-    rows = first.mining.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]]
+    first = fit(table, run_config(options, seed), arrays=arrays)
+    rows = first.mining.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]].assign(
+        posterior=first.mining.posterior
+    )
     rows = rows.merge(table.frame[["pair_id", *table.attributes]], on="pair_id", how="left", validate="1:1")
     return World(
         table=table,
@@ -84,110 +84,181 @@ def make_world(folder: Path, arguments: argparse.Namespace, seed: int) -> World:
     )
 
 
-def run_config(arguments: argparse.Namespace, seed: int) -> RunConfig:
-    settings = {"seed": seed} | ({} if arguments.epochs is None else {"epochs": arguments.epochs})
-    return RunConfig.build(arguments.preset, settings)
+def run_config(options: argparse.Namespace, seed: int) -> RunConfig:
+    return RunConfig.build(options.preset, {"seed": seed, "epochs": options.epochs})
 
 
-def review(world: World, order: str, budget: int, arguments: argparse.Namespace, seed: int) -> VerdictSet:
+def review(world: World, order: str, budget: int, options: argparse.Namespace, seed: int) -> VerdictSet:
     """Readers work a queue to its end, each verdict right with the given chance."""
     settings = QueueSettings(
-        order=order, size=budget, kinds=("faulty", "noisy", "clean"), control_share=arguments.controls, second_share=0,
-        balance_by=arguments.attribute if order == "balanced" else None, seed=seed,
+        order=order, size=budget, kinds=("faulty", "noisy", "clean"), control_share=options.controls, second_share=0,
+        balance_by=options.attribute if order == "balanced" else None, seed=seed,
     )  # fmt: skip
     mining = world.first.mining
     plan = plan_queue(world.rows, settings, faulty_above=mining.faulty_above, noisy_below=mining.noisy_below)
-    rng = np.random.default_rng([seed, budget])
+    rng = np.random.default_rng([seed, budget, ORDERS.index(order)])
     with tempfile.TemporaryDirectory() as folder, ReviewStore.open(folder, url="") as store:
         queue = store.make_queue(order, plan, by="Bench", run_id="first", data=world.table.fingerprint)
         while (task := store.next_pair(queue.queue_id, "Reader")) is not None:
-            bad = world.bad[task.pair_id] == (rng.random() < arguments.accuracy)
-            better = world.right_note.get(task.pair_id) if bad and arguments.repair else None
+            bad = world.bad[task.pair_id] == (rng.random() < options.accuracy)
+            better = world.right_note.get(task.pair_id) if bad and options.repair else None
             verdict = Verdict("wrong_note", better_pair_id=better) if bad else Verdict("fits")
             store.judge(queue.queue_id, task.pair_id, "Reader", verdict)
         return store.verdicts()
 
 
+def all_right(world: World) -> VerdictSet:
+    """The ceiling: the truth about every training pair."""
+    data = world.table.fingerprint
+    said = (
+        PairVerdict(data, pair_id, "wrong_note" if bad else "fits", "single", None, None, 1)
+        for pair_id, bad in world.bad.items()
+    )
+    return VerdictSet(tuple(said), ChainHead(0, ""))
+
+
 def ranking(world: World, verdicts: VerdictSet) -> float:
-    """Average precision for planted wrong notes, with judged pairs where their verdict puts them."""
+    """Average precision for planted wrong notes by the first run, with judged pairs where their verdict puts them."""
     score = world.rows.set_index("pair_id")["z"].fillna(0.0).astype(float)
     for verdict in verdicts.verdicts:
         score[verdict.pair_id] = math.copysign(1e9, 1 if verdict.bad else -1) + score[verdict.pair_id]
     return float(average_precision_score([world.bad[pair_id] for pair_id in score.index], score))
 
 
-def train_again(world: World, applied: AppliedVerdicts, arguments: argparse.Namespace, seed: int) -> FitResult:
+def ranking_of_rest(world: World, result: FitResult, rest: list[str]) -> float:
+    """Average precision among pairs that nobody judged, by a run's own ranking; NaN where none of them is bad."""
+    score = pd.Series(result.mining.z, index=result.mining.pair_ids).loc[rest]
+    bad = [world.bad[pair_id] for pair_id in rest]
+    return float(average_precision_score(bad, score)) if any(bad) else math.nan
+
+
+def train_again(world: World, verdicts: VerdictSet, options: argparse.Namespace, seed: int) -> FitResult:
+    applied = apply_verdicts(world.table, verdicts)
     place = pd.Index(world.table.pair_ids).get_indexer(pd.Index(applied.table.pair_ids))
     tokens, cut = load_clip("tiny").tokens(list(applied.table.frame["text"]))
     arrays = PairArrays(world.arrays.pixels[place], tokens, cut)
-    return fit(applied.table, run_config(arguments, seed), arrays=arrays, trusted=applied.trusted)
+    return fit(applied.table, run_config(options, seed), arrays=arrays, trusted=applied.trusted)
 
 
-def figures(ap: float, result: FitResult) -> Figures:
+def scores(result: FitResult) -> Record:
+    """Test AUC and ES-AUC, mean over attributes."""
     report = result.test.to_dict()
     es_auc = [a["es_auc"] for a in report["attributes"].values() if a["es_auc"] is not None]
-    return Figures(ap, report["overall"]["auc"], float(np.mean(es_auc)))
+    return {"auc": report["overall"]["auc"], "es_auc": float(np.mean(es_auc))}
 
 
-def one_seed(arguments: argparse.Namespace, seed: int) -> dict[tuple[str, int], Figures]:
-    found: dict[tuple[str, int], Figures] = {}
+def one_seed(options: argparse.Namespace, seed: int, wanted: list[tuple[str, int]]) -> Iterator[Record]:
+    """Train the first run, then what is wanted of orders and budgets."""
     with tempfile.TemporaryDirectory() as scratch:
-        world = make_world(Path(scratch) / "data", arguments, seed)
-        found[ALONE, 0] = figures(ranking(world, VerdictSet((), ChainHead(0, ""))), world.first)
-        for order in arguments.orders.split(","):
-            for budget in map(int, arguments.budgets.split(",")):
-                try:
-                    verdicts = review(world, order, budget, arguments, seed)
-                except InputError as error:
-                    print(f"seed {seed}, {order}, {budget}: left out, {error}", flush=True)
-                    continue
-                again = train_again(world, apply_verdicts(world.table, verdicts), arguments, seed)
-                found[order, budget] = figures(ranking(world, verdicts), again)
-    return found
+        world = make_world(Path(scratch) / "data", options, seed)
+    for order, budget in wanted:
+        record = {"seed": seed, "order": order, "budget": budget}
+        if order == ALONE:
+            bad = sum(world.bad.values())
+            alone = {"ap": ranking(world, VerdictSet((), ChainHead(0, ""))), "n_bad": bad}
+            yield record | scores(world.first) | alone | {"flagged": float(world.first.mining.flagged.mean())}
+            continue
+        verdicts = all_right(world) if order == ALL else review(world, order, budget, options, seed)
+        again = train_again(world, verdicts, options, seed)
+        record |= scores(again) | {"ap": ranking(world, verdicts), "n_judged": len(verdicts.verdicts)}
+        judged = {verdict.pair_id for verdict in verdicts.verdicts}
+        record["n_bad"] = sum(world.bad[pair_id] for pair_id in judged)
+        if rest := [pair_id for pair_id in world.bad if pair_id not in judged]:
+            record["ap_rest"] = ranking_of_rest(world, again, rest)
+            record["ap_rest_alone"] = ranking_of_rest(world, world.first, rest)
+        yield record
 
 
-def print_table(results: list[dict[tuple[str, int], Figures]]) -> None:
-    def spread(values: list[float], sign: str = "") -> str:
-        sd = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-        return f"{np.mean(values):{sign}.3f}{sd}"
+# The tables ---------------------------------------------------------------------------------------------------------
 
-    names = ("ap", "auc", "es_auc")
-    print("| order | pairs judged | seeds | AP | ΔAP | AUC | ΔAUC | ES-AUC | ΔES-AUC |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for key in dict.fromkeys(key for result in results for key in result):
-        own = [(result[key], result[ALONE, 0]) for result in results if key in result]
-        cells = []
-        for name in names:
-            values = [getattr(after, name) for after, _ in own]
-            gains = [getattr(after, name) - getattr(before, name) for after, before in own]
-            cells += [spread(values), "–" if key[0] == ALONE else spread(gains, "+")]
-        print(f"| {key[0]} | {key[1]} | {len(own)} | {' | '.join(cells)} |")
+
+def interval(values: list[float], sign: str = "") -> str:
+    """Mean and Student's 95 % interval over seeds."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:{sign}.3f}"
+    reach = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return f"{mean:{sign}.3f} [{mean - reach:{sign}.3f}, {mean + reach:{sign}.3f}]"
+
+
+def tables(records: list[Record]) -> str:
+    """What docs/benchmark_review.md shows, as Markdown."""
+    found: dict[tuple[str, int], dict[int, Record]] = {}
+    for record in records:
+        found.setdefault((record["order"], record["budget"]), {})[record["seed"]] = record
+    alone = found.get((ALONE, 0), {})
+    keys = [(ALONE, 0), *((order, budget) for budget in BUDGETS for order in ORDERS), (ALL, 0)]
+    keys += [key for key in found if key not in keys]
+    out = [
+        "| order | pairs judged | seeds | bad among them | AP | AUC | mean ES-AUC |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for key in keys:
+        runs = list(found.get(key, {}).values())
+        if runs:
+            cells = [f"{np.mean([run[name] for run in runs]):.3f}" for name in ("ap", "auc", "es_auc")]
+            bad = "–" if key[0] == ALONE else f"{np.mean([run['n_bad'] for run in runs]):.0f}"
+            out.append(f"| {key[0]} | {key[1] or '–'} | {len(runs)} | {bad} | {' | '.join(cells)} |")
+    out += [
+        "", "| over mining alone | pairs judged | seeds | AP | AUC | mean ES-AUC | AP of pairs nobody judged |",
+        "|---|---:|---:|---|---|---|---|",
+    ]  # fmt: skip
+    for key in keys[1:]:
+        runs = [run for seed, run in found.get(key, {}).items() if seed in alone]
+        if not runs:
+            continue
+        gains = {name: [run[name] - alone[run["seed"]][name] for run in runs] for name in ("ap", "auc", "es_auc")}
+        rest = [r["ap_rest"] - r["ap_rest_alone"] for r in runs if not math.isnan(r.get("ap_rest", math.nan))]
+        cells = [*(interval(values, "+") for values in gains.values()), interval(rest, "+") if rest else "–"]
+        out.append(f"| {key[0]} | {key[1] or '–'} | {len(runs)} | {' | '.join(cells)} |")
+    out += [
+        "",
+        "| over the random order | pairs judged | seeds | AP | AUC | mean ES-AUC |",
+        "|---|---:|---:|---|---|---|",
+    ]
+    for order, budget in keys:
+        random = found.get(("random", budget), {})
+        runs = [run for seed, run in found.get((order, budget), {}).items() if seed in random]
+        if runs and order not in {ALONE, ALL, "random"}:
+            gains = [[run[name] - random[run["seed"]][name] for run in runs] for name in ("ap", "auc", "es_auc")]
+            out.append(
+                f"| {order} | {budget} | {len(runs)} | {' | '.join(interval(values, '+') for values in gains)} |"
+            )
+    return "\n".join(out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=2000, help="training pairs")
-    parser.add_argument("--epochs", type=int, help="the preset's by default")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--keep", type=Path, default=Path("review_loop.jsonl"))
+    parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
+    parser.add_argument("--pairs", type=int, default=1000, help="training pairs")
+    parser.add_argument("--test", type=int, default=1000, help="test pairs")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=0.15, help="share of planted wrong notes")
     parser.add_argument("--preset", default="robustfair-plus")
-    parser.add_argument("--budgets", default="100,200,400")
-    parser.add_argument("--orders", default="suspicious,informative,balanced,random")
+    parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
+    parser.add_argument("--orders", default=",".join(ORDERS))
     parser.add_argument("--attribute", default="race", help="for the order balanced")
     parser.add_argument("--accuracy", type=float, default=0.9, help="share of verdicts that are right")
     parser.add_argument("--controls", type=float, default=0.1, help="share of random unflagged pairs in a queue")
     parser.add_argument(
         "--repair", action="store_true", help="readers name the pair that has the right note, where one has"
     )
-    arguments = parser.parse_args()
-    started = time.perf_counter()
-    results = [one_seed(arguments, seed) for seed in range(arguments.seeds)]
-    print_table(results)
-    print(
-        f"\n{arguments.pairs} training pairs, {arguments.rate:.0%} wrong notes, {arguments.preset}, readers right in "
-        f"{arguments.accuracy:.0%}, {arguments.controls:.0%} controls, seeds 0 to {arguments.seeds - 1}; "
-        f"{time.perf_counter() - started:.0f} s"
-    )
+    options = parser.parse_args()
+    if unknown := set(options.orders.split(",")) - set(ORDERS):
+        parser.error(f"no such order: {', '.join(sorted(unknown))}")
+    torch.set_num_threads(1)
+    records = [json.loads(line) for line in options.keep.read_text().splitlines()] if options.keep.exists() else []
+    done = {(r["seed"], r["order"], r["budget"]) for r in records}
+    keys = [(ALONE, 0), *((o, int(b)) for b in options.budgets.split(",") for o in options.orders.split(",")), (ALL, 0)]
+    for seed in range(0 if options.tables else options.seeds):
+        wanted = [key for key in keys if (seed, *key) not in done]
+        for record in one_seed(options, seed, wanted) if wanted else ():
+            records.append(record)
+            with options.keep.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+    print(tables(records))
 
 
 if __name__ == "__main__":

@@ -103,6 +103,8 @@ def why(item: QueueItem) -> str:
 
     >>> why(QueueItem(0, "p", False, "faulty", 1, {"mean_loss": 4.2, "z": 3.14, "weight": 0.2}))
     'Flagged as faulty: image and note fit worse than usual. Mean loss 4.20, 3.1 standard deviations above average.'
+    >>> why(QueueItem(0, "p", False, "clean", 1, {"mean_loss": 4.2, "z": 1.0, "weight": 0.6, "posterior": 0.4}))[-52:]
+    'by the miner the note is wrong with a chance of 40%.'
     """
     heads = {
         "faulty": "Flagged as faulty: image and note fit worse than usual.",
@@ -112,6 +114,10 @@ def why(item: QueueItem) -> str:
     loss, z = item.facts.get("mean_loss"), item.facts.get("z")
     if loss is None or z is None:
         return f"{heads[item.stratum]} It was never seen in training, so there is no loss."
+    chance = item.facts.get("posterior")
+    if chance is not None:  # z then ranks, and is not that of the loss
+        says = f"by the miner the note is wrong with a chance of {percent(chance)}"
+        return f"{heads[item.stratum]} Mean loss {figure(loss, 2)}; {says}."
     side = "above" if z >= 0 else "below"
     return f"{heads[item.stratum]} Mean loss {figure(loss, 2)}, {figure(abs(z), 1)} standard deviations {side} average."
 
@@ -158,12 +164,12 @@ def top_words(found: SimilarityMap, n: int) -> list[tuple[str, float]]:
     """The words that drive the similarity, strongest first, each with its effect as a share of the strongest, signed.
 
     >>> from fairvlm_core.similarity_map import WordScore
-    >>> found = SimilarityMap(0.3, np.zeros((1, 1)), (WordScore("thin", 0.04), WordScore("rim", -0.08)))
+    >>> found = SimilarityMap(0.3, np.zeros((1, 1)), (WordScore("thin", 0.04), WordScore("rim.", -0.08)))
     >>> top_words(found, 2)
     [('rim', -1.0), ('thin', 0.5)]
     """
     words = found.top_words(n)
-    return [(word.word, word.score / abs(words[0].score)) for word in words]
+    return [(word.word.strip(".,;:()") or word.word, word.score / abs(words[0].score)) for word in words]
 
 
 def fitting_notes(images: np.ndarray, notes: np.ndarray, row: int, k: int = 8) -> list[int]:
@@ -194,7 +200,7 @@ def estimate_line(estimate: Estimate) -> str:
 
 
 def agreement_frame(overall: Agreement, by_readers: Sequence[Agreement]) -> pd.DataFrame:
-    """Readers, Pairs read twice, Same verdict, 95 %, Kappa, 95 %, Kappa bad or not, Note; the whole queue first."""
+    """Agreement for people, the whole queue first; with a column Note only where there is one."""
     rows = []
     for name, one in (
         ("All readers (Fleiss)", overall),
@@ -205,18 +211,23 @@ def agreement_frame(overall: Agreement, by_readers: Sequence[Agreement]) -> pd.D
                 "Readers": name,
                 "Pairs read twice": one.n_pairs,
                 "Same verdict": percent(one.observed),
-                "95 % interval": _interval(one.observed_interval),
+                "95 % interval": _shares(*(getattr(one.observed_interval, end, None) for end in ("low", "high"))),
                 "Kappa": figure(one.kappa, 2),
                 "95 % interval of kappa": _interval(one.kappa_interval),
                 "Kappa, bad or not": figure(one.kappa_bad, 2),
                 "Note": one.message,
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame if frame["Note"].any() else frame.drop(columns="Note")
 
 
 def _interval(interval: Any) -> str:
     return span(None, None) if interval is None else span(interval.low, interval.high, 2)
+
+
+def _shares(low: float | None, high: float | None) -> str:
+    return span(None, None) if low is None or high is None else f"{percent(low)} to {percent(high)}"
 
 
 def precision_frame(table: pd.DataFrame) -> pd.DataFrame:
@@ -230,7 +241,7 @@ def precision_frame(table: pd.DataFrame) -> pd.DataFrame:
             "Could not be told": table["n_unsure"],
             "Precision": [percent(_number(value)) for value in table["precision"]],
             "95 % interval": [
-                span(_number(a), _number(b), 2) for a, b in zip(table["low"], table["high"], strict=True)
+                _shares(_number(a), _number(b)) for a, b in zip(table["low"], table["high"], strict=True)
             ],
         }
     )

@@ -13,7 +13,7 @@ from fairvlm_core.runs import RunStore
 from . import widgets
 from .frame import errors
 from .review import CHOICES, made_verdict, said
-from .review_desk import BUTTONS
+from .review_desk import BUTTONS, PLACE
 from .review_pair import Details, ask_details, given_details, look, show_images, show_label, show_note
 from .review_reads import subject_of
 from .words import literal, many
@@ -56,7 +56,7 @@ def _one(store: ReviewStore, runs: RunStore, queue: Queue, name: str, conflict: 
         state["review.case"] = (conflict.pair_id, str(uuid.uuid4()))
     event_id = state["review.case"][1]
     turn = event_id[:8]
-    left, right = st.columns([5, 6], gap="medium")
+    left, right = st.container(key=PLACE).columns([5, 6], gap="medium")
     with right:
         show_label(sight)
         show_note(sight)
@@ -65,8 +65,8 @@ def _one(store: ReviewStore, runs: RunStore, queue: Queue, name: str, conflict: 
                 st.caption(literal(reading.reviewer))
                 first, *rest = said(reading, sight.label_names)
                 st.markdown(f"**{first}**")
-                for line in rest:
-                    st.text(line)
+                if rest:
+                    st.text("\n".join(rest))
         st.caption("Your decision")
         with st.container(key=BUTTONS, horizontal=True, gap="small"):
             for choice in CHOICES:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.review import Queue, ReviewStore
+from fairvlm_core.review import Event, Queue, ReviewStore
 from fairvlm_core.runs import RunStore
 
 from . import widgets
@@ -23,12 +23,19 @@ from .words import literal, local_time
 
 IMAGE_HEIGHT = 360
 BUTTONS = "review_verdicts"
-# As many buttons in a row as fit without breaking a word; on a tablet less white around, so that they need no scrolling.
+PLACE = "review_place"
+# As many buttons in a row as fit without breaking a word; on a tablet less white around, so that they need no scrolling;
+# held upright, the image has the whole width.
 _STYLE = f"""<style>
 .st-key-{BUTTONS} > * {{flex: 1 1 9.2rem !important; min-width: 9.2rem;}}
 .st-key-{BUTTONS} button {{min-height: 3.1rem;}}
 @media (max-width: 1100px) {{
   [data-testid="stMain"] [data-testid="stMainBlockContainer"] {{padding: 1rem 1.25rem 2rem;}}
+}}
+@media (max-width: 900px) {{
+  .st-key-{PLACE} > [data-testid="stLayoutWrapper"] > [data-testid="stHorizontalBlock"] {{flex-wrap: wrap; gap: 0.75rem;}}
+  .st-key-{PLACE} > [data-testid="stLayoutWrapper"] > * > [data-testid="stColumn"] {{flex: 1 1 100%; min-width: 100%;}}
+  .st-key-{PLACE} [data-testid="stVerticalBlock"] {{gap: 0.6rem;}}
 }}
 </style>"""
 
@@ -93,7 +100,7 @@ def _place(
     sight: Sight,
     held: str | None,
 ) -> None:
-    left, right = st.columns([5, 6], gap="medium")
+    left, right = st.container(key=PLACE).columns([5, 6], gap="medium")
     with right:
         show_label(sight)
         show_note(sight)
@@ -139,10 +146,10 @@ def _below_image(held: str | None) -> None:
 
 def _after(store: ReviewStore, queue: Queue, name: str, turn: Turn | None) -> None:
     last = store.last_given(queue.queue_id, name)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    with st.container(key=f"{BUTTONS}_after", horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Undo", key="review.undo", shortcut="U", icon=":material/undo:", disabled=last is None, on_click=_undo,
-            args=(store, queue, name), help="Take the last verdict back; the pair is shown again.",
+            args=(store, last, name), help="Take the last verdict back; the pair is shown again.",
         )  # fmt: skip
         if turn is not None:
             st.button(
@@ -186,16 +193,15 @@ def _give(store: ReviewStore, queue: Queue, name: str, turn: Turn, verdict: str,
     _forget_turn()
 
 
-def _undo(store: ReviewStore, queue: Queue, name: str) -> None:
-    state = st.session_state
+def _undo(store: ReviewStore, last: Event, name: str) -> None:
+    """Take back what the button stood for when it was drawn; a second press for the same one changes nothing."""
     try:
-        last = store.last_given(queue.queue_id, name)
-        if last is not None:
-            store.undo(last.event_id, name)
-            _forget_turn()
-            state["review.again"] = last.pair_id
+        store.undo(last.event_id, name, event_id=str(uuid.uuid5(uuid.UUID(last.event_id), "undo")))
     except InputError as error:
-        state["review.problem"] = str(error)
+        st.session_state["review.problem"] = str(error)
+        return
+    _forget_turn()
+    st.session_state["review.again"] = last.pair_id
 
 
 def _skip(store: ReviewStore, queue: Queue, name: str, turn: Turn) -> None:

@@ -13,7 +13,7 @@ import streamlit as st
 
 _SCRIPT = """
 export default function ({data}) {
-  const inside = target => target instanceof Element && target.closest(`.st-key-${data.container}`)
+  const inside = target => target instanceof Element && target.closest(`[class*="st-key-${data.container}"]`)
   const swallow = event => { event.preventDefault(); event.stopImmediatePropagation() }
   const click = event => { if (event.detail > 1 && inside(event.target)) swallow(event) }
   const typing = target => target instanceof Element && target.matches("input, textarea, [contenteditable]")
@@ -34,5 +34,5 @@ def _guard() -> Callable[..., Any]:
 
 
 def guard(container: str) -> None:
-    """Guard the buttons of the container with that key."""
+    """Guard the buttons of the containers whose keys begin so."""
     _guard()(data={"container": container}, key="review.guard", height=1)

@@ -77,7 +77,10 @@ def show_words(sight: Sight) -> None:
         return
     words = top_words(sight.explained.map, WORDS)
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
-        st.caption("Words that drive it" if words else "No word of this note moves the similarity", width="content")
+        st.caption(
+            f"Words that drive it ({MINUS} speaks against)" if words else "No word of this note moves the similarity",
+            width="content",
+        )
         for word, effect in words:
             sign = f"{effect:+.1f}".replace("-", MINUS)
             st.badge(f"{literal(word)} {sign}", color="orange" if effect > 0 else "gray")

@@ -63,6 +63,7 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
         return
     try:
         attributes = [str(attribute) for attribute in run.data["attributes"]]
+        groups = _groups_of(run, attributes)
     except (InputError, KeyError) as error:
         st.error(literal(error), icon=":material/error:")
         return
@@ -76,7 +77,11 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
         orders = [order for order in ORDERS if order != "given"]
         left, right = st.columns([3, 2])
         order = left.selectbox("Order", orders, format_func=ORDERS.__getitem__)
-        balance = right.selectbox("Groups for “in turn from each group”", attributes or ["–"])
+        balance = right.selectbox("In turn by group of", attributes or ["–"], help="For the order “in turn by group”.")
+        only = st.multiselect(
+            "Only these groups", groups, format_func=": ".join, placeholder="All patients",
+            help="Of one attribute any of the groups, of several attributes each. Control pairs are drawn from them too.",
+        )  # fmt: skip
         a, b, c = st.columns(3)
         size = a.number_input("Pairs in all", min_value=1, max_value=100_000, value=100)
         controls = b.slider("Control pairs", 0, 90, 20, format="%d %%")
@@ -91,9 +96,24 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
                 order="given" if from_selection else order, pair_ids=chosen[1] if from_selection and chosen else None,
                 size=int(size), control_share=controls / 100, second_share=second / 100,
                 balance_by=balance if order == "balanced" and not from_selection else None, blind=blind,
-                seed=uuid.uuid4().int % 2**31,
+                where=where_of(only), seed=uuid.uuid4().int % 2**31,
             ),
         )  # fmt: skip
+
+
+def _groups_of(run: Run, attributes: list[str]) -> list[tuple[str, str]]:
+    """Attribute and group, as the run's pairs have them."""
+    pairs = run.pairs()
+    return [(name, group) for name in attributes for group in sorted(pairs[name].astype(str).unique())]
+
+
+def where_of(chosen: list[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Groups by attribute, as `QueueSettings.where` has them.
+
+    >>> where_of([("race", "Black"), ("gender", "Female"), ("race", "Asian")])
+    {'race': ('Black', 'Asian'), 'gender': ('Female',)}
+    """
+    return {name: tuple(group for of, group in chosen if of == name) for name, _ in chosen}
 
 
 def _make(store: ReviewStore, run: Run, name_of_queue: str, by: str, settings: dict) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from ..remine import mine_again
 from ..runs import Run
 from .queue import QueuePlan, QueueSettings, plan_queue
@@ -20,8 +22,10 @@ def plan_from_run(run: Run, settings: QueueSettings, **mining: Any) -> QueuePlan
         The run has no ledger yet, or nothing is left to review.
     """
     mined = mine_again(run, **mining)
+    posterior = pd.Series(mined.result.posterior, index=mined.result.pair_ids)
+    rows = mined.rows.assign(posterior=mined.rows["pair_id"].map(posterior))
     limits = {"faulty_above": mined.result.faulty_above, "noisy_below": mined.result.noisy_below}
-    return plan_queue(mined.rows, settings, **limits)
+    return plan_queue(rows, settings, **limits)
 
 
 def queue_from_run(

@@ -19,15 +19,16 @@ import pandas as pd
 from ..errors import InputError
 
 ORDERS: Mapping[str, str] = {
-    "suspicious": "Most suspicious first: the largest |z|",
-    "informative": "Most informative first: nearest to the miner's thresholds",
-    "balanced": "Most suspicious first, in turn from each group of an attribute",
+    "suspicious": "Most suspicious first",
+    "informative": "Where the miner is least sure first",
+    "balanced": "Most suspicious first, in turn by group",
     "random": "In random order",
     "given": "As selected",
 }
 FLAGGED = ("faulty", "noisy")
 STRATA = ("faulty", "noisy", "clean")
 LONGEST_QUEUE = 100_000
+_NUMBERS = ("mean_loss", "z", "weight", "posterior")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class QueueItem:
     readers : int
         1, or 2 with a blind second reading.
     facts : mapping
-        mean_loss, z and weight as mined, and the pair's groups under "groups".
+        mean_loss, z, weight and, where the miner gives it, posterior as mined; the pair's groups under "groups".
     """
 
     position: int
@@ -150,10 +151,11 @@ def plan_queue(
     Parameters
     ----------
     rows : DataFrame
-        Mined rows: pair_id, kind, mean_loss, z, weight; any further column is an attribute (patient_id and split are not).
+        Mined rows: pair_id, kind, mean_loss, z, weight, optionally posterior (the miner's P(bad)); any further column is an
+        attribute (patient_id and split are not).
     settings : QueueSettings
     faulty_above, noisy_below : float
-        The miner's limits on mean_loss, for the order "informative".
+        The miner's limits on mean_loss, for the order "informative" where there is no posterior.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def plan_queue(
     chosen[places], chosen[~places] = controls, wanted
     second = np.zeros(n, bool)
     second[rng.permutation(n)[: round(settings.second_share * n)]] = True
-    attributes = [c for c in rows if c not in {"pair_id", "patient_id", "split", "kind", "mean_loss", "z", "weight"}]
+    attributes = [c for c in rows if c not in {"pair_id", "patient_id", "split", "kind", *_NUMBERS}]
     part = rows.iloc[chosen]
     items = tuple(
         QueueItem(i, str(pair_id), bool(places[i]), str(strata[chosen[i]]), 1 + int(second[i]), facts)
@@ -222,13 +224,19 @@ def _ordered(
     if settings.order == "random":
         return rng.permutation(candidates)
     part = rows.iloc[candidates]
-    suspicion = -np.nan_to_num(part["z"].abs().to_numpy(float))
+    z = np.nan_to_num(part["z"].to_numpy(float))
+    posterior = _posterior(part)
+    if settings.order == "informative" and posterior is not None:
+        return candidates[np.lexsort((-z, np.abs(posterior - 0.5)))]
     if settings.order == "informative":
         reach = np.abs(part["mean_loss"].to_numpy(float)[:, None] - np.array(limits))
         if np.isnan(limits).all():
             raise InputError("order informative: the miner set no thresholds for this run; choose another order")
         return candidates[np.argsort(np.nan_to_num(np.nanmin(reach, axis=1), nan=np.inf), kind="stable")]
-    order = np.argsort(suspicion, kind="stable")
+    clean = part["kind"].astype(str).to_numpy() == "clean"
+    # Where P(bad) is known, an unflagged pair with a low z fits well; a threshold alone suspects both ends.
+    suspicion = np.where(clean & (posterior is not None), z, np.abs(z))
+    order = np.lexsort((-suspicion, clean))
     if settings.order == "balanced":
         if settings.balance_by not in rows:
             raise InputError(f"balance_by: attribute {settings.balance_by!r} is not in the data")
@@ -254,12 +262,18 @@ def _split_parts(
     return rng.permutation(random), rest if size is None else rest[: max(0, size - len(random))]
 
 
+def _posterior(rows: pd.DataFrame) -> np.ndarray | None:
+    """P(bad) of each row, 0 for pairs without one; None where the miner gives none."""
+    if "posterior" not in rows or rows["posterior"].isna().all():
+        return None
+    return np.nan_to_num(rows["posterior"].to_numpy(float))
+
+
 def _facts(rows: pd.DataFrame, attributes: list[str]) -> list[dict[str, Any]]:
-    facts = []
+    known = _NUMBERS if _posterior(rows) is not None else _NUMBERS[:-1]
+    numbers = rows[list(known)].astype(float).to_dict("records")
     groups = rows[attributes].astype(str).to_dict("records")
-    for (mean_loss, z, weight), own in zip(
-        rows[["mean_loss", "z", "weight"]].astype(float).itertuples(index=False), groups, strict=True
-    ):
-        numbers = {"mean_loss": mean_loss, "z": z, "weight": weight}
-        facts.append({k: v if math.isfinite(v) else None for k, v in numbers.items()} | {"groups": own})
-    return facts
+    return [
+        {name: value if math.isfinite(value) else None for name, value in own.items()} | {"groups": of}
+        for own, of in zip(numbers, groups, strict=True)
+    ]

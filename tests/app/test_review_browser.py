@@ -227,6 +227,20 @@ def test_keys_undo_skip_and_map(served, reader, data) -> None:
     assert len(served.verdicts(queue)) == 1
 
 
+def test_a_double_click_on_undo_takes_back_one_verdict(served, reader, data) -> None:
+    ids = train_ids(data)[45:49]
+    queue = served.queue("undo twice", ids)
+    seen = reader.open(queue)
+    for _ in range(2):
+        reader.page.keyboard.press("1")
+        seen = reader.shown(seen)
+    reader.page.get_by_role("button", name="Undo").dblclick()
+    assert reader.shown(seen)["pair"] == ids[1]
+    reader.page.wait_for_timeout(700)
+    with ReviewStore.open(served.workspace, url="") as store:
+        assert [e.pair_id for e in store.events() if e.kind == "undo" and e.queue_id == queue] == [ids[1]]
+
+
 def test_typing_a_comment_gives_no_verdict(served, reader, data) -> None:
     ids = train_ids(data)[22:25]
     queue = served.queue("typing", ids)

@@ -36,6 +36,29 @@ def test_most_informative_first_is_nearest_to_either_threshold():
         plan_queue(rows, settings)
 
 
+def test_where_the_miner_gives_a_posterior_informative_is_nearest_to_one_half():
+    rows = mined_rows()
+    chance = np.random.default_rng(1).permutation(len(rows)) / len(rows)
+    plan = plan_queue(
+        rows.assign(posterior=chance), QueueSettings(order="informative", control_share=0, second_share=0, size=8)
+    )
+    # The ranking of such a miner is on another scale than mean_loss: thresholds play no part.
+    assert set(ids(plan)[:7]) == set(rows["pair_id"].iloc[np.argsort(np.abs(chance - 0.5))[:7]])
+    assert plan.items[0].facts["posterior"] == 0.5
+    assert "posterior" not in plan.items[0].facts["groups"]
+    assert "posterior" not in plan_queue(rows.assign(posterior=np.nan), PLAIN).items[0].facts
+
+
+def test_flagged_pairs_come_before_others_however_well_those_fit():
+    rows = mined_rows().assign(posterior=0.0)
+    rows.loc[rows["kind"] == "clean", "z"] -= 10  # they fit very well
+    every = QueueSettings(kinds=("faulty", "noisy", "clean"), control_share=0, second_share=0)
+    plan = plan_queue(rows, every)
+    assert [item.stratum for item in plan.items[12:]] == ["clean"] * 28
+    z = [item.facts["z"] for item in plan.items[12:]]
+    assert z == sorted(z, reverse=True)
+
+
 def test_balanced_takes_groups_in_turn():
     rows = mined_rows(200, 60, 0)
     plan = plan_queue(rows, QueueSettings(order="balanced", balance_by="race", control_share=0, second_share=0))
