@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .mining import Disagreement, disagreement, mismatch_probability
 
+_WORDS = 2.0  # weight of the words of a note beside its features by the model
+
 
 def copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in state.items()}
@@ -41,34 +43,28 @@ class WeightAverage:
 
 
 class RunningMismatch:
-    """Disagreement of every image with the words and with the features of its note, and what follows from it.
+    """How far every note disagrees with its image, by its words and by its features, and what follows from it.
 
-    Averaged over the model as it came and the epochs so far.
+    The model as it came is the first look, every epoch another; a look counts as much as all before it together. Words
+    weigh twice: they know as much before the first step as after the last one.
     """
 
-    def __init__(
-        self,
-        words: np.ndarray,
-        seed: int,
-        own: Tensor | float = 0.0,
-        repaired: Tensor | float = 0.0,
-        looks: int = 0,
-    ):
-        self.words, self.seed, self.own, self.repaired, self.looks = words, seed, own, repaired, looks
-        self.probability = self._judge() if looks else None
+    def __init__(self, words: np.ndarray, seed: int, own: Tensor | None = None, repaired: Tensor | None = None):
+        self.words, self.seed, self.own, self.repaired = words, seed, own, repaired
+        self.probability = None if own is None else self._judge()
 
     def add(self, image: Tensor, text: Tensor) -> None:
         weight = None if self.probability is None else 1.0 - self.probability
-        for note in (self.words, text):
-            scores = disagreement(image, note, weight, seed=self.seed)
-            self.own = self.own + torch.from_numpy(scores.own)
-            self.repaired = self.repaired + torch.from_numpy(scores.repaired)  # the same re-pairings for both
-        self.looks += 1
+        by_word, by_feature = (disagreement(image, note, weight, seed=self.seed) for note in (self.words, text))
+        own = torch.from_numpy(_WORDS * by_word.own + by_feature.own)
+        repaired = torch.from_numpy(_WORDS * by_word.repaired + by_feature.repaired)  # the same re-pairings in both
+        if self.own is not None:
+            own, repaired = 0.5 * (self.own + own), 0.5 * (self.repaired + repaired)
+        self.own, self.repaired = own, repaired
         self.probability = self._judge()
 
     def state(self) -> dict[str, Any]:
-        return {"own": self.own, "repaired": self.repaired, "looks": self.looks}
+        return {"own": self.own, "repaired": self.repaired}
 
     def _judge(self) -> np.ndarray:
-        mean = Disagreement((self.own / self.looks).numpy(), (self.repaired / self.looks).numpy())
-        return mismatch_probability(mean).probability
+        return mismatch_probability(Disagreement(self.own.numpy(), self.repaired.numpy())).probability

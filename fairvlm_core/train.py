@@ -26,7 +26,7 @@ from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
 from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
-from .mining import MiningResult, margin, mine_bad_pairs, pair_weights, word_features
+from .mining import MiningResult, margin, mine_bad_pairs, outlyingness, pair_weights, word_features
 from .models import Clip, load_clip
 from .objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
 from .pairs import PairTable
@@ -168,7 +168,7 @@ def fit(
     steps = steps_per_epoch * config.epochs
     set_up(clip, config, batch_size, team)
 
-    more = ("disagreement", "mismatch") if config.mining.rule == "mismatch" else ()
+    more = ("disagreement", "mismatch", "outlyingness") if config.mining.rule == "mismatch" else ()
     ledger = PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *more))
     optimizer = _optimizer(clip, config)
     slots = torch.full((steps_per_epoch, config.epochs), torch.nan)
@@ -282,7 +282,8 @@ def fit(
         )
         if mismatch is not None:
             mismatch.add(features[0], features[1])
-            ledger.record(epoch, every, disagreement=mismatch.own / mismatch.looks, mismatch=mismatch.probability)
+            far = outlyingness(features[0], features[1])
+            ledger.record(epoch, every, disagreement=mismatch.own, mismatch=mismatch.probability, outlyingness=far)
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
 

@@ -191,6 +191,52 @@ def word_features(notes: Sequence[str], *, width: int = 256, rarest: int = 5, se
     return left * size
 
 
+def outlyingness(image_features: Any, text_features: Any, *, ridge: float = 0.1) -> np.ndarray:
+    """How far a pair's image and its note, both taken together, lie from all others.
+
+    The logarithm of the Mahalanobis distance of each side to the mean of its side, standardised over pairs; the two are
+    added and standardised again. A mismatched note is a note like others at the wrong image, so it lies no further out than
+    others do. A pair whose two sides share a mark, or a text of a few stock words, lies far out on both.
+
+    Parameters
+    ----------
+    image_features, text_features : array or tensor of shape (N, D)
+        Row i of both belongs to pair i; N of 2 or more.
+    ridge : float
+        Added to both covariances, in units of their mean eigenvalue; above 0.
+
+    Returns
+    -------
+    float64 ndarray of shape (N,)
+        Mean 0 and standard deviation 1 over pairs; 0 everywhere where all pairs lie equally far out.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not match, values that are not finite, or a ridge that is not above 0.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> image, text = rng.normal(size=(2, 1000, 8))
+    >>> image[:10, 0] += 8
+    >>> text[:10, 0] += 8                                               # ten pairs share a mark
+    >>> sorted(np.argsort(-outlyingness(image, text))[:10].tolist())
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    image, text = _features("image_features", image_features), _features("text_features", text_features)
+    if len(image) != len(text) or len(image) < 2:
+        raise InputError(f"text_features: {len(text)} rows; as many as image_features ({len(image)}), and at least two")
+    if not (np.isfinite(ridge) and ridge > 0):
+        raise InputError(f"ridge: must be a number above 0 (got {ridge})")
+    distances = []
+    for side in (image, text):
+        centred = side - side.mean(0)
+        whitened = np.linalg.solve(_root(centred.T @ centred / len(centred), ridge), centred.T)
+        distances.append(_standardised(np.log((whitened**2).sum(0) + 1e-12)))
+    return _standardised(distances[0] + distances[1])
+
+
 def mismatch_probability(scores: Disagreement) -> Mismatch:
     """Local false discovery rate with a known law of the mismatched (Efron, JASA 99, 2004).
 
@@ -280,6 +326,11 @@ class _Canonical:
         square = self.r**2
         fit = (square * (u**2 + v**2) - 2 * self.r * u * v) / (1 - square)
         return -0.5 * (np.log1p(-square) + fit).sum(1)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros(len(values))
 
 
 def _root(covariance: np.ndarray, ridge: float) -> np.ndarray:

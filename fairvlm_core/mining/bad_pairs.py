@@ -11,7 +11,6 @@ With L[e, i] the raw loss of pair i in epoch e:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("clean", "faulty", "noisy")
 _MAD_TO_SD = 1.4826  # for normal data 1.4826 · MAD estimates the standard deviation
+_RANKED_BY = ("disagreement", "margin", "outlyingness")
 _SAME = 1e-7  # a relative spread that float32 losses cannot resolve
 
 
@@ -40,8 +40,9 @@ class MiningResult:
     mean_loss : float64 ndarray of shape (N,)
         m_i, in the unit of the mined channel; NaN for a pair that was never seen.
     z : float64 ndarray of shape (N,)
-        (m_i − μ) / σ; 0 where σ = 0. Under the rule ``mismatch``: margin and disagreement of the last epoch, standardised,
-        added and standardised again, which ranks wrong notes better than either.
+        (m_i − μ) / σ; 0 where σ = 0. Under the rule ``mismatch`` a rank of its own, from the last epoch: disagreement and
+        half the margin, each standardised, their sum standardised again, less three times what outlyingness exceeds 1.5 by.
+        High values are wrong notes, low ones shortcuts.
     kind : Categorical of shape (N,)
         ``"clean"``, ``"faulty"`` or ``"noisy"``; ``result.kind == "faulty"`` is a mask.
     weight : float64 ndarray of shape (N,)
@@ -51,7 +52,7 @@ class MiningResult:
     mu, sigma : float
         Location and spread over the pairs; NaN before anything was recorded.
     faulty_above, noisy_below : float
-        A pair beyond is flagged; NaN where nothing can be.
+        A pair beyond is flagged; NaN where nothing can be, or where something else decides.
     n_flagged : dict
         ``{"faulty": …, "noisy": …}``
     n_epochs : int
@@ -138,10 +139,11 @@ def mine_bad_pairs(
         Nothing is flagged before so many epochs are recorded.
     channel : str, optional
         What is mined; the ledger's first channel by default.
-    rule : {"threshold", "mixture"}
+    rule : {"threshold", "mixture", "mismatch"}
         ``threshold``: as above. ``mixture``: faulty are the pairs that more likely belong to a second, higher component
         (`fit_bad_tail`), where the data show one; noisy pairs by the threshold. ``mismatch``: P(bad) is what the ledger's
-        channel ``mismatch`` holds (`mismatch_probability`), the latest epoch's; noisy pairs by the threshold.
+        channel ``mismatch`` holds (`mismatch_probability`), the latest epoch's; noisy are the pairs with z below −β_n,
+        which fit although both sides lie far from all others (`outlyingness`).
     weights : {"bounded", "pdf", "posterior"}
         ``bounded``: w as above. ``pdf``: times 1 / (σ √(2π)) as in the released code; exceeds 1 when σ < 0.4 and then
         turns bad pairs *up*. ``posterior``: 1 − P(bad), for the other two rules.
@@ -201,14 +203,17 @@ def mine_bad_pairs(
             faulty_above, message = tail.above, tail.message
         codes[(mean_loss < noisy_below) & (codes == 0)] = 2
     if rule == "mismatch":
-        posterior, faulty_above = ledger.history("mismatch", before, "last"), math.nan
+        posterior, faulty_above, noisy_below = ledger.history("mismatch", before, "last"), math.nan, math.nan
+        codes[:] = 0
+        if all(name in ledger.channels for name in _RANKED_BY):
+            z = _rank(*(ledger.history(name, before, "last") for name in _RANKED_BY))
+            codes[z < -noisy_sd] = 2
+            posterior = np.where(codes == 2, 0.0, posterior)
     codes[posterior > 0.5] = 1  # NaN compares false
     flagged = np.flatnonzero(codes)
     weight[flagged] = np.exp(-0.5 * z[flagged] ** 2) * _height(weights, sigma)
     if weights == "posterior":
         weight = np.where(codes == 2, weight, 1.0 - np.nan_to_num(posterior))
-    if rule == "mismatch" and {"margin", "disagreement"} <= set(ledger.channels):
-        z = _together(ledger.history(name, before, "last") for name in ("margin", "disagreement"))
     if len(values) < len(mean_loss) and len(values):
         unseen = f"{len(mean_loss) - len(values)} of {len(mean_loss)} pairs were never seen"
         message = f"{message}; {unseen}" if message else unseen
@@ -276,17 +281,21 @@ def pair_weights(result: MiningResult, rows: Any, live_losses: Tensor | None = N
         raise InputError(f"live_losses: one value a row, shape {rows.shape} (got {tuple(live.shape)})")
     codes = result.kind.codes[rows]
     stored = torch.from_numpy(result.weight[rows]).to(live)
-    if not codes.any():
+    if result.rule == "mismatch" or not codes.any():  # that rule does not judge by the loss
         return stored
     fresh = torch.exp(-0.5 * ((live - result.mu) / result.sigma) ** 2) * _height(result.weights, result.sigma)
     use_fresh = codes == 2 if result.weights == "posterior" else codes != 0
     return torch.where(torch.from_numpy(use_fresh).to(live.device), fresh, stored)
 
 
-def _together(scores: Iterable[np.ndarray]) -> np.ndarray:
-    """The sum of standardised scores, standardised."""
-    total = sum((score - np.nanmean(score)) / (np.nanstd(score) or 1.0) for score in scores)
-    return total / (np.nanstd(total) or 1.0)
+def _rank(disagreement: np.ndarray, margin: np.ndarray, outlyingness: np.ndarray) -> np.ndarray:
+    """One scale for both ends: wrong notes high, shortcuts low. See `MiningResult.z`."""
+
+    def standardised(values: np.ndarray) -> np.ndarray:
+        return (values - np.nanmean(values)) / (np.nanstd(values) or 1.0)
+
+    fit = standardised(standardised(disagreement) + 0.5 * standardised(margin))
+    return fit - 3.0 * np.maximum(outlyingness - 1.5, 0.0)
 
 
 def _height(weights: str, sigma: float) -> float:
