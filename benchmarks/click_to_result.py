@@ -1,8 +1,9 @@
-"""Seconds from a launch to the test ES-AUC on disk, for a short fine-tune on the built-in data, and where they go.
+"""Seconds from a click on Launch to the test ES-AUC on disk, for a short fine-tune on the built-in data, and where they go.
 
-    python benchmarks/click_to_result.py [--epochs 2] [--n-train 2000] [--repeats 2]
+    python benchmarks/click_to_result.py [--epochs 2] [--n-train 2000] [--repeats 2] [--reading 30 | --cold]
 
-The first run pays for the worker's imports, the second finds the worker at work. Everything is made in a temporary folder.
+As on the page Fine-tune, a worker stands by while the form is read (`--reading` seconds); `--cold` launches at once, and
+the first run pays for the worker's imports. A further run finds the worker at work. All is made in a temporary folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import psutil
 
 from fairvlm_core import PairTable, RunConfig, RunStore, jobs
 from fairvlm_core.launch import create_run
+from fairvlm_core.processes import end_tree
 from fairvlm_core.runs import Run
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
@@ -57,6 +59,8 @@ def main() -> None:
     parser.add_argument("--n-train", type=int, default=2000)
     parser.add_argument("--preset", default="robustfair")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--reading", type=float, default=30.0, help="seconds between the page and the click")
+    parser.add_argument("--cold", action="store_true", help="no worker stands by")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -66,9 +70,12 @@ def main() -> None:
             RunConfig.build(options.preset, {"epochs": options.epochs, "seed": seed, "device": "cpu"})
             for seed in range(options.repeats)
         ]
-        runs = [create_run(table, config, store, read_options={}) for config in configs]
+        if not options.cold:
+            jobs.stand_by(store, "cpu")
+            time.sleep(options.reading)
         load = os.getloadavg()[0]
         started = time.time()
+        runs = [create_run(table, config, store, read_options={}) for config in configs]
         jobs.launch(store, runs)
         figures = []
         for place, run in enumerate(runs):
@@ -85,8 +92,9 @@ def main() -> None:
             options.json.write_text(json.dumps(figures, indent=1))
         for job in jobs.jobs(store):
             jobs.cancel(job.run)
-        while jobs.serving(store, "cpu"):  # it makes the maps before it ends
-            time.sleep(0.5)
+        worker = jobs.serving(store, "cpu")  # it would make the maps, and stand by
+        if worker is not None:
+            end_tree(worker, 5.0)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import subprocess
@@ -24,6 +25,7 @@ from .datasets import DataSet
 from .entries import Headline
 from .finetune import Knob
 from .frame import Here, errors
+from .server import is_serving
 from .words import NOTHING, literal, many
 
 _START = "robustfair"
@@ -47,7 +49,7 @@ ABOUT_FORM = (
 def form(here: Here, data: DataSet, launched: Callable[[Run], None]) -> None:
     """Everything that a launch needs; changing a setting draws this part alone."""
     table = data.table()
-    _warm_up()
+    _warm_up(here.store)
 
     @st.fragment
     def drawn() -> None:
@@ -66,7 +68,8 @@ def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
     widgets.section("Method", *ABOUT_FORM)
     preset = st.selectbox("Preset", list(PRESETS), key=_PRESET, on_change=_preset_chosen)
     state[f"{_PRESET}.kept"] = preset
-    st.caption(literal(PRESET_SUMMARIES[preset]))
+    summary = PRESET_SUMMARIES[preset]
+    st.caption(literal(f"{summary[:1].upper()}{summary[1:]}."))
     every = finetune.knobs()
     _grid([knob for knob in every if knob.group == "essential"], kept, table)
     for group, (title, icon) in _GROUPS.items():
@@ -224,9 +227,15 @@ def measured(data: DataSet, config: RunConfig) -> Step:
     return Step(float(json.loads(done.stdout)["step_seconds"]))
 
 
-@st.cache_resource(show_spinner=False)
-def _warm_up() -> None:
-    """Import what registering a run needs while the form is read; it takes seconds, once a server."""
-    timer = threading.Timer(_FIRST_PAINT, importlib.import_module, ("fairvlm_core.launch",))
-    timer.daemon = True
-    timer.start()
+def _warm_up(store: RunStore) -> None:
+    """What a launch needs is made ready while the form is read; it takes seconds."""
+    if is_serving():
+        timer = threading.Timer(_FIRST_PAINT, _make_ready, (store,))
+        timer.daemon = True
+        timer.start()
+
+
+def _make_ready(store: RunStore) -> None:
+    with contextlib.suppress(InputError):  # a launch will say so
+        jobs.stand_by(store, jobs.device_of(RunConfig()))
+    importlib.import_module("fairvlm_core.launch")

@@ -12,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.runtime import Runtime, exists, get_instance
 
 LOCAL = ("localhost", "127.0.0.1")
 
@@ -39,6 +40,11 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+def is_serving() -> bool:
+    """Whether a server runs the page, and not a test of it."""
+    return exists() and isinstance(get_instance(), Runtime)
 
 
 class LocalHeaders:

@@ -224,11 +224,12 @@ def resume(
 def work(
     workspace: Workspace = None,
     device: Annotated[str | None, typer.Option(help="Serve this device's queue here, until it is empty")] = None,
+    stay: Annotated[float, typer.Option(min=0, hidden=True, help="Seconds to wait for more with --device")] = 0.0,
 ) -> None:
     """Start the workers that the queue needs; the app and `train --background` do so themselves."""
     from .jobs import serve_queue
 
-    serve_queue(workspace, device)
+    serve_queue(workspace, device, stay)
 
 
 @app.command()

@@ -101,11 +101,11 @@ def print_cost(folder: Path, preset: str, settings: dict[str, Any], read_options
         )
 
 
-def serve_queue(workspace: Path | None, device: str | None) -> None:
+def serve_queue(workspace: Path | None, device: str | None, stay: float = 0.0) -> None:
     """Serve one device here, or start a worker in the background for each device that has a queue."""
     store = RunStore(workspace)
     if device is not None:
-        taken = work(store, device)
+        taken = work(store, device, stay)
         show.out.print(f"{taken} runs taken from the queue of {device}")
         return
     started = ensure_workers(store)

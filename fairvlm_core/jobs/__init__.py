@@ -15,7 +15,7 @@ changed by whoever holds the run (`Run.held`); the queue is the queued runs with
 
 from .cost import Cost, Step, estimate, known_step, measure_step
 from .queue import Job, cancel, clone, device_of, jobs, launch, resume
-from .worker import ensure_workers, serving, work
+from .worker import ensure_workers, serving, stand_by, work
 
 __all__ = [
     "Cost",
@@ -32,5 +32,6 @@ __all__ = [
     "measure_step",
     "resume",
     "serving",
+    "stand_by",
     "work",
 ]

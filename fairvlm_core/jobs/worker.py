@@ -1,6 +1,7 @@
 """The worker of a device: takes queued runs in their order, each in a process of its own; ends when none is left.
 
-Maps of finished runs are made when no run waits, those that an earlier worker left included.
+Maps of finished runs are made when no run waits, those that an earlier worker left included. A worker may be started
+before there is anything to do, so that a launch need not wait for its imports (`stand_by`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -29,6 +31,8 @@ from .queue import cancel, jobs_folder, queue_held, waiting
 
 _PRELOADED = "fairvlm_core.jobs.preload"  # once a worker, not once a run
 _LOOK_AGAIN = 1.0
+STAND_BY = 900.0  # seconds
+_GLANCE = 0.2  # seconds between two looks at an empty queue; longer where looking takes long
 
 
 def serving(store: RunStore, device: str) -> Process | None:
@@ -56,10 +60,28 @@ def start_workers(store: RunStore) -> list[str]:
     return started
 
 
-def _start(store: RunStore, device: str) -> None:
+def stand_by(store: RunStore, device: str, seconds: float = STAND_BY) -> bool:
+    """See to it that a worker is ready before anything is launched; whether one was started.
+
+    It ends when nothing was queued for so many seconds, or with the process that called this.
+
+    Raises
+    ------
+    InputError
+        The workspace cannot be written.
+    """
+    with queue_held(store):
+        if serving(store, device) is not None:
+            return False
+        _start(store, device, seconds)
+        return True
+
+
+def _start(store: RunStore, device: str, stay: float = 0.0) -> None:
     """A worker in its own session: it outlives the page, the server and the terminal it was started from."""
     workspace = str(store.workspace.resolve())
     command = [sys.executable, "-m", "fairvlm_core", "work", "--device", device, "--workspace", workspace]
+    command += ["--stay", str(stay)] if stay else []
     log = _file(store, device, "log")
     with safeio.storing(log), os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
         process = subprocess.Popen(
@@ -77,8 +99,11 @@ def _start(store: RunStore, device: str) -> None:
         raise InputError(f"the worker ended at once: its last words are in jobs/{log.name} of the workspace") from None
 
 
-def work(store: RunStore, device: str) -> int:
-    """Serve the queue of a device until it is empty; gives the number of runs it took, 0 where another worker serves."""
+def work(store: RunStore, device: str, stay: float = 0.0) -> int:
+    """Serve the queue of a device until it is empty; gives the number of runs it took, 0 where another worker serves.
+
+    With an empty queue it stays for so many seconds, but no longer than the process that started this one.
+    """
     lock = FileLock(_file(store, device, "worker.lock"), mode=safeio.PRIVATE_FILE)
     with queue_held(store):
         try:
@@ -89,18 +114,24 @@ def work(store: RunStore, device: str) -> int:
     multiprocessing.set_forkserver_preload([_PRELOADED])
     context = multiprocessing.get_context("forkserver")
     taken, tried = 0, set[str]()
+    parent, until = os.getppid(), time.monotonic() + stay
     with lock:
         forkserver.ensure_running()
         while True:
+            looked = time.monotonic()
             unmapped = [run for run in _unmapped(store, device) if run.id not in tried]
-            found = _next(store, device, lock, staying=bool(unmapped))
+            standing_by = looked < until and os.getppid() == parent
+            found = _next(store, device, lock, staying=bool(unmapped) or standing_by)
             if found is not None:
                 taken += 1
                 _train(context, store, *found)
-            elif not unmapped:
-                return taken
-            else:
+                until = time.monotonic() + stay
+            elif unmapped:
                 tried |= {run.id for run in unmapped} - _map(context, store, device, unmapped)
+            elif standing_by:
+                time.sleep(max(_GLANCE, 20 * (time.monotonic() - looked)))
+            else:
+                return taken
 
 
 def _train(context: ForkServerContext, store: RunStore, run: Run, ticket: int) -> None:

@@ -144,6 +144,38 @@ def test_launches_and_cancels_leave_no_process(store, register):
     assert {run.status.state for run in store.runs()} == {"cancelled"}
 
 
+def test_a_worker_stands_by_for_a_launch_and_ends_when_nothing_comes(store, register):
+    assert jobs.stand_by(store, "cpu", 3600)
+    assert not jobs.stand_by(store, "cpu", 3600)
+    worker = jobs.serving(store, "cpu")
+    run = register()
+    jobs.launch(store, [run])
+    assert jobs.serving(store, "cpu") == worker
+    wait_until(lambda: finished(run) and (run.path / "projection.parquet").exists())
+    assert jobs.serving(store, "cpu") == worker
+    psutil.Process(worker.pid).kill()
+    wait_until(lambda: gone(store))
+
+    assert jobs.stand_by(store, "cpu", 0.5)
+    wait_until(lambda: gone(store))
+    assert jobs.serving(store, "cpu") is None
+
+
+def test_a_worker_that_stands_by_ends_with_the_process_that_wanted_it(store):
+    script = (
+        "import sys; from fairvlm_core import RunStore, jobs;"
+        f"jobs.stand_by(RunStore({str(store.workspace)!r}), 'cpu', 3600); print(1, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
+        assert asking.stdout.readline() == b"1\n"
+        log = store.workspace / "jobs" / ".cpu.worker.lock"
+        wait_until(log.exists)
+        assert jobs.serving(store, "cpu") is not None
+        asking.stdin.close()
+        asking.wait()
+    wait_until(lambda: gone(store))
+
+
 def test_a_run_that_cannot_begin_fails_and_says_so(store, register, tmp_path):
     run = register()
     (tmp_path / "torch.py").write_text("raise OSError('libtorch.so is broken')")
