@@ -25,8 +25,8 @@ NOT_REVIEWED = "Not reviewed"
 LOWEST_SD, HIGHEST_SD, STEP_SD = 0.5, 5.0, 0.1
 DRAWN = 10_000  # points on the map
 LISTED = 1_000  # rows of the table
-RULES = {"threshold": "Thresholds", "mixture": "Mixture"}
-HISTORIES = {"mean": "Mean", "recency": "Recent more"}
+RULES = {"threshold": "Thresholds", "mixture": "Mixture", "mismatch": "Agreement"}
+HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}
 SPREADS = {"sd": "sd", "mad": "MAD"}
 CHANNELS = {"loss": "Loss", "margin": "Margin", "similarity": "Similarity"}
 MINED_CHANNELS = ("loss", "margin")  # higher is worse; a similarity is the other way round
@@ -59,6 +59,15 @@ class Settings:
         """
         weights = "bounded" if own.weights == "posterior" and self.rule == "threshold" else own.weights
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"weights": weights}
+
+
+def rules(channels: Collection[str]) -> list[str]:
+    """The rules that a ledger with these channels can be mined by: agreement is judged in training, not afterwards.
+
+    >>> rules(["loss", "margin"]), rules(["loss", "mismatch"])
+    (['threshold', 'mixture'], ['threshold', 'mixture', 'mismatch'])
+    """
+    return [name for name in RULES if name != "mismatch" or name in channels]
 
 
 def slider_range(own: float) -> tuple[float, float]:
@@ -474,17 +483,20 @@ class TruthCurve:
 def truth_curves(now: Mined, planted: np.ndarray) -> list[TruthCurve]:
     """Precision against recall for every planted kind; `planted` is "" where nothing is known.
 
-    Wrong notes (mismatch) are ranked by falling mean loss, shortcuts by rising mean loss.
+    Wrong notes (mismatch) are ranked by falling mean loss, under the rule ``mismatch`` by falling z; shortcuts by rising
+    mean loss.
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     known = (now.kind != NOT_MINED) & (planted != "") & np.isfinite(now.mean_loss)
-    score, truth = now.mean_loss[known], planted[known]
+    truth = planted[known]
     curves = []
     for name, flag, sign in PAIRED_KINDS:
         is_so = truth == name
         if not is_so.any():
             continue
+        by_z = now.result.rule == "mismatch" and flag == "faulty"
+        score = (now.z if by_z else now.mean_loss)[known]
         precision, recall, _ = precision_recall_curve(is_so, sign * score)
         keep = np.unique(np.linspace(0, len(recall) - 1, min(_CURVE, len(recall))).astype(int))
         average = float(average_precision_score(is_so, sign * score))

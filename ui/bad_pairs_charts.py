@@ -151,6 +151,16 @@ def _ring(found: Bench, at: np.ndarray, row: int) -> go.Scattergl:
     )  # fmt: skip
 
 
+def in_reach(limit: float, low: float, high: float) -> bool:
+    """Whether a limit is near enough to values from `low` to `high` to be drawn: one far off would squeeze them.
+
+    >>> in_reach(3.2, 0.0, 3.0), in_reach(-4.0, 0.0, 3.0), in_reach(float("nan"), 0.0, 3.0)
+    (True, False, False)
+    """
+    room = 0.25 * (high - low)
+    return bool(low - room <= limit <= high + room)
+
+
 def histogram(now: Mined, title: str) -> go.Figure:
     """Pairs by mean loss, stacked by kind, with the limits beyond which a pair is flagged."""
     mined = now.kind != NOT_MINED
@@ -168,7 +178,7 @@ def histogram(now: Mined, title: str) -> go.Figure:
             hovertemplate=f"%{{customdata[0]:.2f}} to %{{customdata[1]:.2f}}<br>%{{y:,}} {kind}<extra></extra>",
         )  # fmt: skip
     for limit, kind in ((now.result.noisy_below, "noisy"), (now.result.faulty_above, "faulty")):
-        if np.isfinite(limit) and low - (high - low) <= limit <= high + (high - low):
+        if in_reach(limit, low, high):
             chart.add_vline(limit, line={"color": KIND_COLOURS[kind], "width": 1.6, "dash": "dash"})
             chart.add_annotation(
                 x=limit, y=1, yref="paper", yanchor="bottom", text=f"{kind} {'<' if kind == 'noisy' else '>'} {limit:.2f}",

@@ -37,7 +37,9 @@ ABOUT_MINING = (
     "*faulty*: image and note disagree. One far **below** is *noisy*: so easy that image and note may share something that "
     "is not the clinical content. The limits are β_f and β_n standard deviations from the mean; with *MAD* median and "
     "median absolute deviation take their place, which bad pairs do not inflate. The *mixture* asks instead whether there "
-    "is a second, higher group of losses. Moving a slider trains nothing: it asks the stored losses again.",
+    "is a second, higher group of losses. *Agreement* (of runs that mined so) asks how unlike image and note are what the "
+    "other pairs show of each other, and flags as faulty whose note is more likely wrong than right. Moving a slider "
+    "trains nothing: it asks the stored losses again.",
     r"\text{faulty: } m_i > \mu + \beta_f\,\sigma \qquad \text{noisy: } m_i < \mu - \beta_n\,\sigma \qquad "
     r"w_i = e^{-(\ell_i-\mu)^2 / 2\sigma^2}",
 )
@@ -133,11 +135,11 @@ def _settings(run: Run, found: Bench, own: Settings) -> Settings:
             low, high = bad_pairs.slider_range(getattr(own, name))
             column.slider(
                 f"{letter} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
-                disabled=name == "faulty_sd" and state[f"{_STATE}.rule"] == "mixture",
-                help="Under the rule *Thresholds* only: a mixture finds its own limit." if name == "faulty_sd" else None,
+                disabled=name == "faulty_sd" and state[f"{_STATE}.rule"] != "threshold",
+                help="Under the rule *Thresholds* only: the others find their own limit." if name == "faulty_sd" else None,
             )  # fmt: skip
         with third:
-            _switch("Rule", "rule", list(RULES), RULES)
+            _switch("Rule", "rule", bad_pairs.rules(found.ledger.channels), RULES)
         columns = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
         with columns[0]:
             _switch("Mean over epochs", "history", list(HISTORIES), HISTORIES)
@@ -381,7 +383,12 @@ _FORMATS = {
     "mean": st.column_config.NumberColumn(
         "Mean", format="%.2f", width=56, help="Mean of the mined value over the epochs"
     ),
-    "z": st.column_config.NumberColumn("z", format="%+.1f", width=48, help="Standard deviations from the mean"),
+    "z": st.column_config.NumberColumn(
+        "z",
+        format="%+.1f",
+        width=48,
+        help="Standard deviations from the mean; under Agreement, of margin and disagreement together",
+    ),
     "label": st.column_config.NumberColumn("label", format="%d", width=48),
 }
 

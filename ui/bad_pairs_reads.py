@@ -196,7 +196,8 @@ def run_truth(run: Run, now: Mined) -> Truth | None:
     if run_data(run).planted is None:
         return None
     ranking = Settings.of(run.config.mining, run_bench(run).ledger.channels)
-    ranking = replace(ranking, history=now.settings.history, channel=now.settings.channel)
+    asked = now.settings
+    ranking = replace(ranking, history=asked.history, channel=asked.channel, rule=asked.rule)
     return _truth(str(run.path), _stamps(run), ranking, stamp(Path(str(run.data["folder"])) / PLANTED))
 
 

@@ -13,7 +13,7 @@ from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.neighbours import BetterFits, Ranked, better_fits, nearest
 
 from .bad_pairs import CHANNELS, KINDS, NOT_MINED, Bench, Mined
-from .bad_pairs_charts import KIND_COLOURS
+from .bad_pairs_charts import KIND_COLOURS, in_reach
 from .charts import layout
 from .palette import ACCENT, NEUTRAL
 from .words import figure, many
@@ -90,7 +90,7 @@ def _by_loss(now: Mined, row: int) -> str:
     result, kind = now.result, KINDS[now.kind[row]]
     if now.kind[row] == NOT_MINED:
         return "Only training pairs are mined: no history of losses is kept of this one."
-    value, z = now.mean_loss[row], now.z[row]
+    value = now.mean_loss[row]
     if not np.isfinite(value):
         return "It was never seen in training, so nothing is known of its loss."
     name = f"mean {CHANNELS.get(result.channel, result.channel).lower()}"
@@ -98,10 +98,17 @@ def _by_loss(now: Mined, row: int) -> str:
         return f"Its {name} {figure(value, 2)} is that of the others: their spread is 0."
     middle = "median" if now.settings.spread == "mad" else "mean"
     unit = "robust sd" if now.settings.spread == "mad" else "sd"
+    z = (value - result.mu) / result.sigma  # not now.z: what that is of depends on the rule
     side = "above" if z >= 0 else "below"
     where = f"Its {name} {figure(value, 2)} lies {abs(z):.1f} {unit} {side} the {middle} {figure(result.mu, 2)}"
     if kind == "faulty" and result.rule == "mixture":
         return f"{where}; it belongs to the higher group with a probability of {now.posterior[row]:.2f}: faulty."
+    if result.rule == "mismatch" and kind != "noisy" and np.isfinite(now.posterior[row]):
+        said = "faulty" if kind == "faulty" else "not flagged"
+        return (
+            f"By what the other pairs show, image and note belong to different patients with a probability of "
+            f"{now.posterior[row]:.2f}: {said}. {where}."
+        )
     if kind == "faulty":
         return f"{where}, beyond the limit of {now.settings.faulty_sd:g}: faulty, image and note disagree."
     if kind == "noisy":
@@ -167,8 +174,11 @@ def trajectory_chart(now: Mined, losses: np.ndarray, everyone: Band, warmup: int
         x=epochs, y=losses, mode="lines+markers", line={"color": ACCENT, "width": 2.4}, marker={"size": 7},
         name="this pair", hovertemplate="epoch %{x}: %{y:.2f}<extra></extra>",
     )  # fmt: skip
+    values = np.concatenate([everyone.low, everyone.high, losses])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     for limit, kind in ((now.result.faulty_above, "faulty"), (now.result.noisy_below, "noisy")):
-        if np.isfinite(limit):
+        if in_reach(limit, low, high):
             chart.add_hline(
                 limit, line={"color": KIND_COLOURS[kind], "width": 1.4, "dash": "dash"}, annotation_text=kind,
                 annotation_position="top right", annotation_font_color=KIND_COLOURS[kind],
