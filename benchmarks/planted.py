@@ -1,6 +1,6 @@
 """What mining and the fairness term win back, on pairs whose faults are planted and therefore known.
 
-    python benchmarks/planted.py [--seeds 5] [--jobs 2] [--keep planted.jsonl] [--settings skewed,heavy] [--rows clip,...]
+    python benchmarks/planted.py [--seeds 5] [--jobs 2] [--keep FILE] [--settings skewed,heavy] [--rows clip,...]
 
 Presets x seeds x noise settings on SynthFundus (2,000 training, 400 validation, 3,000 test pairs; 6 epochs of the built-in
 model), framed by two ceilings: `clip` on the same pairs with the planted ones repaired, and with them left out. A seed is
@@ -47,6 +47,7 @@ ROWS = (
     "a-fairclip", "fairclip-plus", AVERAGED,
 )  # fmt: skip
 SHORTCUTS = 0.03
+KEPT = Path(__file__).with_name("planted.jsonl")
 CXR = Path(__file__).resolve().parents[2] / "shared/data/cxr"
 CXR_ROWS = ("clip", "repaired", "robustfair-plus", "robustfair")
 Record = dict[str, Any]
@@ -236,10 +237,11 @@ def _cxr(found: Any) -> list[str]:
     return [*out, ""]
 
 
-def _pairs(found: Any, setting: str, row: str, other: str, figure: Any) -> tuple[np.ndarray, np.ndarray]:
-    a, b = found.get((setting, row), {}), found.get((setting, other), {})
-    seeds = sorted(set(a) & set(b))
-    return np.array([figure(a[s]) for s in seeds]), np.array([figure(b[s]) for s in seeds])
+def _aligned(found: Any, setting: str, rows: Sequence[str], figure: Any) -> list[np.ndarray]:
+    """A figure of several rows over the seeds that all of them have."""
+    runs = [found.get((setting, row), {}) for row in rows]
+    seeds = sorted(set.intersection(*map(set, runs)))
+    return [np.array([figure(of_row[seed]) for seed in seeds]) for of_row in runs]
 
 
 def _signed(values: tuple[float, float, float], scale: float = 1.0, digits: int = 4) -> str:
@@ -259,8 +261,8 @@ def _scores(found: Any, setting: str) -> list[str]:
             continue
         mean = {name: np.mean([run[name] for run in runs]) for name in ("auc", "mean_es", "worst", "flagged")}
         race = np.mean([run["es"]["race"] for run in runs])
-        auc, mine = _pairs(found, setting, row, "clip", lambda r: r["auc"])
-        es, clip_es = _pairs(found, setting, row, "clip", lambda r: r["mean_es"])
+        auc, mine = _aligned(found, setting, (row, "clip"), lambda r: r["auc"])
+        es, clip_es = _aligned(found, setting, (row, "clip"), lambda r: r["mean_es"])
         sinkhorn = np.mean([run["sinkhorn"] for run in runs], 0)
         versus = (
             f"{_signed(mean_interval(auc - mine))} | {_signed(mean_interval(es - clip_es))}"
@@ -275,25 +277,36 @@ def _scores(found: Any, setting: str) -> list[str]:
 
 
 def _won_back(found: Any, setting: str) -> list[str]:
+    """What of the loss to noise comes back, for which attribute, and against the other presets."""
     if setting == "none":
         return []
-    lines = ["| share won back (95 %, Fieller) | AUC | mean ES-AUC | ES-AUC race |", "|---|---|---|---|"]
     kinds = (lambda r: r["auc"], lambda r: r["mean_es"], lambda r: r["es"]["race"])
+    lines = ["| share won back (95 %, Fieller) | AUC | mean ES-AUC | ES-AUC race |", "|---|---|---|---|"]
     for row in ("dbpm", "robustfair", "robustfair-released", "robustfair-plus"):
         cells = []
         for figure in kinds:
-            row_, clip = _pairs(found, setting, row, "clip", figure)
-            top, clip2 = _pairs(found, setting, "repaired", "clip", figure)
-            if len(row_) == 0 or len(row_) != len(top):
-                continue
-            centre, low, high = ratio_interval(row_ - clip, top - clip2)
-            cells.append(f"{centre:.0%} [{low:.0%}, {high:.0%}]")
-        if len(cells) == len(kinds):
+            mine, clip, top = _aligned(found, setting, (row, "clip", "repaired"), figure)
+            if len(mine):
+                centre, low, high = ratio_interval(mine - clip, top - clip)
+                cells.append(f"{centre:.0%} [{low:.0%}, {high:.0%}]")
+        if cells:
             lines.append(f"| `{row}` | {' | '.join(cells)} |")
-    for row in ("robustfair", "robustfair-released"):
-        plus, other = _pairs(found, setting, "robustfair-plus", row, lambda r: r["mean_es"])
-        if len(plus):
-            lines += ["", f"`robustfair-plus` − `{row}`, mean ES-AUC: {_signed(mean_interval(plus - other))}"]
+    plus, clip, top = _aligned(found, setting, ("robustfair-plus", "clip", "repaired"), lambda r: r["mean_es"])
+    if not len(plus):
+        return lines
+    gain, largest = (values.mean() / clip.mean() - 1 for values in (plus, top))
+    lines += [
+        "",
+        f"Relative gain in mean ES-AUC over `clip`: `robustfair-plus` {gain:+.1%}, the ceiling {largest:+.1%}.",
+    ]
+    lines += ["", "| `robustfair-plus` − | figure | difference [95 %] |", "|---|---|---|"]
+    for name in found[setting, "clip"][min(found[setting, "clip"])]["es"]:
+        mine, clip = _aligned(found, setting, ("robustfair-plus", "clip"), lambda r, name=name: r["es"][name])
+        lines.append(f"| `clip` | ES-AUC {name} | {_signed(mean_interval(mine - clip))} |")
+    for row in ("robustfair", "robustfair-released", AVERAGED):
+        mine, other = _aligned(found, setting, ("robustfair-plus", row), lambda r: r["mean_es"])
+        if len(mine):
+            lines.append(f"| `{row}` | mean ES-AUC | {_signed(mean_interval(mine - other))} |")
     return lines
 
 
@@ -358,7 +371,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--keep", type=Path, default=Path("planted.jsonl"))
+    parser.add_argument("--keep", type=Path, default=KEPT, help="finished runs, a line each; a new file begins anew")
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--sizes", default="2000,400,3000", help="training, validation and test pairs")
