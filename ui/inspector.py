@@ -109,6 +109,11 @@ def _by_loss(now: Mined, row: int) -> str:
             f"By what the other pairs show, image and note belong to different patients with a probability of "
             f"{now.posterior[row]:.2f}: {said}. {where}."
         )
+    if result.rule == "mismatch" and kind == "noisy":
+        return (
+            f"Image and note both lie far from all others and yet fit: a rank of {now.z[row]:.1f}, beyond the limit of "
+            f"−{now.settings.noisy_sd:g}: noisy, they may share a mark instead of the findings. {where}."
+        )
     if kind == "faulty":
         return f"{where}, beyond the limit of {now.settings.faulty_sd:g}: faulty, image and note disagree."
     if kind == "noisy":
