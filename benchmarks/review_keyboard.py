@@ -1,18 +1,20 @@
 """A thousand verdicts by keyboard in a real browser: is one lost or doubled, and how long until the next pair is there?
 
-    python benchmarks/review_keyboard.py --verdicts 1000
+    python benchmarks/review_keyboard.py [--verdicts 1000] [--seconds 240]
 
 Makes a SynthFundus set and a run with a recorded ledger in a temporary workspace, serves the app, and drives
 Chromium: for each pair it waits until the image is drawn and the buttons are there, presses a key from 1 to 6, and
 measures the time from the press until the next pair is drawn, and what a verdict costs the server in processor time.
 Afterwards the store is asked: as many verdict events as presses, each pair once, each with the verdict whose key was
-pressed, and the hash chain whole. Exits with 1 where that does not hold.
+pressed, and the hash chain whole. Exits with 1 where that does not hold. After --seconds no further key is pressed, and
+what was pressed until then is checked. The pairs share 100 drawings, each pair in a file of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -26,6 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
@@ -44,13 +47,15 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 )  # fmt: skip
+DRAWN = 100  # different images
 KEYS = {"1": "fits", "2": "wrong_note", "3": "wrong_label", "4": "uninformative", "5": "unusable_image", "6": "unsure"}
 
 
 def make_run(workspace: Path, n: int, size: int) -> Run:
     """A finished run over n training pairs with losses in its ledger; nothing is trained, since none of it is shown."""
-    clean = SynthConfig(n_train=n, n_val=0, n_test=0, size=size, seed=4, mismatch_rate=0, shortcut_rate=0)
-    folder = write_synth(synthesize(clean), workspace.parent / "synthfundus")
+    drawn = SynthConfig(n_train=min(n, DRAWN), n_val=0, n_test=0, size=size, seed=4, mismatch_rate=0, shortcut_rate=0)
+    folder = write_synth(synthesize(drawn), workspace.parent / "synthfundus")
+    repeat(folder, n)
     table = PairTable.read(folder, check_images=False)
     config = RunConfig.build("robustfair", {"epochs": 2})
     data = {
@@ -68,6 +73,17 @@ def make_run(workspace: Path, n: int, size: int) -> Run:
     safeio.write_json(run.path / "report.json", {"schema_version": 1})
     run.set_status(state="finished", epoch=2, message="finished", finished=now())
     return run
+
+
+def repeat(folder: Path, n: int) -> None:
+    """Bring a data folder to n pairs: the same ones again under other ids, each with an image file of its own."""
+    frame = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    rows = frame.iloc[np.arange(n) % len(frame)].reset_index(drop=True)
+    for i in range(len(frame), n):
+        name = f"images/again_{i:05d}.png"
+        shutil.copyfile(folder / rows.at[i, "image"], folder / name)
+        rows.loc[i, ["pair_id", "patient_id", "image"]] = [f"again_{i:05d}", f"again_{i:05d}", name]
+    rows.to_csv(folder / "manifest.csv", index=False)
 
 
 def make_queue(store: ReviewStore, run: Run) -> Queue:
@@ -127,8 +143,12 @@ WAIT = """async before => {
 WATCH = "window.addEventListener('keydown', event => { window.pressedAt = performance.now() }, true)"
 
 
-def press_all(page: Page, n: int, rng: np.random.Generator) -> tuple[dict[str, str], list[float]]:
-    """Judge n pairs; gives the verdict pressed for each pair and the seconds until the next one was drawn."""
+def press_all(page: Page, n: int, rng: np.random.Generator, limit: float) -> tuple[dict[str, str], list[float]]:
+    """Judge n pairs, or as many as `limit` seconds allow.
+
+    Gives the verdict pressed for each pair and the seconds until the next one was drawn.
+    """
+    ended = time.perf_counter() + limit
     page.evaluate(WATCH)
     seen = page.evaluate(WAIT, {"pair": "", "key": ""})
     pressed: dict[str, str] = {}
@@ -142,6 +162,8 @@ def press_all(page: Page, n: int, rng: np.random.Generator) -> tuple[dict[str, s
             break
         seen = page.evaluate(WAIT, {"pair": seen["pair"], "key": seen["key"]})
         seconds.append((seen["at"] - page.evaluate("window.pressedAt")) / 1000)
+        if time.perf_counter() > ended:
+            break
     return pressed, seconds
 
 
@@ -155,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--verdicts", type=int, default=1000)
     parser.add_argument("--size", type=int, default=512, help="side of the images in pixels")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="press no key after so long")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "/usr/bin/chromium")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +193,7 @@ def main() -> None:
             page.get_by_role("button", name="Start reviewing").click()
             page.evaluate(WAIT, {"pair": "", "key": ""})
             started, busy = time.perf_counter(), processor_time(process)
-            pressed, seconds = press_all(page, options.verdicts, np.random.default_rng(0))
+            pressed, seconds = press_all(page, options.verdicts, np.random.default_rng(0), options.seconds)
             took, busy = time.perf_counter() - started, processor_time(process) - busy
             browser.close()
         given = {event.pair_id: event.body["verdict"] for event in store.events() if event.kind == "verdict"}
@@ -182,10 +205,8 @@ def main() -> None:
     print(f"keys pressed {len(pressed):,}, verdict events {n_events:,}, pairs with a verdict {len(given):,}")
     print(f"verdicts other than pressed: {wrong}; chain {'whole' if chain.ok else chain.problem}")
     print(f"next pair on the screen after {median:.3f} s (median), {p95:.3f} s (95th percentile); {took:.0f} s in all")
-    print(
-        f"processor time of the server: {1000 * busy / options.verdicts:.0f} ms a verdict; load {os.getloadavg()[0]:.1f}"
-    )
-    if wrong or not chain.ok or not len(pressed) == n_events == len(given) == options.verdicts:
+    print(f"processor time of the server: {1000 * busy / len(pressed):.0f} ms a verdict; load {os.getloadavg()[0]:.1f}")
+    if wrong or not chain.ok or not len(pressed) == n_events == len(given):
         sys.exit(1)
 
 

@@ -15,7 +15,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from fairvlm_core import PairTable, RunConfig, fit
+from fairvlm_core.adapt import embeddings
 from fairvlm_core.features import PairArrays, pair_arrays
 from fairvlm_core.models import load_clip
 from fairvlm_core.review import (
@@ -68,7 +69,10 @@ def make_world(folder: Path, options: argparse.Namespace, seed: int) -> World:
     table = PairTable.read(write_synth(synthesize(config, workers=1), folder))
     planted = table.planted()
     wrong = planted[planted["kind"] == "mismatch"]
-    arrays = pair_arrays(table, load_clip("tiny"))
+    clip = load_clip("tiny")
+    arrays = pair_arrays(table, clip)
+    if options.trainable == "head":  # the towers run once for all runs of a seed
+        arrays = embeddings(clip, arrays)
     first = fit(table, run_config(options, seed), arrays=arrays)
     rows = first.mining.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]].assign(
         posterior=first.mining.posterior
@@ -85,7 +89,8 @@ def make_world(folder: Path, options: argparse.Namespace, seed: int) -> World:
 
 
 def run_config(options: argparse.Namespace, seed: int) -> RunConfig:
-    return RunConfig.build(options.preset, {"seed": seed, "epochs": options.epochs})
+    settings = {"seed": seed, "epochs": options.epochs, "trainable": options.trainable}
+    return RunConfig.build(options.preset, settings)
 
 
 def review(world: World, order: str, budget: int, options: argparse.Namespace, seed: int) -> VerdictSet:
@@ -135,8 +140,11 @@ def ranking_of_rest(world: World, result: FitResult, rest: list[str]) -> float:
 def train_again(world: World, verdicts: VerdictSet, options: argparse.Namespace, seed: int) -> FitResult:
     applied = apply_verdicts(world.table, verdicts)
     place = pd.Index(world.table.pair_ids).get_indexer(pd.Index(applied.table.pair_ids))
-    tokens, cut = load_clip("tiny").tokens(list(applied.table.frame["text"]))
-    arrays = PairArrays(world.arrays.pixels[place], tokens, cut)
+    arrays = world.arrays
+    arrays = replace(arrays, pixels=arrays.pixels[place], tokens=arrays.tokens[place], cut=arrays.cut[place])
+    if options.repair:
+        tokens, cut = load_clip("tiny").tokens(list(applied.table.frame["text"]))
+        arrays = replace(arrays, tokens=tokens, cut=cut)
     return fit(applied.table, run_config(options, seed), arrays=arrays, trusted=applied.trusted)
 
 
@@ -235,6 +243,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000, help="training pairs")
     parser.add_argument("--test", type=int, default=1000, help="test pairs")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--trainable", default="all", help="as in a run's settings: all, head, ...")
     parser.add_argument("--rate", type=float, default=0.15, help="share of planted wrong notes")
     parser.add_argument("--preset", default="robustfair-plus")
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
@@ -248,6 +257,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.orders.split(",")) - set(ORDERS):
         parser.error(f"no such order: {', '.join(sorted(unknown))}")
+    if options.repair and options.trainable == "head":
+        parser.error("--repair needs the text tower: leave out --trainable head")
     torch.set_num_threads(1)
     records = [json.loads(line) for line in options.keep.read_text().splitlines()] if options.keep.exists() else []
     done = {(r["seed"], r["order"], r["budget"]) for r in records}

@@ -69,11 +69,9 @@ def results(store: ReviewStore, runs: RunStore, queue: Queue | None, *, allowed:
 def _miner(store: ReviewStore, queue: Queue) -> None:
     widgets.section("How good is the miner?", *ABOUT_MINER)
     found = miner_quality(store.items(queue.queue_id), queue.population, store.verdicts(queue_id=queue.queue_id))
-    estimates = {"Precision": found.precision, "Recall": found.recall}
-    estimates |= {f"Precision, {kind}": estimate for kind, estimate in found.by_kind.items()}
-    widgets.cards(
-        [Headline(name, percent(one.value), estimate_line(one)) for name, one in estimates.items()]
-    )  # fmt: skip
+    by_kind = {f"Precision, {kind}": estimate for kind, estimate in found.by_kind.items()}
+    for row in ({"Precision": found.precision, "Recall": found.recall}, by_kind):  # two side by side fit a tablet
+        widgets.cards([Headline(name, percent(one.value), estimate_line(one)) for name, one in row.items()])
     if found.missed.value is not None:
         reach = found.missed.interval
         between = "" if reach is None else f" ({figure(reach.low, 0)} to {figure(reach.high, 0)})"
