@@ -1,9 +1,10 @@
-"""Pictures of every page, in light and dark, from a workspace with runs.
+"""Pictures of every page, in light and dark: the one command that makes those of the documentation.
 
     python examples/screenshots.py --workspace workspace --out docs/images
 
-The pictures show the newest run, and Compare runs all of them; `fairvlm review make RUN` first gives Review something to
-show. Needs `playwright` and a Chromium (``--chromium``). The server runs on a free port and is stopped at the end.
+A workspace without runs gets the demo first (minutes), one without a review queue the queue of its newest run. The pictures
+show that run, and Compare runs all of them. Needs `playwright` and a Chromium (``--chromium``). The server runs on a free
+port and is stopped at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from fairvlm_core import RunStore
+from fairvlm_core.review import QueueSettings, ReviewStore, queue_from_run
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 120_000  # milliseconds
@@ -59,6 +63,18 @@ def server(workspace: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def furnish(workspace: Path) -> list[str]:
+    """See to it that there is something to show; gives the ids of the finished runs, oldest first."""
+    if not RunStore(workspace).runs():
+        demo = [sys.executable, "-m", "fairvlm_core", "demo", "--no-app", "--workspace", str(workspace)]
+        subprocess.run(demo, check=True)
+    runs = [run for run in RunStore(workspace).runs() if run.status.state == "finished"]
+    reviews = ReviewStore.open(workspace)
+    if not reviews.queues():
+        queue_from_run(reviews, runs[-1], QueueSettings(size=40), name="First look", by="demo")
+    return [run.id for run in runs]
 
 
 def settle(page: Page) -> None:
@@ -106,8 +122,10 @@ def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
         "data-pairs": (f"Data?view=Browse+pairs&{one}", None),
         "fine-tune": (f"Fine_tune?{one}", None),
         "fine-tune-watch": (f"Fine_tune?view=Watch&{one}", None),
+        "fine-tune-sweeps": (f"Fine_tune?view=Sweeps&{one}", None),
         "bad-pairs": (f"Bad_pairs?{one}", 1500),
         "losses": (f"Loss_and_Sinkhorn?{one}", None),
+        "losses-quantiles": (f"Loss_and_Sinkhorn?view=Quantiles&{one}", None),
         "losses-training": (f"Loss_and_Sinkhorn?view=Divergence+over+training&{one}", None),
         "losses-fairness": (f"Loss_and_Sinkhorn?view=Distance+and+fairness&{one}", None),
         "compare": (f"Compare_runs?{many}", 1900),
@@ -127,7 +145,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    runs = sorted(path.name for path in (options.workspace / "runs").glob("[0-9]*"))
+    runs = furnish(options.workspace)
     with server(options.workspace) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=options.chromium, args=list(FLAGS))
         for theme in options.themes:

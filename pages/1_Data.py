@@ -13,8 +13,10 @@ with page("Data", "Who is in the set: groups, label rates, intersections, and wh
     if data is None:
         widgets.empty(
             "No data set yet",
-            "Runs bring their data set with them. Make the built-in one, or open a folder of your own above.",
-            "fairvlm synth data/synthfundus\nfairvlm train data/synthfundus --preset clip",
+            "Runs bring their data set with them. Open a folder of your own above, or make the built-in data and open its "
+            "folder.",
+            "fairvlm synth data/synthfundus",
+            leads=("app.py",),
         )
         st.stop()
     table = data.table()

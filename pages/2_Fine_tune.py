@@ -17,15 +17,17 @@ with page("Fine-tune", "Set up runs, see what they will cost, launch them in the
             if data is None:
                 widgets.empty(
                     "No data set yet",
-                    "Open a folder of image-note pairs above, make the demo on the overview, or make the built-in data:",
+                    "Open a folder of image-note pairs above. No data at hand? The demo brings its own; or make the "
+                    "built-in data and open its folder.",
                     "fairvlm synth data/synthfundus",
+                    leads=("app.py",),
                 )
                 st.stop()
             finetune_page.form(here, data, live_page.go_to)
     if watch.open:
         with watch:
             if not here.entries:
-                widgets.empty("No run yet", "Launch one under *Set up*; it appears here with its curves and its log.")
+                widgets.empty("No run yet", "Launch one under *Set up*: it appears here with its curves and its log.")
                 st.stop()
             live_page.watch(here)
     if sweeps.open:

@@ -14,6 +14,7 @@ with page("Bad pairs", "Which pairs stand out by their losses, for whom that tak
             "No run yet",
             "Every run records the loss of each training pair in each epoch; the bad ones stand out in it.",
             "fairvlm train DATA --preset dbpm",
+            leads=widgets.NO_RUN,
         )
         st.stop()
     if not bad_pairs_page.has_ledger(entry, run):

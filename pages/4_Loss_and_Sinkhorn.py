@@ -18,6 +18,7 @@ with page(
             "No run yet",
             "Every run records the loss of each training pair in each epoch. Train one to see it here.",
             "fairvlm train DATA --preset robustfair",
+            leads=widgets.NO_RUN,
         )
         st.stop()
     if entry.state == "damaged" or not losses_page.has_losses(run):
@@ -27,7 +28,7 @@ with page(
     if not attributes:
         widgets.empty("No attributes", "This data set has no groups of patients to compare.")
         st.stop()
-    left, right = st.columns([1, 2], vertical_alignment="bottom")
+    left, right = st.columns([1, 2])
     # Names of attributes are foreign text: a selectbox shows them as they are, other choices would read markdown in them.
     attribute = left.selectbox("Attribute", attributes, key="attribute", bind="query-params")
     quantity = right.segmented_control(

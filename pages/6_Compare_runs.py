@@ -15,6 +15,7 @@ with page("Compare runs", "Is one way of training better, for whom, and is it mo
             "No finished run yet",
             "Train at least two runs on the same data; runs that differ by the seed alone count as one method.",
             "fairvlm train DATA --preset clip --seed 0\nfairvlm train DATA --preset robustfair --seed 0",
+            leads=widgets.NO_RUN,
         )
         st.stop()
     newest = [entry.id for entry in usable if entry.fingerprint == usable[-1].fingerprint]

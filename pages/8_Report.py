@@ -16,6 +16,7 @@ with page(
             "No run yet",
             "A report describes a finished run. Train one, or make the demo on the overview.",
             "fairvlm train DATA --preset robustfair\nfairvlm report latest",
+            leads=widgets.NO_RUN,
         )
         st.stop()
     if entry.state != "finished":

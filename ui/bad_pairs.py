@@ -25,7 +25,7 @@ NOT_REVIEWED = "Not reviewed"
 LOWEST_SD, HIGHEST_SD, STEP_SD = 0.5, 5.0, 0.1
 DRAWN = 10_000  # points on the map
 LISTED = 1_000  # rows of the table
-RULES = {"threshold": "Thresholds", "mixture": "Mixture", "mismatch": "Agreement"}
+RULES = {"threshold": "Limits", "mixture": "Mixture", "mismatch": "Agreement"}
 HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}
 SPREADS = {"sd": "sd", "mad": "MAD"}
 CHANNELS = {"loss": "Loss", "margin": "Margin", "similarity": "Similarity"}
@@ -483,8 +483,8 @@ class TruthCurve:
 def truth_curves(now: Mined, planted: np.ndarray) -> list[TruthCurve]:
     """Precision against recall for every planted kind; `planted` is "" where nothing is known.
 
-    Wrong notes (mismatch) are ranked by falling mean loss, under the rule ``mismatch`` by falling z; shortcuts by rising
-    mean loss.
+    Wrong notes (mismatch) are ranked by falling mean loss, shortcuts by rising mean loss;
+    under the rule ``mismatch`` both by z.
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
@@ -495,8 +495,7 @@ def truth_curves(now: Mined, planted: np.ndarray) -> list[TruthCurve]:
         is_so = truth == name
         if not is_so.any():
             continue
-        by_z = now.result.rule == "mismatch" and flag == "faulty"
-        score = (now.z if by_z else now.mean_loss)[known]
+        score = (now.z if now.result.rule == "mismatch" else now.mean_loss)[known]
         precision, recall, _ = precision_recall_curve(is_so, sign * score)
         keep = np.unique(np.linspace(0, len(recall) - 1, min(_CURVE, len(recall))).astype(int))
         average = float(average_precision_score(is_so, sign * score))

@@ -136,7 +136,7 @@ def _settings(run: Run, found: Bench, own: Settings) -> Settings:
             column.slider(
                 f"{letter} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
                 disabled=name == "faulty_sd" and state[f"{_STATE}.rule"] != "threshold",
-                help="Under the rule *Thresholds* only: the others find their own limit." if name == "faulty_sd" else None,
+                help="Under the rule *Limits* only: the others find their own limit." if name == "faulty_sd" else None,
             )  # fmt: skip
         with third:
             _switch("Rule", "rule", bad_pairs.rules(found.ledger.channels), RULES)

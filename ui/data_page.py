@@ -58,7 +58,7 @@ def totals(table: PairTable) -> list[Headline]:
         Headline("Patients", f"{report.n_patients:,}", f"{len(frame) / max(report.n_patients, 1):.2f} pairs each"),
         Headline(
             f"Label: {positive_name}", percent(positive / max(len(frame), 1), 1),
-            f"n+ = {positive:,}, n− = {len(frame) - positive:,}",
+            f"n+\u00a0=\u00a0{positive:,}, n−\u00a0=\u00a0{len(frame) - positive:,}",
             f"Share of pairs labelled {literal(positive_name)}; the others are {literal(negative_name)}.",
         ),
         Headline("Attributes", str(len(table.attributes)), ", ".join(table.attributes) or "none"),

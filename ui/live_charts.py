@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from .bad_pairs_charts import KIND_COLOURS
 from .charts import layout
 from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS
 from .words import chart_text
@@ -28,7 +29,7 @@ def quality_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
 
 def flagged_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
     """Of `n` training pairs, those that were flagged during the epoch, and so weighed less."""
-    names = {"faulty": ("faulty", COLOURS[1]), "noisy": ("noisy", COLOURS[0])}
+    names = {kind: (kind, KIND_COLOURS[kind]) for kind in ("faulty", "noisy")}
     return _lines(curves, epochs, f"Flagged of {n:,} pairs", names)
 
 

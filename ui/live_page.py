@@ -146,6 +146,7 @@ def _finished(here: Here, run: Run, entry: RunEntry) -> None:
         for title, icon, chosen in (
             ("Bad pairs", "troubleshoot", [run.id]),
             ("Compare runs", "compare_arrows", compared),
+            ("Report", "description", [run.id]),
         ):
             if title in files:
                 st.page_link(

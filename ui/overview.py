@@ -70,7 +70,11 @@ def offer_demo(workspace: Path, demo: DemoStatus) -> None:
                 st.rerun()
         st.caption("The same in a terminal:")
         st.code(COMMAND, language=None)
-        st.caption("Your own data: a folder of images, notes, labels and patient attributes, in any of three layouts.")
+        st.markdown("**Or start with your own data**: a folder of images, notes, labels and patient attributes.")
+        with st.container(horizontal=True, gap="medium"):
+            st.page_link("pages/1_Data.py", label="Open a folder and see who is in it", icon=":material/folder_open:")
+            st.page_link("pages/2_Fine_tune.py", label="Set up a run", icon=":material/tune:")
+        st.caption("The same in a terminal:")
         st.code("fairvlm check DATA\nfairvlm train DATA --preset clip", language=None)
     if demo.state == "ended":
         st.warning("The demo ended without a run. The last lines of its log:", icon=":material/warning:")
@@ -109,8 +113,6 @@ def watch(here: Here) -> None:
         with errors():
             entries, demo = _active(here)
             known = [run.id for run in here.store.runs()]
-            if (known, [(entry.id, entry.state) for entry in entries], demo.state) != before:
-                st.rerun()
             with st.container(border=True):
                 if demo.state == "running":
                     st.markdown(f":material/hourglass_top: **The demo is at work**, started {ago(demo.started)}.")
@@ -124,5 +126,8 @@ def watch(here: Here) -> None:
                         "pages/2_Fine_tune.py", label="Watch and cancel", icon=":material/tune:",
                         query_params={"run": entries[0].id, "view": "Watch"},
                     )  # fmt: skip
+            # Last, as on Fine-tune: what was pressed in the moment of a change is heard first.
+            if (known, [(entry.id, entry.state) for entry in entries], demo.state) != before:
+                st.rerun()
 
     progress()

@@ -102,13 +102,29 @@ def state_column(label: str = "State") -> Any:
     )
 
 
-def empty(title: str, text: str, command: str | None = None) -> None:
-    """What stands in the place of something that is not there yet, and how it comes to be there."""
+def empty(title: str, text: str, command: str | None = None, *, leads: Sequence[str] = ()) -> None:
+    """What stands in the place of something that is not there yet, and how it comes to be there.
+
+    `leads` are files of pages where it can be made, keys of `_LEADS`.
+    """
     with st.container(border=True):
         st.markdown(f"**{title}**")
         st.markdown(text)
+        if leads:
+            with st.container(horizontal=True, gap="medium"):
+                for file in leads:
+                    label, icon = _LEADS[file]
+                    st.page_link(file, label=label, icon=icon)
         if command:
+            st.caption("In a terminal:")
             st.code(command, language=None)
+
+
+_LEADS = {
+    "app.py": ("Make the demo on the overview", ":material/play_arrow:"),
+    f"pages/{FINE_TUNE}": ("Set up a run", ":material/tune:"),
+}
+NO_RUN = tuple(_LEADS)
 
 
 _LINKS = {

@@ -24,6 +24,7 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
     from ..features import pair_arrays
     from ..launch import Hooks, create_run, execute
     from ..models import load_clip
+    from ..pairmap import make_map_if_possible
     from ..pairs import PairTable
     from ..synth import SynthConfig, synthesize, write_synth
     from .figures import print_comparison
@@ -60,6 +61,14 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
             chosen.append(run)
     show.out.print()
     print_comparison(chosen, attribute=None, resamples=1000)
+    unmapped = [run for run in reversed(chosen) if not (run.path / "projection.parquet").exists()]
+    with show.progress() as bar:
+        if unmapped:
+            bar.console.print("making the maps of pairs ...", highlight=False)
+        move = show.watch(bar, "maps")
+        for done, run in enumerate(unmapped, start=1):
+            make_map_if_possible(run)
+            move(done, len(unmapped))
     show.out.print(
         f"{len(chosen)} runs in {time.time() - started:.0f} s. `fairvlm mine {chosen[-1].id}` lists bad pairs."
     )
