@@ -35,7 +35,7 @@ faults: .venv/installed-test  ## run the fault tests in their long form and prin
 	@$(BIN)/python tests/faults/table.py build/faults.xml
 
 bench: .venv/installed-test  ## regenerate the figures of docs/benchmark.md
-	$(BIN)/python benchmarks/planted.py
+	$(BIN)/python benchmarks/planted.py --into docs/benchmark.md
 
 lint: .venv/installed-test  ## ruff, format check
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@
 Presets x seeds x noise settings on SynthFundus (2,000 training, 400 validation, 3,000 test pairs; 6 epochs of the built-in
 model), framed by two ceilings: `clip` on the same pairs with the planted ones repaired, and with them left out. A seed is
 another data set and another training seed. Finished runs are kept line by line in --keep; a second call goes on from there.
-Prints the tables of docs/benchmark.md.
+Prints the tables of docs/benchmark.md; `--into docs/benchmark.md` puts them there.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ ROWS = (
     "a-fairclip", "fairclip-plus", AVERAGED,
 )  # fmt: skip
 SHORTCUTS = 0.03
+MARKS = ("<!-- tables begin -->", "<!-- tables end -->")
 KEPT = Path(__file__).with_name("planted.jsonl")
 CXR = Path(__file__).resolve().parents[2] / "shared/data/cxr"
 CXR_ROWS = ("clip", "repaired", "robustfair-plus", "robustfair")
@@ -377,6 +378,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="2000,400,3000", help="training, validation and test pairs")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--cxr", type=Path, help="a folder of real pairs; notes are swapped in memory", default=CXR)
+    parser.add_argument("--into", type=Path, help="a Markdown file whose tables, between its marks, are replaced")
     parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
     options = parser.parse_args()
     if unknown := set(options.rows.split(",")) - {*PRESETS, *CEILINGS, AVERAGED}:
@@ -416,7 +418,12 @@ def main() -> None:
                 records.append(record)
                 with options.keep.open("a") as file:
                     file.write(json.dumps(record) + "\n")
-    print(tables(records))
+    text = tables(records)
+    print(text)
+    if options.into is not None:
+        before, _, rest = options.into.read_text(encoding="utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        options.into.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
