@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,26 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
     monkeypatch.delenv(storage_module.VARIABLE, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return RunStore(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[str]:
+    """A real server in a temporary folder."""
+    path = Path(__file__).parents[1] / "benchmarks" / "review_store.py"
+    spec = importlib.util.spec_from_file_location("postgres_for_sweeps", path)
+    programs = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(programs)
+    if programs.postgres_programs() is None:
+        pytest.skip("PostgreSQL is not installed: sweeps are not tested on it (apt-get install postgresql)")
+    with programs.postgres_server() as url:
+        yield programs.new_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'optuna.db'}"
+    return request.getfixturevalue("postgres_server")
 
 
 def space(*items: str, **settings: str) -> Space:
@@ -176,12 +198,12 @@ def test_pruning_ends_what_is_below_the_median(store, pairs):
         sweep(pairs, store, place_of("two", store.workspace), Plan(2, ("auc", "es_auc"), prune=True))
 
 
-def test_a_database_serves_as_storage_and_its_heartbeat_frees_what_was_left(store, pairs, monkeypatch, tmp_path):
+def test_a_database_serves_as_storage_and_its_heartbeat_frees_what_was_left(store, pairs, monkeypatch, database):
     import optuna
 
     monkeypatch.setattr(storage_module, "BEAT", 1)
     monkeypatch.setattr(storage_module, "GRACE", 1)
-    storage = place_of("sql", store.workspace, f"sqlite:///{tmp_path / 'optuna.db'}")
+    storage = place_of("sql", store.workspace, database)
     sweep(pairs, store, storage, Plan(1, ("auc",), space("fairness.weight=0.1..1")))
     opened = storage.open()
     with pytest.warns(UserWarning, match="Heartbeat"):
@@ -190,7 +212,23 @@ def test_a_database_serves_as_storage_and_its_heartbeat_frees_what_was_left(stor
     time.sleep(3)
     found = sweep(pairs, store, storage, Plan(2))
     assert [(trial.number, trial.state) for trial in found.trials] == [(0, "complete"), (2, "complete")]
-    assert [one.study for one in storage_module.known(store.workspace, storage.url)] == ["sql"]
+    assert "sql" in [one.study for one in storage_module.known(store.workspace, storage.url)]
+
+
+@pytest.mark.timeout(900)
+def test_two_workers_share_a_study_in_postgresql(store, folder, pairs, postgres_server):
+    asked = ["--param", "fairness.weight=0.01..1:log", "--objective", "auc,es_auc", "--seeds", "1", *settings()]
+    other = worker(folder, store, 3, *asked, "--study", "team", "--storage", postgres_server)
+    storage = place_of("team", store.workspace, postgres_server)
+    plan = Plan(3, ("auc", "es_auc"), space("fairness.weight=0.01..1:log"), 1)
+    sweep(pairs, store, storage, plan)
+    _, err = other.communicate(timeout=600)
+    assert other.returncode == 0, err
+    found = read_sweep(storage)
+    assert [(trial.number, trial.state) for trial in found.trials] == [(i, "complete") for i in range(3)]
+    assert len({trial.params["fairness.weight"] for trial in found.trials}) == 3
+    assert sorted(name for trial in found.trials for name in trial.runs) == sorted(run.id for run in store.runs())
+    assert not (store.workspace / "sweeps" / "team.journal").exists()
 
 
 # The front ------------------------------------------------------------------------------------------------------------

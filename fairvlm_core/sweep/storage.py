@@ -79,6 +79,7 @@ class Storage:
     def _database(self) -> optuna.storages.BaseStorage:
         """Optuna makes its tables where they are missing; of two workers that do so at once, one has to look again."""
         from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+        from sqlalchemy.pool import NullPool
 
         optuna = load_optuna()
         for attempt in range(_ATTEMPTS):
@@ -88,7 +89,8 @@ class Storage:
                     heartbeat_interval=BEAT,
                     grace_period=GRACE,
                     heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
-                    engine_kwargs={"pool_pre_ping": True, "hide_parameters": True},
+                    # Optuna has no way to close a storage: a pool would keep a connection for each time it was opened.
+                    engine_kwargs={"poolclass": NullPool, "hide_parameters": True},
                 )
             except (IntegrityError, OperationalError, ProgrammingError):
                 if attempt == _ATTEMPTS - 1:
