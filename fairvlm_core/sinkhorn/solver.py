@@ -144,6 +144,8 @@ def solve_cross(
         factor, failed = torch.linalg.cholesky_ex(hessian)
         newton = torch.cholesky_solve(((b - q) * inverse)[:, :, None], factor)[:, :, 0] * inverse
         sinkhorn = torch.where(carried, (b / q).log(), 0.0)
+        if not bool(torch.isfinite(sinkhorn).all()):  # a lone point far out: its q underflows, its logarithm does not
+            sinkhorn = torch.where(carried, _update(minus_cost.mT, u + a.log())[1] - v, 0.0)
         trusted = (failed == 0) & torch.isfinite(newton).all(1) & (sinkhorn.abs().amax(1) <= _NEWTON_WITHIN)
         fresh = torch.where(trusted[:, None], newton, sinkhorn)
         if direction is None:

@@ -139,3 +139,21 @@ def test_same_on_a_gpu():
     result.value.sum().backward()
     torch.testing.assert_close(result.value.detach().cpu(), expected, rtol=1e-8, atol=1e-12)
     assert inputs[0].grad.is_cuda
+
+
+def test_a_trace_of_mass_far_from_all_other_is_no_obstacle():
+    """Pairs that mining turned down almost to nothing, at losses that nobody else has: their kernel values underflow."""
+    knots = torch.linspace(0.5, 12.0, 96, dtype=torch.float64)
+    bulk = torch.exp(-0.5 * ((torch.arange(96) - 18) / 8.0) ** 2) * (torch.arange(96) < 60)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        masses = bulk * torch.rand(6, 96, generator=generator, dtype=torch.float64)
+        places = torch.randint(66, 96, (6, 2), generator=generator)
+        traces = 10.0 ** -(4 + 8 * torch.rand(6, 2, generator=generator, dtype=torch.float64))
+        masses.scatter_add_(1, places, traces)
+        masses.requires_grad_()
+        result = group_sinkhorn(knots, masses, masses.detach().mean(0), blur=0.25)
+        assert bool(result.converged.all())
+        assert bool((result.value >= 0).all())
+        (gradient,) = torch.autograd.grad(result.value.sum(), masses)
+        assert bool(torch.isfinite(gradient).all())
