@@ -7,6 +7,8 @@ nothing. Nothing is decided from it: what is measured comes from the embeddings 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +99,7 @@ def project(image_features: Any, text_features: Any, seed: int, *, largest_fit: 
 
 def _umap(features: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
     points = np.empty((len(features), 2), np.float32)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _threads_kept():
         warnings.simplefilter("ignore")  # on the number of threads, and on disconnected neighbourhoods
         from umap import UMAP  # compiles for seconds
 
@@ -109,6 +111,21 @@ def _umap(features: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
     if not np.isfinite(points).all():
         raise ValueError("points that are not finite")
     return points
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Torch's number of threads stays as it is: numba, when it first runs in parallel, sets OpenMP's for the whole process.
+
+    With another number sums are rounded in another order, and a run trained after a map would not equal one trained before.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _components(image: np.ndarray, text: np.ndarray, why: str) -> Projection:

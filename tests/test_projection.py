@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 
 from fairvlm_core.config import RunConfig
@@ -167,3 +169,21 @@ def test_a_run_is_finished_before_its_map_is_made(table, arrays, tmp_path: Path,
     execute(other, table=table, arrays=arrays)
     assert len(states) == 1
     assert not (other.path / "projection.parquet").exists()
+
+
+def test_a_map_leaves_the_number_of_threads_so_that_a_run_after_it_equals_one_before(planted, monkeypatch):
+    """Numba sets OpenMP's number for the whole process when it starts its own threads, once in a process."""
+
+    class Numba:
+        def __init__(self, **_):
+            pass
+
+        def fit(self, points):
+            torch.set_num_threads(before + 1)
+            self.embedding_ = points[:, :2]
+            return self
+
+    before = torch.get_num_threads()
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Numba))
+    assert project(*planted[:2], seed=0).method == "UMAP"
+    assert torch.get_num_threads() == before
