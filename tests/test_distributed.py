@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -155,10 +157,37 @@ def test_a_killed_process_ends_the_others_with_a_line(together):
     assert "ended without a word" in (together / "killed-0.txt").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_command_under_torchrun_gives_the_run_of_one_process(synth_folder, table, arrays, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    asked = [
+        "--preset",
+        "robustfair",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "15",
+        "--set",
+        "device=cpu",
+        "--no-map",
+        "--json",
+    ]
+    command = [*torchrun, "-m", "fairvlm_core", "train", str(synth_folder), "--workspace", str(tmp_path), *asked]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=800, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = RunStore(tmp_path).runs()
+    assert json.loads(done.stdout)["run_id"] == run.id
+    alone = fit(table, RunConfig.build("robustfair", FEW), arrays=arrays)
+    assert np.allclose(run.ledger().losses, alone.ledger.losses, rtol=1e-3, atol=1e-4)
+
+
 # Chunks and checkpoints ---------------------------------------------------------------------------------------------------
 
 
-def gradients(clip, arrays, rows, chunk_size=0, encoded=encode):
+def gradients(clip, arrays, rows, chunk_size=0, encoded=encode, bf16=False):
     """Losses (B,), gradients by name, and the bytes that the graph holds between forward and backward."""
     held: dict[int, int] = {}
     own = {p.data_ptr() for p in clip.module.parameters()}
@@ -171,7 +200,8 @@ def gradients(clip, arrays, rows, chunk_size=0, encoded=encode):
     clip.module.train()
     clip.module.zero_grad()
     torch.manual_seed(5)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast:
         image, text = encoded(clip, arrays, rows, ALONE, chunk_size)
         losses = pair_losses(image, text, clip.scale, clip.bias).loss
     losses.mean().backward()
@@ -231,6 +261,40 @@ def test_a_run_in_chunks_or_with_checkpoints_is_the_same_run(settings, table, ar
     assert np.allclose(one.ledger.losses, other.ledger.losses, rtol=1e-3, atol=1e-4)
     assert np.allclose(one.predictions["score"], other.predictions["score"], atol=1e-3)
     assert RunConfig.build("robustfair", few).method_key == RunConfig.build("robustfair", few | settings).method_key
+
+
+def apart(one, other):
+    """Distance of two gradients as a share of the first."""
+    square = sum(float((one[1][name] - value).square().sum()) for name, value in other[1].items())
+    return (square / sum(float(value.square().sum()) for value in one[1].values())) ** 0.5
+
+
+def test_bf16_in_chunks_or_with_checkpoints_is_bf16_as_a_whole(arrays):
+    """On the way back a chunk is encoded in the precision it was encoded in first."""
+    clip, rows = load_clip("tiny"), np.arange(23)
+    full, whole, chunks = (
+        gradients(clip, arrays, rows, size, bf16=bf16) for size, bf16 in ((0, False), (0, True), (5, True))
+    )
+    set_checkpointing(clip, True)
+    checkpoints = gradients(clip, arrays, rows, bf16=True)
+    away = apart(full, whole)
+    assert 1e-4 < away < 0.1, "otherwise nothing was computed in bf16, or it is of no use"
+    assert max(apart(whole, chunks), apart(whole, checkpoints)) < 0.5 * away
+    assert chunks[2] < whole[2] / 4
+    assert {value.dtype for value in whole[1].values()} == {torch.float32}
+
+
+def test_a_bf16_run_is_near_that_of_full_precision_and_keeps_its_books_in_32_bits(table, arrays):
+    few = {"epochs": 1, "batch_size": 25, "mining.warmup": 0}
+    full = fit(table, RunConfig.build("robustfair", few | {"precision": "fp32"}), arrays=arrays)
+    half = fit(table, RunConfig.build("robustfair", few | {"precision": "bf16"}), arrays=arrays)
+    apart = np.abs(full.ledger.losses - half.ledger.losses)
+    assert 0 < apart.mean() < 0.05 * full.ledger.losses.mean()
+    assert half.ledger.losses.dtype == np.float32
+    assert {value.dtype for value in half.clip.module.state_dict().values() if value.is_floating_point()} == {
+        torch.float32
+    }
+    assert len(np.unique(half.ledger.losses)) > 90, "losses in bf16 would have three digits"
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
