@@ -8,7 +8,10 @@ import pytest
 from review_store_data import PLAIN, mined_rows
 
 from fairvlm_core import InputError
-from fairvlm_core.review import QueueSettings, plan_queue
+from fairvlm_core.config import MiningConfig
+from fairvlm_core.ledger import PairLossLedger
+from fairvlm_core.remine import mine_ledger
+from fairvlm_core.review import QueueSettings, make, plan_queue
 
 
 def ids(plan, control=None):
@@ -47,6 +50,21 @@ def test_where_the_miner_gives_a_posterior_informative_is_nearest_to_one_half():
     assert plan.items[0].facts["posterior"] == 0.5
     assert "posterior" not in plan.items[0].facts["groups"]
     assert "posterior" not in plan_queue(rows.assign(posterior=np.nan), PLAIN).items[0].facts
+
+
+def test_a_queue_of_a_run_whose_miner_gives_a_posterior_carries_it(monkeypatch):
+    n = 200
+    ledger = PairLossLedger([f"p{i:03d}" for i in range(n)], channels=("loss", "mismatch"))
+    chance = np.linspace(0, 1, n)
+    ledger.record(0, np.arange(n), loss=np.ones(n) + 0.01 * np.arange(n), mismatch=chance)
+    ledger.close_epoch(0)
+    pairs = pd.DataFrame({"pair_id": ledger.pair_ids, "patient_id": "someone", "split": "train", "race": "White"})
+    settings = MiningConfig(enabled=True, rule="mismatch", weights="posterior", warmup=0)
+    monkeypatch.setattr(make, "mine_again", lambda run, **_: mine_ledger(run, ledger, pairs, ["race"], settings))
+    plan = make.plan_from_run("0001", QueueSettings(order="informative", control_share=0, second_share=0, size=4))
+    assert {item.pair_id for item in plan.items} == {"p098", "p099", "p100", "p101"}
+    posterior = dict(zip(ledger.pair_ids, chance, strict=True))
+    assert all(item.facts["posterior"] == pytest.approx(posterior[item.pair_id], abs=1e-6) for item in plan.items)
 
 
 def test_flagged_pairs_come_before_others_however_well_those_fit():
