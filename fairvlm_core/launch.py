@@ -24,7 +24,7 @@ from .fairness import FairnessReport
 from .features import PairArrays
 from .ledger import PairLossLedger
 from .mining import audit_mining
-from .models import Clip, load_clip
+from .models import Clip, check_name, load_clip
 from .pairmap import make_map_if_possible
 from .pairs import PairTable
 from .review.apply import apply_verdicts, record
@@ -64,7 +64,15 @@ def create_run(
     """Register a run in state `queued`; `read_options` are what `PairTable.read` needs to read the same table again.
 
     `verdicts` of a review are kept with the run and applied to the table whenever the run is executed.
+
+    Raises
+    ------
+    InputError
+        The run could not even begin: a split is empty or of one label, an attribute or a model is unknown, there is no such
+        device. Nothing is registered then.
     """
+    check_name(config.model)
+    _check_device(config.device)
     fingerprint = table.fingerprint
     applied = None if verdicts is None else apply_verdicts(table, verdicts)
     table = table if applied is None else applied.table
@@ -85,6 +93,16 @@ def create_run(
     run = store.create(config, data | {"verdicts": record(applied, verdicts)}, table.frame[columns])
     write_verdicts(run.path / _VERDICTS, verdicts.of_data(fingerprint))
     return run
+
+
+def _check_device(name: str) -> None:
+    """Without a word to the device itself: who registers runs need not be who trains them."""
+    try:
+        device = None if name == "auto" else torch.device(name)
+    except RuntimeError:
+        raise InputError(f"setting device: {name!r} is no device; use auto, cpu, cuda or cuda:N") from None
+    if device is not None and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"setting device: {name!r} is not available here; use cpu or auto")
 
 
 def execute(

@@ -243,11 +243,7 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
         Unknown name, weights that do not fit or are not the expected ones, an unsafe file, or a hub name without a
         network.
     """
-    architecture, _, weights = name.partition("@")
-    expected = _EXPECTED.search(weights)
-    weights = weights[: expected.start()] if expected else weights
-    if weights and not Path(weights).expanduser().is_file():
-        raise InputError(f"model {name!r}: there is no weights file {weights!r}")
+    architecture, weights, expected = _parts(name)
     if expected and (arrived := sha256(Path(weights).expanduser())) != expected[1]:
         raise InputError(
             f"weights {Path(weights).name!r} have SHA-256 {arrived[:12]}…, not {expected[1][:12]}… as expected: copy the "
@@ -265,6 +261,25 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
         _load_weights(clip, Path(weights).expanduser())
     clip.module.to(device)
     return clip
+
+
+def check_name(name: str) -> None:
+    """`InputError` where `load_clip` would refuse a name before it reads any weights: nothing of that name is known."""
+    architecture, weights, _ = _parts(name)
+    folder = Path(name).expanduser()
+    there = architecture == "tiny" or (folder / "open_clip_config.json").is_file() or hf_models.is_blip2(folder)
+    if not there and not name.startswith("hf-hub:"):
+        _known(architecture, bool(weights))
+
+
+def _parts(name: str) -> tuple[str, str, re.Match[str] | None]:
+    """What stands before the @ and after it, and the SHA-256 that the file is to have; the file is there."""
+    architecture, _, weights = name.partition("@")
+    expected = _EXPECTED.search(weights)
+    weights = weights[: expected.start()] if expected else weights
+    if weights and not Path(weights).expanduser().is_file():
+        raise InputError(f"model {name!r}: there is no weights file {weights!r}")
+    return architecture, weights, expected
 
 
 def tiny_folder() -> Path:
@@ -328,32 +343,7 @@ def _load_adapter(module: nn.Module, folder: Path) -> None:
 
 
 def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) -> Clip:
-    published: dict[str, Any] = {}
-    if name.startswith("hf-hub:"):
-        base, tag = name, None
-    else:
-        base, _, tag = architecture.partition(":")
-        known = open_clip.list_models()
-        if base not in known:
-            import difflib
-
-            near = difflib.get_close_matches(base, known, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else "`fairvlm models` lists the names"
-            raise InputError(
-                f"model {base!r} is neither a folder with open_clip_config.json nor an open_clip name; {hint}"
-            )
-        tags = open_clip.list_pretrained_tags_by_model(base)
-        if own_weights:
-            published = _preprocessing(base, tag, tags)
-            tag = None
-        elif tag == "random":
-            tag = None
-        elif not tag:
-            if not tags:
-                raise InputError(f"model {base!r} has no published weights: name a local file with {base}@FILE")
-            tag = tags[0]
-        elif tag not in tags:
-            raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    base, tag, published = (name, None, {}) if name.startswith("hf-hub:") else _known(architecture, own_weights)
     online = _hub_is_reachable() if tag or base.startswith("hf-hub:") else True
     try:
         with torch.random.fork_rng(devices=[]), _quiet(), _offline(not online):
@@ -370,6 +360,28 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
             f"copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
         ) from error
     return _bundle(name, module, tokenizer, config, None)
+
+
+def _known(architecture: str, own_weights: bool) -> tuple[str, str | None, dict[str, Any]]:
+    """Of `NAME` or `NAME:TAG`: name, tag of published weights, and preprocessing where a local file takes their place."""
+    base, _, tag = architecture.partition(":")
+    known = open_clip.list_models()
+    if base not in known:
+        import difflib
+
+        near = difflib.get_close_matches(base, known, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "`fairvlm models` lists the names"
+        raise InputError(f"model {base!r} is neither a folder with open_clip_config.json nor an open_clip name; {hint}")
+    tags = open_clip.list_pretrained_tags_by_model(base)
+    if own_weights:
+        return base, None, _preprocessing(base, tag, tags)
+    if tag == "random":
+        return base, None, {}
+    if not tag and not tags:
+        raise InputError(f"model {base!r} has no published weights: name a local file with {base}@FILE")
+    if tag and tag not in tags:
+        raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    return base, tag or tags[0], {}
 
 
 def _preprocessing(base: str, tag: str | None, tags: list[str]) -> dict[str, Any]:

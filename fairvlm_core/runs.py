@@ -313,6 +313,8 @@ class RunStore:
 
     def runs(self) -> list[Run]:
         """Oldest first."""
+        if self.workspace.is_file():
+            raise InputError(f"workspace {str(self.workspace)!r} is a file, not a folder: choose another --workspace")
         try:
             paths = list(self.root.iterdir()) if self.root.is_dir() else []
             found = [path for path in paths if path.is_dir() and _ID.fullmatch(path.name)]
@@ -325,8 +327,9 @@ class RunStore:
         runs = self.runs()
         if run_id == "latest" and runs:
             return runs[-1]
+        number = run_id.lstrip("0") if run_id.isdecimal() else None
         for run in runs:
-            if run.id == run_id or (run_id.isdigit() and int(run.id.split("-")[0]) == int(run_id)):
+            if run.id == run_id or run.id.split("-")[0].lstrip("0") == number:
                 return run
         known = ", ".join(run.id for run in runs[-3:]) or "none"
         raise InputError(f"there is no run {run_id!r} in this workspace (latest: {known}); `fairvlm runs` lists them")

@@ -31,6 +31,7 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 _ASIDE = ".aside"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 class StorageError(InputError):
@@ -54,9 +55,15 @@ def storing(path: Path) -> Iterator[None]:
             mend = "free some space and try again"
         elif cause.errno in _FORBIDDEN:
             mend = "make its folder writable, or choose another --workspace"
+        elif cause.errno in _IN_THE_WAY:
+            mend = "a file stands where a folder is wanted, or the other way round; choose another place"
         raise StorageError(
-            f"{path.parent.name}/{path.name} cannot be written ({reason}): {mend}; what was there before is whole"
+            f"{_short(path)} cannot be written ({reason}): {mend}; what was there before is whole"
         ) from error
+
+
+def _short(path: Path) -> str:
+    return "/".join(part for part in (path.parent.name, path.name) if part)
 
 
 def make_folder(path: Path) -> None:
@@ -128,9 +135,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path.parent.name}/{path.name} is missing") from None
+        raise InputError(f"{_short(path)} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path.parent.name}/{path.name} cannot be read ({type(error).__name__})") from error
+        raise InputError(f"{_short(path)} cannot be read ({type(error).__name__})") from error
 
 
 def read_versioned(path: Path, newest: int) -> dict[str, Any]:

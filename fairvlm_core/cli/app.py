@@ -26,6 +26,7 @@ Workspace = Annotated[
     typer.Option("--workspace", help="Where runs are kept [default: $FAIRVLM_WORKSPACE, else ./workspace]"),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of image-note pairs")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the app")]
 Description = Annotated[
     Path | None,
     typer.Option("--description", help="dataset.json that lies elsewhere, for a data folder that stays untouched"),
@@ -62,8 +63,9 @@ def synth(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder")] = False,
 ) -> None:
     """Write SynthFundus, the built-in data, with planted bad pairs recorded in OUT/planted.csv."""
-    from ..synth import SynthConfig, synthesize, write_synth
+    from ..synth import SynthConfig, check_target, synthesize, write_synth
 
+    check_target(out, layout, overwrite)  # before minutes of drawing
     config = SynthConfig(
         n_train=n_train,
         n_val=n_val,
@@ -335,7 +337,7 @@ def metrics(
     intersections: Annotated[int, typer.Option(help="2 or 3: cross the attributes in pairs or triples")] = 0,
     min_cell: Annotated[int, typer.Option(help="Smallest cell of an intersection, in rows")] = 20,
     curves: Annotated[bool, typer.Option("--curves", help="ROC and precision-recall by group; with --json")] = False,
-    resamples: Annotated[int, typer.Option(help="Bootstrap and permutation draws; 0: none")] = 2000,
+    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: none")] = 2000,
     json: Json = False,
 ) -> None:
     """Fairness figures of any predictions file: AUC, ES-AUC, gaps, with intervals and what chance would give."""
@@ -474,7 +476,7 @@ def demo(
     workspace: Workspace = None,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each preset")] = 2,
     no_app: Annotated[bool, typer.Option("--no-app", help="Stop after the table")] = False,
-    port: Annotated[int, typer.Option(help="Port of the app")] = 8501,
+    port: Port = 8501,
 ) -> None:
     """Built-in data, fine-tunes, comparison; then the app."""
     from .demo import run_demo, serve
@@ -485,7 +487,7 @@ def demo(
 
 
 @app.command(name="app")
-def app_command(workspace: Workspace = None, port: Annotated[int, typer.Option()] = 8501) -> None:
+def app_command(workspace: Workspace = None, port: Port = 8501) -> None:
     """Serve the app on localhost."""
     from .demo import serve
 

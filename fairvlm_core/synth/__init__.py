@@ -10,6 +10,6 @@ from __future__ import annotations
 
 from .config import SynthConfig
 from .generate import SynthData, synthesize
-from .write import write_synth
+from .write import check_target, write_synth
 
-__all__ = ["SynthConfig", "SynthData", "synthesize", "write_synth"]
+__all__ = ["SynthConfig", "SynthData", "check_target", "synthesize", "write_synth"]

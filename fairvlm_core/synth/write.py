@@ -58,10 +58,8 @@ def write_synth(data: SynthData, out: str | Path, *, layout: str = "manifest", o
         ...     sorted(path.name for path in write_synth(data, Path(folder) / "demo").iterdir())
         ['dataset.json', 'findings.csv', 'images', 'manifest.csv', 'planted.csv']
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"layout: got {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    check_target(out, layout, overwrite)
     out = Path(out).absolute()
-    _check_target(out, overwrite)
     staged: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +76,11 @@ def write_synth(data: SynthData, out: str | Path, *, layout: str = "manifest", o
     return out
 
 
-def _check_target(out: Path, overwrite: bool) -> None:
+def check_target(out: str | Path, layout: str = "manifest", overwrite: bool = False) -> None:
+    """`InputError` where `write_synth` would refuse its layout or its folder; to be asked before a set is drawn."""
+    if layout not in LAYOUTS:
+        raise InputError(f"layout: got {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    out = Path(out).absolute()
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise InputError(f"out: {out} is not a folder; choose another name")
     if not out.exists() or not any(out.iterdir()):
