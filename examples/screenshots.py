@@ -28,8 +28,9 @@ from fairvlm_core import RunStore
 from fairvlm_core.review import QueueSettings, ReviewStore, queue_from_run
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120_000  # milliseconds
+PATIENCE = 600_000  # milliseconds: a busy machine is slow
 LOWEST = 760  # pixels: what lies below this is drawn on most screens without scrolling
+COLOURS = 128  # a palette keeps the files small
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
@@ -107,7 +108,9 @@ def save(page: Page, path: Path, height: int | None) -> None:
         settle(page)
         before, same = needed, same + 1 if needed == before else 0
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size / 1024:.0f} KB")
 
 

@@ -16,6 +16,7 @@ from .words import NOTHING, figure, many
 MEAN = ""  # the mean over an attribute's groups, which is what the objective adds up
 COLUMNS = ("method", "run", "seed", "epoch", "group", "n", "value")
 _EQUAL = 0.005  # a relative change that is shown as 0 or 1 %
+_FOLDS = 2.0  # a rise by more is told as a multiple
 
 
 def divergences(
@@ -180,12 +181,16 @@ def moved(before: float, after: float) -> str:
     """
     >>> moved(0.1, 0.066), moved(0.1, 0.1002), moved(0.0, 0.1)
     ('fell by 34 %', 'stayed the same (0.1 to 0.1002)', 'went from 0 to 0.1')
+    >>> moved(0.08, 1.4)
+    'rose 17.5-fold (0.08 to 1.4)'
     """
     if not (np.isfinite(before) and np.isfinite(after)):
         return "is not known for both"
     if before <= 0:
         return f"went from {before:.3g} to {after:.3g}"
     change = after / before - 1
+    if change > _FOLDS:
+        return f"rose {after / before:.3g}-fold ({before:.3g} to {after:.3g})"
     if abs(change) < _EQUAL:
         return f"stayed the same ({before:.4g} to {after:.4g})"
     return f"{'fell' if change < 0 else 'rose'} by {abs(change):.0%}".replace("%", " %")
