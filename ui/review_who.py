@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
@@ -35,11 +38,30 @@ def login_is_configured() -> bool:
 
 
 def _logged_in() -> str | None:
+    if find_spec("authlib") is None:
+        st.error(
+            "A login is configured, but not what it needs: `pip install 'fairvlm[oidc]'`", icon=":material/lock:"
+        )
+        return None
     if not st.user.get("is_logged_in", False):
         st.markdown("Verdicts are signed. Log in first.")
         st.button("Log in", type="primary", icon=":material/login:", on_click=st.login, key="review.login")
         return None
-    return check_reviewer(str(st.user.get("email") or st.user.get("name") or ""))
+    return claimed_name(st.user)
+
+
+def claimed_name(claims: Mapping[str, Any]) -> str:
+    """Who a login says this is: the address that the provider vouches for, else the provider's own id.
+
+    A display name is not taken: people choose it, and roles go by this.
+
+    >>> claimed_name({"email": "ada@example.org", "email_verified": True, "name": "Grace"})
+    'ada@example.org'
+    >>> claimed_name({"email": "ada@example.org", "email_verified": False, "sub": "u-17"})
+    'u-17'
+    """
+    vouched = claims.get("email") and claims.get("email_verified", True) in (True, "true")
+    return check_reviewer(str(claims["email"] if vouched else claims.get("sub") or ""))
 
 
 def _typed() -> str | None:
