@@ -159,7 +159,7 @@ def main() -> None:
                 if options.only and name not in options.only:
                     continue
                 page = context.new_page()
-                page.goto(f"{address}/{path}")
+                page.goto(f"{address}/{path}", timeout=PATIENCE)
                 settle(page)
                 sign_in(page)
                 save(page, options.out / f"{name}-{theme}.png", height)

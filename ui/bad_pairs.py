@@ -46,9 +46,10 @@ class Settings:
 
     @classmethod
     def of(cls, own: MiningConfig, channels: Sequence[str]) -> Settings:
-        """A run's own settings; the ledger's first channel where its own is not recorded."""
+        """A run's own settings; the ledger's first channel, or plain limits, where what its own need is not recorded."""
         channel = own.channel if own.channel in channels else channels[0]
-        return cls(own.faulty_sd, own.noisy_sd, own.history, own.spread, own.rule, channel)
+        rule = own.rule if own.rule in rules(channels) else "threshold"
+        return cls(own.faulty_sd, own.noisy_sd, own.history, own.spread, rule, channel)
 
     def changes(self, own: MiningConfig) -> dict[str, Any]:
         """As `mine_ledger` takes them: posterior weights exist under the mixture rule only.

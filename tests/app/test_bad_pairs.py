@@ -201,6 +201,27 @@ def test_the_reason_comes_from_the_numbers(bench) -> None:
     assert "robust sd above the median" in inspector.reason(robust, row)[0]
 
 
+def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
+    losses = bench.ledger.losses[-1]
+    ledger = PairLossLedger(bench.ledger.pair_ids, ("loss", "margin", "disagreement", "mismatch"))
+    unlike = np.linspace(0.0, 1.0, len(losses), dtype=np.float32)
+    ledger.record(0, np.arange(len(losses)), loss=losses, margin=unlike, disagreement=unlike, mismatch=unlike)
+    judged = replace(bench, ledger=ledger)
+    own = MiningConfig(rule="mismatch", weights="posterior")
+    settings = Settings.of(own, ledger.channels)
+    assert settings.rule == "mismatch"
+    assert Settings.of(own, bench.ledger.channels).rule == "threshold"  # that ledger knows nothing of agreement
+    found = mine_ledger("x", ledger, judged.frame, list(judged.groups), own, **settings.changes(own))
+    now = bad_pairs.mined(judged, settings, found.result, found.audit)
+    assert now.result.n_flagged["faulty"] == (unlike > 0.5).sum()
+    worst, best = int(judged.place[-1]), int(judged.place[0])
+    assert "different patients with a probability of 1.00: faulty. Its mean loss" in inspector.reason(now, worst)[0]
+    assert "different patients with a probability of 0.00: not flagged." in inspector.reason(now, best)[0]
+    planted = np.full(len(bench), "")
+    planted[judged.place] = np.where(unlike > 0.8, "mismatch", "clean")
+    assert bad_pairs.truth_curves(now, planted)[0].average_precision == pytest.approx(1.0)
+
+
 def test_the_reason_counts_better_fits(bench) -> None:
     n = len(bench)
     features = np.eye(n, dtype=np.float32)
