@@ -179,10 +179,14 @@ def _digests(table: PairTable, paths: list[str]) -> Iterator[bytes]:
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """One process at a time makes or reads a place in the cache."""
-    with safeio.storing(place):
+    lock = FileLock(place.with_name(f".{place.name}.lock"), mode=safeio.PRIVATE_FILE)
+    with safeio.storing(place):  # a full disk has no room for a lock either
         safeio.make_folder(place.parent)
-    with FileLock(place.with_name(f".{place.name}.lock"), mode=safeio.PRIVATE_FILE):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _whole(place: Path) -> bool:
