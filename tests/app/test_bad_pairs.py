@@ -203,9 +203,17 @@ def test_the_reason_comes_from_the_numbers(bench) -> None:
 
 def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
     losses = bench.ledger.losses[-1]
-    ledger = PairLossLedger(bench.ledger.pair_ids, ("loss", "margin", "disagreement", "mismatch"))
+    ledger = PairLossLedger(bench.ledger.pair_ids, ("loss", "margin", "disagreement", "mismatch", "outlyingness"))
     unlike = np.linspace(0.0, 1.0, len(losses), dtype=np.float32)
-    ledger.record(0, np.arange(len(losses)), loss=losses, margin=unlike, disagreement=unlike, mismatch=unlike)
+    ledger.record(
+        0,
+        np.arange(len(losses)),
+        loss=losses,
+        margin=unlike,
+        disagreement=unlike,
+        mismatch=unlike,
+        outlyingness=0 * unlike,
+    )
     judged = replace(bench, ledger=ledger)
     own = MiningConfig(rule="mismatch", weights="posterior")
     settings = Settings.of(own, ledger.channels)
@@ -217,7 +225,7 @@ def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
     worst, best = int(judged.place[-1]), int(judged.place[0])
     assert "different patients with a probability of 1.00: faulty. Its mean loss" in inspector.reason(now, worst)[0]
     assert "different patients with a probability of 0.00: not flagged." in inspector.reason(now, best)[0]
-    planted = np.full(len(bench), "")
+    planted = np.full(len(bench), "", dtype="U8")
     planted[judged.place] = np.where(unlike > 0.8, "mismatch", "clean")
     assert bad_pairs.truth_curves(now, planted)[0].average_precision == pytest.approx(1.0)
 
