@@ -50,7 +50,7 @@ def write_weights(name: str, notes: list[str], place: Path) -> tuple[str, int]:
     torch.manual_seed(0)
     if name in ("ViT-B-32", "ViT-B-16", "CoCa"):
         architecture, tag = MODELS[name]
-        module = open_clip.create_model(architecture)
+        module = open_clip.create_model(architecture, weights_only=True)
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, place / "weights.safetensors")
         return f"{architecture}:{tag}@{place / 'weights.safetensors'}", count(module)
     if name == "SigLIP":

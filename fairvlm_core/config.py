@@ -174,8 +174,8 @@ class RunConfig(_Frozen):
             message = first["msg"].removeprefix("Value error, ")
             if first["type"] == "extra_forbidden":
                 near = difflib.get_close_matches(name, setting_names(), n=2, cutoff=0.4)
-                message = "there is no such setting" + (f"; did you mean {' or '.join(near)}?" if near else "")
-                message += " `fairvlm presets --settings` lists them"
+                message = "there is no such setting" + (f", did you mean {' or '.join(near)}?" if near else "")
+                message += "; `fairvlm presets --settings` lists them"
                 arrived = ""
             raise InputError(f"setting {name}: {message}{arrived}") from None
 
