@@ -39,9 +39,7 @@ def login_is_configured() -> bool:
 
 def _logged_in() -> str | None:
     if find_spec("authlib") is None:
-        st.error(
-            "A login is configured, but not what it needs: `pip install 'fairvlm[oidc]'`", icon=":material/lock:"
-        )
+        st.error("A login is configured, but not what it needs: `pip install 'fairvlm[oidc]'`", icon=":material/lock:")
         return None
     if not st.user.get("is_logged_in", False):
         st.markdown("Verdicts are signed. Log in first.")
