@@ -214,7 +214,9 @@ def tables(records: list[Record]) -> str:
     for setting in SETTINGS:
         if not any(key[0] == setting for key in found):
             continue
-        out += [f"### {setting}", "", *_scores(found, setting), "", *_won_back(found, setting), ""]
+        out += [f"### {setting}", "", *_scores(found, setting), ""]
+        if setting != "none":
+            out += [*_won_back(found, setting), ""]
         out += [*(_flag_rates(found, setting) if setting == "none" else _rankings(found, setting)), ""]
     return "\n".join(out)
 
@@ -247,7 +249,8 @@ def _aligned(found: Any, setting: str, rows: Sequence[str], figure: Any) -> list
 
 def _signed(values: tuple[float, float, float], scale: float = 1.0, digits: int = 4) -> str:
     centre, low, high = (scale * v for v in values)
-    return f"{centre:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    interval = "one seed" if np.isnan(low) else f"{low:+.{digits}f}, {high:+.{digits}f}"
+    return f"{centre:+.{digits}f} [{interval}]"
 
 
 def _scores(found: Any, setting: str) -> list[str]:
@@ -279,8 +282,6 @@ def _scores(found: Any, setting: str) -> list[str]:
 
 def _won_back(found: Any, setting: str) -> list[str]:
     """What of the loss to noise comes back, for which attribute, and against the other presets."""
-    if setting == "none":
-        return []
     kinds = (lambda r: r["auc"], lambda r: r["mean_es"], lambda r: r["es"]["race"])
     lines = ["| share won back (95 %, Fieller) | AUC | mean ES-AUC | ES-AUC race |", "|---|---|---|---|"]
     for row in ("dbpm", "robustfair", "robustfair-released", "robustfair-plus"):
