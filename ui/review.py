@@ -103,8 +103,8 @@ def why(item: QueueItem) -> str:
 
     >>> why(QueueItem(0, "p", False, "faulty", 1, {"mean_loss": 4.2, "z": 3.14, "weight": 0.2}))
     'Flagged as faulty: image and note fit worse than usual. Mean loss 4.20, 3.1 standard deviations above average.'
-    >>> why(QueueItem(0, "p", False, "clean", 1, {"mean_loss": 4.2, "z": 1.0, "weight": 0.6, "posterior": 0.4}))[-52:]
-    'by the miner the note is wrong with a chance of 40%.'
+    >>> why(QueueItem(0, "p", False, "clean", 1, {"mean_loss": 4.2, "z": 1.0, "weight": 0.6, "posterior": 0.4}))[-53:]
+    'by the miner the note is wrong with a chance of 40 %.'
     """
     heads = {
         "faulty": "Flagged as faulty: image and note fit worse than usual.",
