@@ -22,6 +22,7 @@ from .errors import InputError
 HistoryKind = Literal["mean", "recency", "last"]
 _SHOWN_IDS = 5
 _SCHEMA = 1
+_ON_DISK = "/var/tmp"  # nosec B108: unnamed files only, which nobody else can open; /tmp may be memory
 _IN_FILE = 2**20  # bytes of a line, about 260,000 pairs, from which on further channels lie in files
 
 
@@ -517,9 +518,7 @@ class _Lines:
 
 def _unnamed_file() -> IO[bytes] | None:
     """A file that nobody else can open and that is gone with the process; None where none can be made."""
-    on_disk = (
-        None if os.environ.get("TMPDIR") or not os.access("/var/tmp", os.W_OK) else "/var/tmp"
-    )  # /tmp may be memory
+    on_disk = None if os.environ.get("TMPDIR") or not os.access(_ON_DISK, os.W_OK) else _ON_DISK
     try:
         return tempfile.TemporaryFile(dir=on_disk)
     except OSError:
