@@ -4,8 +4,8 @@
 
 Beside the largest and median time of an epoch (recorded in batches, closed), of mining for the first time and of mining
 again, it says how many bytes the ledger holds in memory and how many in files, and by how much the process's own memory
-grew. `--channels loss,similarity,margin,disagreement,mismatch` is what a run of robustfair-plus records. Exits with the
-number of missed targets: 1 s, 0.2 s, 200 MB.
+grew. `--channels loss,similarity,margin,disagreement,mismatch,outlyingness` is what a run of robustfair-plus records. Exits
+with the number of missed targets: 1 s, 0.2 s, 200 MB.
 """
 
 from __future__ import annotations

@@ -55,15 +55,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = SynthConfig(n_train=options.pairs, n_val=24, n_test=24, seed=5, mismatch_rate=0.15)
         table = PairTable.read(write_synth(synthesize(config, workers=1), Path(folder) / "data"))
-        model = options.model
-        arrays = pair_arrays(table, load_clip(model))
-        cost(table, arrays, model, "clip", options.batch)  # warm-up
+        arrays = pair_arrays(table, load_clip(options.model))
+        cost(table, arrays, options.model, "clip", options.batch)  # warm-up
         ratios: dict[str, list[float]] = {preset: [] for preset in presets}
         seconds: dict[str, list[float]] = {preset: [] for preset in ("clip", *presets)}
         wholes: dict[str, list[float]] = {preset: [] for preset in ("clip", *presets)}
         for turn in range(options.turns):
             for preset in ("clip", *np.roll(presets, turn)):
-                step, whole = cost(table, arrays, model, str(preset), options.batch)
+                step, whole = cost(table, arrays, options.model, str(preset), options.batch)
                 seconds[preset].append(step)
                 wholes[preset].append(whole)
             for preset in presets:
