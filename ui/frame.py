@@ -15,7 +15,7 @@ from fairvlm_core.runs import Run, RunStore
 
 from .entries import RunEntry
 from .reads import run_entries
-from .selection import settle
+from .selection import picked, settle
 from .words import literal, many
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -163,7 +163,7 @@ def choose_runs(here: Here, options: Sequence[RunEntry], default: Sequence[str])
 
     def changed() -> None:
         st.session_state["runs.cleared"] = True
-        remember(st.session_state[key], "many")
+        remember(picked(st.session_state[key], list(labels)), "many")
 
     chosen = st.multiselect(
         "Runs to compare", list(labels), key=key, format_func=labels.__getitem__, on_change=changed,
@@ -189,6 +189,6 @@ def _sidebar(store: RunStore, entries: Sequence[RunEntry], chosen: Sequence[RunE
             st.session_state[key] = chosen[0].id
 
             def changed() -> None:
-                remember([st.session_state[key]])
+                remember(picked([st.session_state[key]], [entry.id for entry in entries]))
 
             st.selectbox("Run", list(labels), key=key, format_func=labels.__getitem__, on_change=changed)

@@ -37,6 +37,15 @@ def find_runs(asked: Sequence[str], known: Sequence[str]) -> Choice:
     return Choice(tuple(chosen), tuple(unknown))
 
 
+def picked(values: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Run ids out of what a selector gives: ids, or a label as it was drawn before the run's state changed.
+
+    >>> picked(["0001-clip-s0", "2 · dbpm · seed 0 · running"], ["0001-clip-s0", "0002-dbpm-s0"])
+    ['0001-clip-s0', '0002-dbpm-s0']
+    """
+    return list(find_runs([value if value in known else value.partition(" ")[0] for value in values], known).chosen)
+
+
 def number_of(run_id: str) -> int:
     """
     >>> number_of("0012-robustfair-s3")

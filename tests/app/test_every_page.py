@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recipes import add_run, set_running, words_of
+from recipes import add_run, asked, set_running, words_of
 from recorded import record
 from review_data import add_queue, add_reviewable_run
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Multiselect, Selectbox
 
 from fairvlm_core import safeio
 from fairvlm_core.comparison import compare_runs
@@ -85,8 +86,7 @@ def test_finished_runs(open_page: OpenPage, runs_of, page: str, count: int) -> N
     app = open_page(PAGES[page])
     assert FOUND[page] in said(app)
     assert not app.error
-    chosen = app.multiselect(key="frame.runs") if page == "Compare runs" else app.selectbox(key="frame.run")
-    assert len(chosen.options) == len(runs)
+    assert len(_selector(app, page).options) == len(runs)
     if page == "Compare runs":
         assert sum(app.dataframe[0].value["Seeds"]) == count
 
@@ -97,6 +97,32 @@ def test_a_run_in_progress(open_page: OpenPage, runs_of, page: str) -> None:
     set_running(runs[1])
     text = said(open_page(PAGES[page], run=[run.id for run in runs] if page == "Compare runs" else [runs[1].id]))
     assert AT_WORK.get(page, FOUND[page]) in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_run_that_ends_as_it_is_chosen(open_page: OpenPage, runs_of, page: str) -> None:
+    """A browser that has not yet drawn a run's end sends the label it shows; what stays in the address is the id."""
+    runs = runs_of(2)
+    set_running(runs[1])
+    app = open_page(PAGES[page], run=[runs[0].id])
+    several = page == "Compare runs"
+    shown = next(label for label in _selector(app, page).options if label.startswith("2 ·"))
+    runs[1].set_status(state="cancelled", message="cancelled")
+    app.run()  # the server knows the end; the browser, below, does not
+    sent = app._tree.get_widget_states()
+    for widget in sent.widgets:
+        if widget.id == _selector(app, page).id:
+            if several:
+                widget.string_array_value.data[:] = [shown]
+            else:
+                widget.string_value = shown
+    app._run(sent)
+    assert not app.exception
+    assert asked(app, "run") == [runs[1].id]
+
+
+def _selector(app: AppTest, page: str) -> Selectbox | Multiselect:
+    return app.multiselect(key="frame.runs") if page == "Compare runs" else app.selectbox(key="frame.run")
 
 
 @pytest.mark.parametrize("page", PAGES)
