@@ -1,12 +1,13 @@
-"""What a preset's training step costs against `clip`'s: same model, same batch, taken in turns.
+"""What a preset's training step costs against `clip`'s: same model, same batch, step beside step.
 
-    python benchmarks/step_cost.py [--model tiny] [--batch 64] [--pairs 640] [--turns 5]
-    python benchmarks/step_cost.py --model ViT-B-32:random --batch 16 --pairs 112 --turns 3
+    python benchmarks/step_cost.py [--model tiny] [--batch 64] [--pairs 640] [--epochs 5]
+    python benchmarks/step_cost.py --model ViT-B-32:random --batch 16 --pairs 160 --epochs 3
 
-Short fits with one thread follow each other, preset after preset, turn after turn. A step's cost is the processor time
-between two steps of an epoch in which mining and the fairness term are at work, so that other work on the machine counts
-little.
-Printed: the median over turns of the ratio to `clip` in the same turn, its range, and milliseconds of a step.
+The fits run at once and hand a baton round: each does one step, then the next does one, so that whatever else the machine
+does falls on all alike. Every fit has one thread; a step's cost is that thread's processor time. The first epoch, in which
+nothing is mined yet, and the first step of every epoch do not count.
+Printed: the median over rounds of eight steps (the divergence is solved once in eight) of the ratio to `clip`'s same steps,
+its middle 80 %, and milliseconds of a step.
 Work between epochs (margins, agreement, divergences, evaluation) is not a step's; the last column holds the whole fit.
 """
 
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,28 +26,72 @@ from threadpoolctl import threadpool_limits
 
 from fairvlm_core import PairTable, RunConfig, fit
 from fairvlm_core.config import PRESETS
-from fairvlm_core.features import pair_arrays
+from fairvlm_core.features import PairArrays, pair_arrays
 from fairvlm_core.models import load_clip
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
+ROUND = 8
 
-def cost(table: PairTable, arrays: object, model: str, preset: str, batch: int) -> tuple[float, float]:
-    """Processor seconds of a step (median of the second epoch, its first step left out), and of the whole fit."""
-    ticks: list[float] = []
-    config = RunConfig.build(preset, {"model": model, "batch_size": batch, "epochs": 2, "precision": "fp32"})
-    clip = load_clip(model)
-    started = time.process_time()
-    fit(table, config, arrays=arrays, clip=clip, on_step=lambda _done, _all: ticks.append(time.process_time()))
-    whole = time.process_time() - started
-    return float(np.median(np.diff(ticks[len(ticks) // 2 :]))), whole
+
+class Baton:
+    """Lets one of several threads work at a time, in a ring."""
+
+    def __init__(self, names: Sequence[str]):
+        self.ring, self.changed = list(names), threading.Condition()
+
+    def wait(self, name: str) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.ring[0] == name)
+
+    def hand_on(self, name: str, *, leave: bool = False) -> None:
+        with self.changed:
+            self.ring.remove(name)
+            if not leave:
+                self.ring.append(name)
+            self.changed.notify_all()
+
+
+def beside(
+    table: PairTable, arrays: PairArrays, model: str, presets: Sequence[str], batch: int, epochs: int
+) -> dict[str, tuple[np.ndarray, float]]:
+    """Processor seconds of every step (epochs, steps) and of the whole fit, for every preset."""
+    baton = Baton(presets)
+    found: dict[str, tuple[np.ndarray, float]] = {}
+
+    def work(preset: str) -> None:
+        torch.set_num_threads(1)
+        steps: list[float] = []
+        config = RunConfig.build(preset, {"model": model, "batch_size": batch, "epochs": epochs, "precision": "fp32"})
+        baton.wait(preset)
+        begun = since = time.thread_time()
+
+        def stepped(_done: int, _all: int) -> None:
+            nonlocal since
+            steps.append(time.thread_time() - since)
+            baton.hand_on(preset)
+            baton.wait(preset)
+            since = time.thread_time()
+
+        try:
+            fit(table, config, arrays=arrays, clip=load_clip(model), on_step=stepped)
+            found[preset] = np.reshape(steps, (epochs, -1)), time.thread_time() - begun
+        finally:
+            baton.hand_on(preset, leave=True)
+
+    threads = [threading.Thread(target=work, args=(preset,)) for preset in presets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="tiny", help="as for fairvlm train: NAME:random does for a cost")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=640, help="training pairs; at least three batches")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=640, help="training pairs; at least nine batches")
+    parser.add_argument("--epochs", type=int, default=5, help="at least 2")
     parser.add_argument("--presets", default="dbpm,fairclip-plus,robustfair,robustfair-plus,robustfair-released")
     options = parser.parse_args()
     presets = options.presets.split(",")
@@ -56,26 +103,23 @@ def main() -> None:
         config = SynthConfig(n_train=options.pairs, n_val=24, n_test=24, seed=5, mismatch_rate=0.15)
         table = PairTable.read(write_synth(synthesize(config, workers=1), Path(folder) / "data"))
         arrays = pair_arrays(table, load_clip(options.model))
-        cost(table, arrays, options.model, "clip", options.batch)  # warm-up
-        ratios: dict[str, list[float]] = {preset: [] for preset in presets}
-        seconds: dict[str, list[float]] = {preset: [] for preset in ("clip", *presets)}
-        wholes: dict[str, list[float]] = {preset: [] for preset in ("clip", *presets)}
-        for turn in range(options.turns):
-            for preset in ("clip", *np.roll(presets, turn)):
-                step, whole = cost(table, arrays, options.model, str(preset), options.batch)
-                seconds[preset].append(step)
-                wholes[preset].append(whole)
-            for preset in presets:
-                ratios[preset].append(seconds[preset][-1] / seconds["clip"][-1])
-    print(f"{options.model}, batch {options.batch}, {options.pairs} pairs, one thread, {options.turns} turns")
-    print("preset                 step (ms)  against clip [range]      whole fit against clip's")
-    print(f"{'clip':<22} {1000 * np.median(seconds['clip']):9.1f}  1")
-    for preset in presets:
-        whole = np.median(np.array(wholes[preset]) / np.array(wholes["clip"]))
+        found = beside(table, arrays, options.model, ["clip", *presets], options.batch, options.epochs)
+    print(f"{options.model}, batch {options.batch}, {options.pairs} pairs, one thread a fit, {options.epochs} epochs")
+    print("preset                 step (ms)  against clip [10 %, 90 %]      whole fit against clip's")
+    for preset, (steps, whole) in found.items():
+        clip_steps, clip_whole = found["clip"]
+        ratio = _rounds(steps) / _rounds(clip_steps)
+        low, high = np.quantile(ratio, (0.1, 0.9))
         print(
-            f"{preset:<22} {1000 * np.median(seconds[preset]):9.1f}  {np.median(ratios[preset]):.3f} "
-            f"[{min(ratios[preset]):.3f}, {max(ratios[preset]):.3f}]  {whole:22.3f}"
+            f"{preset:<22} {1000 * np.median(_rounds(steps)):9.1f}  {np.median(ratio):.3f} [{low:.3f}, {high:.3f}]  "
+            f"{whole / clip_whole:23.3f}"
         )
+
+
+def _rounds(steps: np.ndarray) -> np.ndarray:
+    """Mean seconds of a step in every round of eight; the first epoch and every epoch's first step left out."""
+    counted = steps[1:, 1:].ravel()
+    return counted[: len(counted) // ROUND * ROUND].reshape(-1, ROUND).mean(1)
 
 
 if __name__ == "__main__":

@@ -78,14 +78,19 @@ def furnish(workspace: Path) -> list[str]:
     return [run.id for run in runs]
 
 
+SETTLED = """() => {
+    const app = document.querySelector('[data-testid=stApp]');
+    const busy = '[data-testid=stSpinner], [data-testid=stSkeleton], [data-stale=true]';
+    const drawn = (boxes, part) => [...document.querySelectorAll(boxes)].every(box => box.querySelector(part));
+    return app?.dataset.testScriptState === 'notRunning' && !document.querySelector(busy)
+        && drawn('[data-testid=stPlotlyChart]', '.main-svg') && drawn('[data-testid=stDataFrame]', 'canvas');
+}"""
+
+
 def settle(page: Page) -> None:
-    """Wait until the page has drawn everything: no element is stale and no spinner turns."""
+    """Wait until all is drawn: the script has ended, nothing is stale, charts and tables have their content."""
     page.wait_for_selector("h1", timeout=PATIENCE)
-    page.wait_for_function(
-        "() => !document.querySelector('[data-testid=stStatusWidget], [data-testid=stSpinner], [data-testid=stSkeleton], "
-        "[data-stale=true]')",
-        timeout=PATIENCE,
-    )
+    page.wait_for_function(SETTLED, timeout=PATIENCE)
     page.wait_for_timeout(900)
 
 

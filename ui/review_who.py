@@ -51,14 +51,14 @@ def _logged_in() -> str | None:
 def claimed_name(claims: Mapping[str, Any]) -> str:
     """Who a login says this is: the address that the provider vouches for, else the provider's own id.
 
-    A display name is not taken: people choose it, and roles go by this.
+    A display name is not taken, nor an address that is not said to be verified: people choose both, and roles go by this.
 
     >>> claimed_name({"email": "ada@example.org", "email_verified": True, "name": "Grace"})
     'ada@example.org'
-    >>> claimed_name({"email": "ada@example.org", "email_verified": False, "sub": "u-17"})
+    >>> claimed_name({"email": "ada@example.org", "sub": "u-17"})
     'u-17'
     """
-    vouched = claims.get("email") and claims.get("email_verified", True) in (True, "true")
+    vouched = claims.get("email") and claims.get("email_verified") in (True, "true")
     return check_reviewer(str(claims["email"] if vouched else claims.get("sub") or ""))
 
 

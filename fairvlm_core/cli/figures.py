@@ -138,7 +138,7 @@ def _columns(
     from ..intake.csvtable import read_csv_table, read_parquet_table
 
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        raise InputError(f"{path}: {'a folder, not a table' if path.is_dir() else 'there is no such file'}")
     table = read_parquet_table(path) if path.suffix == ".parquet" else read_csv_table(path)
     wanted = [label, score, *attributes, *([patient] if patient else [])]
     for name in wanted:

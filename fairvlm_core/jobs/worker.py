@@ -104,8 +104,9 @@ def work(store: RunStore, device: str, stay: float = 0.0) -> int:
 
     With an empty queue it stays for so many seconds, but no longer than the process that started this one.
     """
-    lock = FileLock(_file(store, device, "worker.lock"), mode=safeio.PRIVATE_FILE)
-    with queue_held(store):
+    path = _file(store, device, "worker.lock")
+    lock = FileLock(path, mode=safeio.PRIVATE_FILE)
+    with queue_held(store), safeio.storing(path):
         try:
             lock.acquire(timeout=0)
         except Timeout:

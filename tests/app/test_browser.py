@@ -110,8 +110,8 @@ class Visit:
 
     def settle(self) -> None:
         self.page.wait_for_function(
-            "() => !document.querySelector('[data-testid=stStatusWidget], [data-testid=stSpinner], "
-            "[data-testid=stSkeleton], [data-stale=true]')",
+            "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning' && "
+            "!document.querySelector('[data-testid=stSpinner], [data-testid=stSkeleton], [data-stale=true]')",
             timeout=60_000,
         )
         self.page.wait_for_timeout(300)
