@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairvlm_core.runs import Run
+import numpy as np
+
+from fairvlm_core import safeio
+from fairvlm_core.runs import Run, RunStore
 
 LONG = os.environ.get("FAIRVLM_FAULTS") == "long"
 DRIVER = Path(__file__).with_name("driver.py")
@@ -94,3 +97,65 @@ def assert_equal_runs(run: Run, other: Run) -> None:
 
 def timeless(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("seconds", "step_seconds")}
+
+
+# Every change to the disk fails -------------------------------------------------------------------------------------
+
+PIECES = 30 if LONG else 2
+FEW = 1  # changes a piece in the short form
+
+
+def assert_every_failure_is_survived(
+    pairs: Path, undisturbed: Undisturbed, zygote: Zygote, folder: Path, piece: int, how: str
+) -> None:
+    """Train while one change to the disk fails, for each change of a piece; the run is whole and can be gone on with.
+
+    `how` is "refuse" (this one change) or "full" (this one and all that follow).
+    """
+    for number in _places(undisturbed, piece, how):
+        event = undisturbed.events[number]
+        workspace = folder / str(number)
+        ended = zygote.run(train_arguments(pairs, workspace), workspace, at=number, how=how)
+        assert ended.code >= 0, f"{event}: killed"
+        assert "Traceback" not in ended.said, f"{event}: {ended.said}"
+        if ended.code != 0:
+            assert ended.code in (1, 2), event
+            line = ended.said.strip().splitlines()[-1]
+            assert line.startswith("fairvlm: "), f"{event}: {line}"
+            assert "cannot be written" in line, f"{event}: {line}"
+        runs = RunStore(workspace).runs()
+        assert len(runs) <= 1
+        for run in runs:
+            _assert_whole(run)
+        # Refused the very last sync, a command fails although its run is finished.
+        if not (runs and runs[0].status.state == "finished"):
+            assert ended.code != 0, event
+            arguments = resume_arguments("1", workspace) if runs else train_arguments(pairs, workspace)
+            again = zygote.run(arguments, workspace)
+            assert again.code == 0, f"{event}: {again.said}"
+        assert_equal_runs(RunStore(workspace).get("1"), undisturbed.run)
+
+
+def _places(undisturbed: Undisturbed, piece: int, how: str) -> list[int]:
+    """Numbers of one piece of all changes to the disk: every one that can be refused, every fourth for a disk that stays
+    full; a random few of them in the short form."""
+    every = np.array_split(np.arange(len(undisturbed.events)), PIECES)[piece]
+    if not LONG:
+        return [int(number) for number in np.random.default_rng(piece).choice(every, FEW, replace=False)]
+    return [int(number) for number in (every if how == "refuse" else every[::4])]
+
+
+def _assert_whole(run: Run) -> None:
+    """Whatever is there can be read."""
+    assert run.status.state in ("queued", "failed", "interrupted", "finished")
+    run.config, run.data, run.environment, run.pairs(), run.metrics()
+    for name in ("ledger.parquet", "mining.parquet", "predictions.parquet"):
+        if (run.path / name).exists():
+            assert len(run._parquet(name)) > 0
+    if (run.path / "report.json").exists():
+        assert run.report()["test"]
+    if (run.path / "embeddings.npz").exists():
+        assert len(run.embeddings()["image"]) == 96
+    for folder in [run.checkpoint, *(run.path / "resume").glob("[0-9]*")]:
+        if folder.exists():
+            assert safeio.check_folder(folder) is None
