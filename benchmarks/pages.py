@@ -33,7 +33,7 @@ from streamlit.testing.v1 import AppTest  # noqa: E402, TID251
 
 from fairvlm_core import safeio  # noqa: E402
 from fairvlm_core.config import RunConfig  # noqa: E402
-from fairvlm_core.fairness import FairnessReport  # noqa: E402
+from fairvlm_core.held_out import held_out_report, held_out_rows  # noqa: E402
 from fairvlm_core.ledger import PairLossLedger  # noqa: E402
 from fairvlm_core.pairs import PairTable  # noqa: E402
 from fairvlm_core.projection import COLUMNS  # noqa: E402
@@ -199,15 +199,14 @@ def _run(store: RunStore, table: PairTable, kinds: np.ndarray, epochs: int, rng:
     scored["score"] = 1 / (1 + np.exp(-(2 * scored["label"].to_numpy() - 1 + rng.normal(size=len(scored)))))
     scored["probe_score"] = scored["score"]
     run.write_parquet("predictions.parquet", scored)
-    test = scored[scored["split"] == "test"]
-    report = FairnessReport.from_predictions(
-        test["label"].to_numpy(), test["score"].to_numpy(), {name: test[name].to_numpy(str) for name in table.attributes},
-        n_resamples=0, n_permutations=0,
-    ).to_dict()  # fmt: skip
+    report = held_out_report(held_out_rows(scored, run.id), table.attributes).to_dict()
     safeio.write_json(
         run.path / "report.json",
-        {"schema_version": 1, "best_epoch": epochs, "test": report, "val": {}, "probe": None},
-    )
+        {
+            "schema_version": 1, "best_epoch": epochs, "test": report, "test_with_intervals": report, "val": {},
+            "probe": None,
+        },
+    )  # fmt: skip
     run.set_status(state="finished", epoch=epochs, message="finished", finished=now())
     return run
 
@@ -261,7 +260,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of pages")
     options = parser.parse_args()
     logging.getLogger("streamlit").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    # The form's standby worker may still write into the folder while it is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         make_workspace(Path(folder), options.pairs, options.epochs, options.runs)
         os.environ["FAIRVLM_WORKSPACE"] = str(Path(folder) / "workspace")
         print(f"{options.pairs:,} training pairs x {options.epochs} epochs x {options.runs} runs")

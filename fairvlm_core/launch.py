@@ -22,6 +22,7 @@ from .distributed import ALONE, Team, device_of
 from .errors import InputError, TrainingError
 from .fairness import FairnessReport
 from .features import PairArrays
+from .held_out import held_out_report, held_out_rows
 from .ledger import PairLossLedger
 from .mining import audit_mining
 from .models import Clip, check_name, load_clip
@@ -358,6 +359,9 @@ def _save_result(run: Run, table: PairTable, result: FitResult) -> None:
             "schema_version": 1,
             "best_epoch": result.best_epoch,
             "test": result.test.to_dict(),
+            "test_with_intervals": held_out_report(
+                held_out_rows(result.predictions, run.id), table.attributes
+            ).to_dict(),
             "val": result.val.to_dict(),
             "probe": _probe_report(result),
             "mining": {"flagged": result.mining.n_flagged, "audit": audit.to_dict()},

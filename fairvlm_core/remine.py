@@ -82,7 +82,8 @@ def mine_ledger(
     result = mine_bad_pairs(ledger, **{name: values[name] for name in names})
     frame = result.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]]
     frame["kind"] = frame["kind"].astype(str)
-    frame = frame.merge(pairs, on="pair_id", how="left", validate="1:1")
+    of_pair = pairs.set_index("pair_id").reindex(frame["pair_id"]).reset_index(drop=True)
+    frame = pd.concat([frame, of_pair], axis=1)
     audit = audit_mining(result, {name: frame[name].astype(str).to_numpy() for name in attributes})
     order = np.lexsort((-frame["z"].abs().to_numpy(), (frame["kind"] == "clean").to_numpy()))
     rows = frame.iloc[order][[*COLUMNS, *attributes]].reset_index(drop=True)

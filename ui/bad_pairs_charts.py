@@ -129,14 +129,15 @@ def _points(
     found: Bench, now: Mined, at: np.ndarray, rows: np.ndarray, marked: np.ndarray | None, name: str,
     marker: dict[str, Any], *, legend: bool, group: str | None = None,
 ) -> go.Scattergl:  # fmt: skip
+    # Arrays, not lists: plotly looks at every element of a list, several times.
     hover = [
         f"<b>{html.escape(pair, quote=False)}</b><br>{KINDS[kind]}"
         + (f", mean loss {loss:.2f}" if loss == loss else "")
         for pair, kind, loss in zip(found.ids[rows].tolist(), now.kind[rows], now.mean_loss[rows], strict=True)
     ]
     return go.Scattergl(
-        x=at[rows, 0], y=at[rows, 1], mode="markers", name=name, marker=marker, customdata=found.ids[rows].tolist(),
-        hovertext=hover, hoverinfo="text", showlegend=legend, legendgroup=group or name,
+        x=at[rows, 0], y=at[rows, 1], mode="markers", name=name, marker=marker, customdata=found.ids[rows],
+        hovertext=np.array(hover), hoverinfo="text", showlegend=legend, legendgroup=group or name,
         selectedpoints=None if marked is None else np.flatnonzero(marked).tolist(),
         selected={"marker": {"opacity": 0.95}}, unselected={"marker": {"color": GREY, "opacity": 0.25}},
     )  # fmt: skip

@@ -29,7 +29,7 @@ from .bad_pairs import (
 )
 from .entries import DAMAGED, RunEntry
 from .frame import errors, page_names
-from .palette import INK, group_order
+from .palette import group_order
 from .words import chart_text, literal, many
 
 ABOUT_MINING = (
@@ -475,6 +475,6 @@ def chart(figure: go.Figure, key: str, alt: str, *, config: dict[str, Any] | Non
     if config is None:
         widgets.chart(figure, f"{_STATE}.{key}", alt)
         return
-    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
-    figure.update_layout(font_color=ink, legend_font_color=ink)
-    st.plotly_chart(figure, key=key, config=config, height=int(figure.layout.height), alt=alt, **selection)
+    st.plotly_chart(
+        widgets.inked(figure), key=key, config=config, height=int(figure.layout.height), alt=alt, **selection
+    )

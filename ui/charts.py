@@ -30,9 +30,13 @@ def layout(chart: go.Figure, height: int, **more: Any) -> go.Figure:
     """The layout that all charts share; `more` goes to plotly's layout."""
     base = {"l": 8, "r": 16, "t": 34, "b": 40}
     chart.update_layout(height=height, margin=base | more.pop("margin", {}), hovermode="closest", **more)
-    chart.update_xaxes(gridcolor=GRID, zeroline=False, title_font_size=13, tickfont_size=12)
-    chart.update_yaxes(gridcolor=GRID, zeroline=False, title_font_size=13, tickfont_size=12, automargin=True)
-    chart.update_annotations(font_size=13)
+    # One by one: plotly's update_xaxes takes five times as long, and a page has many charts.
+    for axis in (*chart.select_xaxes(), *chart.select_yaxes()):
+        axis.gridcolor, axis.zeroline, axis.title.font.size, axis.tickfont.size = GRID, False, 13, 12
+    for axis in chart.select_yaxes():
+        axis.automargin = True
+    for note in chart.layout.annotations:
+        note.font.size = 13
     return chart
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fairvlm_core.errors import InputError
-from fairvlm_core.fairness import FairnessReport
+from fairvlm_core.held_out import RESAMPLES, held_out_report, held_out_rows
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 
@@ -18,7 +17,6 @@ from .entries import RunEntry, read_entry
 from .paired import paired_differences
 
 Stamp = tuple[int, int]
-RESAMPLES = 2000
 
 
 def stamp(path: Path) -> Stamp:
@@ -71,37 +69,29 @@ def _pair_table(folder: str, options: tuple, stamps: tuple[Stamp, ...]) -> PairT
 
 
 def fairness_report(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The report on a run's test predictions with intervals and what chance gives, as plain values."""
-    return _fairness_report(str(run.path), stamp(run.path / "predictions.parquet"), n_resamples)
+    """The report on a run's test predictions with intervals and what chance gives, as plain values.
+
+    The run's own, made when it finished; computed here for a run that an older version trained.
+    """
+    stamps = tuple(stamp(run.path / name) for name in ("predictions.parquet", "report.json"))
+    return _fairness_report(str(run.path), stamps, n_resamples)
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def _fairness_report(path: str, stamps: Stamp, n_resamples: int) -> dict[str, Any]:
+def _fairness_report(path: str, stamps: tuple[Stamp, ...], n_resamples: int) -> dict[str, Any]:
     run = Run(Path(path))
-    test = test_rows(run.id, _predictions(path, stamps))
-    report = FairnessReport.from_predictions(
-        test["label"].to_numpy(),
-        test["score"].to_numpy(float),
-        {name: test[name].astype(str).to_numpy() for name in run.data["attributes"]},
-        patients=test["patient_id"].astype(str).to_numpy(),
-        n_resamples=n_resamples,
-        n_permutations=n_resamples,
-    )
-    return report.to_dict()
-
-
-def test_rows(run_id: str, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The test pairs of a run's predictions, in the order of their ids, so that runs can be paired."""
-    missing = [name for name in ("pair_id", "patient_id", "split", "label", "score") if name not in predictions]
-    if missing:
-        raise InputError(f"run {run_id}: predictions.parquet has no column {missing[0]!r}; train the run again")
-    return predictions[predictions["split"].astype(str) == "test"].sort_values("pair_id").reset_index(drop=True)
+    made = run.report().get("test_with_intervals") if stamps[1] != (0, 0) else None
+    if made is not None and made["settings"]["n_resamples"] == n_resamples:
+        return made
+    return held_out_report(
+        held_out_rows(_predictions(path, stamps[0]), run.id), run.data["attributes"], n_resamples
+    ).to_dict()
 
 
 def held_out(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A run's validation and test predictions, in the order of their ids."""
     frame = predictions(run)
-    test = test_rows(run.id, frame)
+    test = held_out_rows(frame, run.id)
     val = frame[frame["split"].astype(str) == "val"].sort_values("pair_id").reset_index(drop=True)
     return val, test
 
@@ -114,5 +104,5 @@ def paired(a: Sequence[Run], b: Sequence[Run]) -> dict[str, Any]:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _paired(key: tuple[tuple[tuple[str, Stamp], ...], ...]) -> dict[str, Any]:
-    a, b = ([test_rows(Path(path).name, _predictions(path, stamps)) for path, stamps in runs] for runs in key)
+    a, b = ([held_out_rows(_predictions(path, stamps), Path(path).name) for path, stamps in runs] for runs in key)
     return paired_differences(a, b, Run(Path(key[0][0][0])).data["attributes"])

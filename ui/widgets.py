@@ -49,11 +49,17 @@ def cards(headlines: Sequence[Headline]) -> None:
 
 def chart(figure: go.Figure, key: str, alt: str) -> None:
     """A chart in the ink of the page's theme, with its height reserved, so that nothing jumps while it loads."""
-    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
-    figure.update_layout(font_color=ink, legend_font_color=ink)
-    figure.update_xaxes(tickfont_color=ink, title_font_color=ink)
-    figure.update_yaxes(tickfont_color=ink, title_font_color=ink)
+    inked(figure)
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.tickfont.color = axis.title.font.color = figure.layout.font.color
     st.plotly_chart(figure, key=key, config=CONFIG, height=int(figure.layout.height), alt=alt)
+
+
+def inked(figure: go.Figure) -> go.Figure:
+    """The figure with its text and legend in the ink of the page's theme."""
+    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
+    figure.layout.font.color = figure.layout.legend.font.color = ink
+    return figure
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..config import PRESET_SUMMARIES, RunConfig
 from ..errors import InputError
-from ..fairness import FairnessReport, RocCurve, compare_paired, roc_by_group
+from ..fairness import RocCurve, compare_paired, roc_by_group
+from ..held_out import held_out_report, held_out_rows
 from ..mining.audit import AttributeAudit
 from ..pairs import PairTable
 from ..remine import MinedRun, mine_again
@@ -80,14 +81,7 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
     config, data, pairs = run.config, run.data, run.pairs()
     attributes = list(data["attributes"])
     cells = group_cells(pairs, attributes, options.min_cell)
-    fairness = FairnessReport.from_predictions(
-        test["label"].to_numpy(),
-        test["score"].to_numpy(float),
-        {name: test[name].astype(str).to_numpy() for name in attributes},
-        patients=test["patient_id"].astype(str).to_numpy(),
-        n_resamples=options.n_resamples,
-        n_permutations=options.n_resamples,
-    ).to_dict()
+    fairness = held_out_report(test, attributes, options.n_resamples).to_dict()
     mined = mine_again(run)
     metrics = run.metrics()
     return {
@@ -120,11 +114,7 @@ def _test_rows(run: Run) -> pd.DataFrame:
     state = run.status.state
     if state != "finished":
         raise InputError(f"run {run.id} is {state}: a report needs a finished run")
-    frame = run.predictions()
-    missing = [name for name in ("pair_id", "patient_id", "split", "label", "score") if name not in frame]
-    if missing:
-        raise InputError(f"run {run.id}: predictions.parquet has no column {missing[0]!r}; train the run again")
-    return frame[frame["split"].astype(str) == "test"].sort_values("pair_id", kind="stable").reset_index(drop=True)
+    return held_out_rows(run.predictions(), run.id)
 
 
 def _configuration(config: RunConfig) -> dict[str, Any]:

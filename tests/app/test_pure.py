@@ -313,7 +313,7 @@ def test_the_better_method_is_named_and_seeds_are_paired(table, tmp_path) -> Non
     pairing = paired.pair_runs(one, other)
     assert [entry.seed for entry in pairing.a] == [entry.seed for entry in pairing.b] == [0, 1, 2]
     frames = {
-        name: [reads.test_rows(e.id, runs[e.preset, e.seed].predictions()) for e in side]
+        name: [reads.held_out_rows(runs[e.preset, e.seed].predictions(), e.id) for e in side]
         for name, side in (("a", pairing.a), ("b", pairing.b))
     }
     compared = paired.paired_differences(frames["a"], frames["b"], table.attributes)
@@ -339,7 +339,7 @@ def test_the_better_method_is_named_and_seeds_are_paired(table, tmp_path) -> Non
 
 def test_the_same_scores_make_no_reliable_difference(table, tmp_path) -> None:
     run = add_run(RunStore(tmp_path), table, "clip", 0)
-    frame = reads.test_rows(run.id, run.predictions())
+    frame = reads.held_out_rows(run.predictions(), run.id)
     figures = paired.difference_figures(paired.paired_differences([frame], [frame], table.attributes))
     assert "no reliable difference" in paired.summary(figures, "clip")[0]
     assert figures["difference"].dropna().eq(0).all()
@@ -347,7 +347,7 @@ def test_the_same_scores_make_no_reliable_difference(table, tmp_path) -> None:
 
 def test_a_difference_that_does_not_exist_keeps_its_row(table, tmp_path) -> None:
     run = add_run(RunStore(tmp_path), table, "clip", 0)
-    frame = reads.test_rows(run.id, run.predictions())
+    frame = reads.held_out_rows(run.predictions(), run.id)
     frame["race"] = ["Lonely"] + ["Other"] * (len(frame) - 1)
     figures = paired.difference_figures(paired.paired_differences([frame], [frame], ["race"]))
     row = paired.difference_table(figures, "a", "b").set_index("Figure").loc["AUC, Lonely (race)"]
@@ -359,13 +359,13 @@ def test_a_difference_that_does_not_exist_keeps_its_row(table, tmp_path) -> None
 
 def test_runs_with_other_test_pairs_are_refused(table, tmp_path) -> None:
     run = add_run(RunStore(tmp_path), table, "clip", 0)
-    frame = reads.test_rows(run.id, run.predictions())
+    frame = reads.held_out_rows(run.predictions(), run.id)
     with pytest.raises(InputError, match="other test pairs"):
         paired.paired_differences([frame], [frame.iloc[1:].reset_index(drop=True)], ["race"])
     with pytest.raises(InputError, match="other test pairs"):
         paired.paired_differences([frame], [frame.assign(label=1 - frame["label"])], ["race"])
     with pytest.raises(InputError, match="no column 'score'"):
-        reads.test_rows(run.id, run.predictions().drop(columns="score"))
+        reads.held_out_rows(run.predictions().drop(columns="score"), run.id)
 
 
 # Charts

@@ -1,0 +1,40 @@
+"""A run's predictions on held-out pairs: their order, and the fairness report on them with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from .errors import InputError
+from .fairness import FairnessReport
+
+RESAMPLES = 2000
+_NEEDED = ("pair_id", "patient_id", "split", "label", "score")
+
+
+def held_out_rows(predictions: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """The test pairs of a run's predictions, in the order of their ids, so that runs can be paired.
+
+    Raises
+    ------
+    InputError
+        A column is missing; `run_id` is named.
+    """
+    missing = [name for name in _NEEDED if name not in predictions]
+    if missing:
+        raise InputError(f"run {run_id}: predictions.parquet has no column {missing[0]!r}; train the run again")
+    test = predictions[predictions["split"].astype(str) == "test"]
+    return test.sort_values("pair_id", kind="stable").reset_index(drop=True)
+
+
+def held_out_report(test: pd.DataFrame, attributes: Sequence[str], n_resamples: int = RESAMPLES) -> FairnessReport:
+    """The report on test pairs as from `held_out_rows`, with intervals and what chance gives, by patient."""
+    return FairnessReport.from_predictions(
+        test["label"].to_numpy(),
+        test["score"].to_numpy(float),
+        {name: test[name].astype(str).to_numpy() for name in attributes},
+        patients=test["patient_id"].astype(str).to_numpy(),
+        n_resamples=n_resamples,
+        n_permutations=n_resamples,
+    )
