@@ -7,7 +7,8 @@ workspace/runs/0007-robustfair-s0/
     status.json                                   state, process, heartbeat, progress
     metrics.jsonl                                 one line an epoch
     ledger.parquet                                raw losses of every training pair by epoch
-    predictions.parquet  embeddings.npz  report.json  mining.parquet
+    predictions.parquet  embeddings.npz  mining.parquet
+    report.json                                   point values, and those of the test split with intervals
     projection.parquet                            a map of the pairs, made after the run has finished
     checkpoint/                                   the selected model, as open_clip's local-dir: loads it
     resume/0003/                                  state after epoch 3; the two newest are kept

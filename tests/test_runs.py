@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from fairvlm_core import InputError, Run, RunConfig, RunStore, fit, safeio
+from fairvlm_core.held_out import held_out_report, held_out_rows
 from fairvlm_core.launch import create_run, execute, latest_state
 from fairvlm_core.runs import this_process
 
@@ -45,6 +46,16 @@ def test_a_finished_run_holds_everything(finished, table):
     assert safeio.check_folder(finished.checkpoint) is None
     assert finished.config == RunConfig.build("robustfair", SHORT)
     assert finished.data["fingerprint"] == table.fingerprint
+
+
+def test_the_intervals_of_a_run_are_those_of_its_predictions(finished, table):
+    kept = finished.report()["test_with_intervals"]
+    test = held_out_rows(finished.predictions(), finished.id)
+    again = held_out_report(test, table.attributes)
+    assert kept == json.loads(json.dumps(again.to_dict()))
+    interval = kept["attributes"]["race"]["intervals"]["es_auc"]
+    assert interval["low"] < kept["attributes"]["race"]["es_auc"] < interval["high"]
+    assert kept["overall"]["auc"] == finished.report()["test"]["overall"]["auc"]
 
 
 def test_the_checkpoint_is_the_selected_model(finished, table, arrays):

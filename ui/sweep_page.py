@@ -13,7 +13,6 @@ from fairvlm_core.sweep import Storage, Sweep, known, read_sweep
 from . import sweep, widgets
 from .charts import CONFIG
 from .frame import Here, page_names
-from .palette import INK
 from .reads import Stamp, stamp
 from .sweep_charts import front_chart
 from .words import literal, many
@@ -75,8 +74,7 @@ def _front(here: Here, found: Sweep) -> None:
                 "Up is better", list(names), 1, format_func=names.__getitem__, key=f"{_STATE}.y", width=280
             )
     chart = front_chart(sweep.points(found, x, y), names[x], names[y], stepped=len(names) == 2)
-    ink = INK["dark" if st.context.theme.type == "dark" else "light"]
-    chart.update_layout(font_color=ink, legend_font_color=ink)
+    widgets.inked(chart)
     # After a click the chart is a new one: the old selection would lead away again on coming back.
     turn = st.session_state.setdefault(f"{_STATE}.turn", 0)
     event = st.plotly_chart(
