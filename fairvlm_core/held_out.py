@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from .errors import InputError
 from .fairness import FairnessReport
+from .runs import Run
 
 RESAMPLES = 2000
 _NEEDED = ("pair_id", "patient_id", "split", "label", "score")
+
+
+def fairness_of(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
+    """The report on a run's test predictions with intervals and what chance gives, as plain values.
+
+    The run's own, made when it finished; computed here where it has none of so many resamples.
+    """
+    made = run.report().get("test_with_intervals") if (run.path / "report.json").exists() else None
+    if made is not None and made["settings"]["n_resamples"] == n_resamples:
+        return made
+    return held_out_report(held_out_rows(run.predictions(), run.id), run.data["attributes"], n_resamples).to_dict()
 
 
 def held_out_rows(predictions: pd.DataFrame, run_id: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fairvlm_core.held_out import RESAMPLES, held_out_report, held_out_rows
+from fairvlm_core.held_out import RESAMPLES, fairness_of, held_out_rows
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 
@@ -69,23 +69,14 @@ def _pair_table(folder: str, options: tuple, stamps: tuple[Stamp, ...]) -> PairT
 
 
 def fairness_report(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The report on a run's test predictions with intervals and what chance gives, as plain values.
-
-    The run's own, made when it finished; computed here for a run that an older version trained.
-    """
+    """As `fairness_of`."""
     stamps = tuple(stamp(run.path / name) for name in ("predictions.parquet", "report.json"))
     return _fairness_report(str(run.path), stamps, n_resamples)
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
-def _fairness_report(path: str, stamps: tuple[Stamp, ...], n_resamples: int) -> dict[str, Any]:
-    run = Run(Path(path))
-    made = run.report().get("test_with_intervals") if stamps[1] != (0, 0) else None
-    if made is not None and made["settings"]["n_resamples"] == n_resamples:
-        return made
-    return held_out_report(
-        held_out_rows(_predictions(path, stamps[0]), run.id), run.data["attributes"], n_resamples
-    ).to_dict()
+def _fairness_report(path: str, stamps: tuple[Stamp, ...], n_resamples: int) -> dict[str, Any]:  # noqa: ARG001
+    return fairness_of(Run(Path(path)), n_resamples)
 
 
 def held_out(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:

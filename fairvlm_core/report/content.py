@@ -12,7 +12,7 @@ import pandas as pd
 from ..config import PRESET_SUMMARIES, RunConfig
 from ..errors import InputError
 from ..fairness import RocCurve, compare_paired, roc_by_group
-from ..held_out import held_out_report, held_out_rows
+from ..held_out import fairness_of, held_out_rows
 from ..mining.audit import AttributeAudit
 from ..pairs import PairTable
 from ..remine import MinedRun, mine_again
@@ -81,7 +81,7 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
     config, data, pairs = run.config, run.data, run.pairs()
     attributes = list(data["attributes"])
     cells = group_cells(pairs, attributes, options.min_cell)
-    fairness = held_out_report(test, attributes, options.n_resamples).to_dict()
+    fairness = fairness_of(run, options.n_resamples)
     mined = mine_again(run)
     metrics = run.metrics()
     return {
