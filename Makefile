@@ -31,7 +31,7 @@ test: .venv/installed-test  ## run the tests (2 processes)
 
 faults: .venv/installed-test  ## run the fault tests in their long form and print their table
 	@mkdir -p build && rm -f build/faults.xml
-	-FAIRVLM_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile -q -k test_fault --junitxml=build/faults.xml
+	-FAIRVLM_FAULTS=long OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -q -k test_fault --junitxml=build/faults.xml
 	@$(BIN)/python tests/faults/table.py build/faults.xml
 
 bench: .venv/installed-test  ## regenerate the figures of docs/benchmark.md

@@ -290,7 +290,7 @@ def _won_back(found: Any, setting: str) -> list[str]:
             mine, clip, top = _aligned(found, setting, (row, "clip", "repaired"), figure)
             if len(mine):
                 centre, low, high = ratio_interval(mine - clip, top - clip)
-                cells.append(f"{centre:.0%} [{low:.0%}, {high:.0%}]")
+                cells.append(f"{centre:.0%} [{'one seed' if np.isnan(low) else f'{low:.0%}, {high:.0%}'}]")
         if cells:
             lines.append(f"| `{row}` | {' | '.join(cells)} |")
     plus, clip, top = _aligned(found, setting, ("robustfair-plus", "clip", "repaired"), lambda r: r["mean_es"])

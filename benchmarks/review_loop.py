@@ -1,6 +1,6 @@
 """What clinicians' verdicts add to mining: simulated readers judge a queue, their verdicts train the next model.
 
-    python benchmarks/review_loop.py [--seeds 5] [--keep review_loop.jsonl] [--tables]
+    python benchmarks/review_loop.py [--seeds 5] [--keep FILE] [--tables]
 
 SynthFundus with an even share of planted wrong notes. A first run mines; readers, right in 90 % of their verdicts, judge a
 queue of that run in the review log; the second run trains with their verdicts. A seed is another data set, another
@@ -46,6 +46,7 @@ ALONE, ALL = "mining alone", "every pair, always right"
 ORDERS = ("suspicious", "informative", "balanced", "random")
 BUDGETS = (100, 200, 400)
 FIGURES = {"ap": "AP", "ap_rest": "AP of pairs nobody judged", "auc": "AUC", "es_auc": "mean ES-AUC"}
+KEPT = Path(__file__).with_suffix(".jsonl")
 Record = dict[str, Any]
 
 
@@ -238,7 +239,7 @@ def tables(records: list[Record]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--keep", type=Path, default=Path("review_loop.jsonl"))
+    parser.add_argument("--keep", type=Path, default=KEPT, help="finished runs, a line each; a new file begins anew")
     parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
     parser.add_argument("--pairs", type=int, default=1000, help="training pairs")
     parser.add_argument("--test", type=int, default=1000, help="test pairs")
