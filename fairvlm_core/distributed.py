@@ -269,7 +269,7 @@ def encode(
     mine = torch.from_numpy(team.share(rows))
     image = _in_chunks(clip.encode_images, arrays.pixels[mine], chunk_size, clip.device)
     text = _in_chunks(clip.encode_notes, arrays.tokens[mine], chunk_size, clip.device)
-    return team.gather(image, len(rows)), team.gather(text, len(rows))
+    return _gather_both(image, text, len(rows), team)
 
 
 def embed_together(
@@ -278,7 +278,15 @@ def embed_together(
     """As `features.embed`, every process a part."""
     rows = np.arange(len(arrays)) if rows is None else rows
     image, text = embed(clip, arrays, team.share(rows))
-    return team.gather(image, len(rows)), team.gather(text, len(rows))
+    return _gather_both(image, text, len(rows), team)
+
+
+def _gather_both(image: Tensor, text: Tensor, n: int, team: Team) -> tuple[Tensor, Tensor]:
+    """Both sides (N, D) of all processes, in one meeting: every meeting waits for the slowest."""
+    if team.size == 1:
+        return image, text
+    both = team.gather(torch.cat([image, text], 1), n)
+    return both[:, : image.shape[1]], both[:, image.shape[1] :]
 
 
 def _in_chunks(call: Callable[[Tensor], Tensor], values: Tensor, size: int, device: torch.device) -> Tensor:
