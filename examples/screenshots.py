@@ -81,7 +81,8 @@ def furnish(workspace: Path) -> list[str]:
 SETTLED = """() => {
     const app = document.querySelector('[data-testid=stApp]');
     const busy = '[data-testid=stSpinner], [data-testid=stSkeleton], [data-stale=true]';
-    const drawn = (boxes, part) => [...document.querySelectorAll(boxes)].every(box => box.querySelector(part));
+    const shown = boxes => [...document.querySelectorAll(boxes)].filter(box => box.checkVisibility());
+    const drawn = (boxes, part) => shown(boxes).every(box => box.querySelector(part));
     return app?.dataset.testScriptState === 'notRunning' && !document.querySelector(busy)
         && drawn('[data-testid=stPlotlyChart]', '.main-svg') && drawn('[data-testid=stDataFrame]', 'canvas');
 }"""
