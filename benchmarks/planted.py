@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import tempfile
@@ -50,7 +51,8 @@ SHORTCUTS = 0.03
 MARKS = ("<!-- tables begin -->", "<!-- tables end -->")
 KEPT = Path(__file__).with_name("planted.jsonl")
 CXR = Path(__file__).resolve().parents[2] / "shared/data/cxr"
-CXR_ROWS = ("clip", "repaired", "robustfair-plus", "robustfair")
+CXR_SETTINGS = {"cxr, none": 0.0, "cxr": 0.15}
+CXR_TITLES = {"cxr, none": "X-rays as they come", "cxr": "X-rays with swapped notes"}
 Record = dict[str, Any]
 
 
@@ -78,14 +80,18 @@ def run_setting(
         run = RunConfig.build("clip" if row in (*CEILINGS, AVERAGED) else row, settings)
         if row == "left-out":
             keep = np.flatnonzero(kind == "clean")
-            part = PairArrays(arrays.pixels[keep], arrays.tokens[keep], arrays.cut[keep])
-            result = fit(table.take(keep), run, arrays=part, clip=load_clip("tiny"))
+            result = fit(table.take(keep), run, arrays=part_of(arrays, keep), clip=load_clip("tiny"))
             record = figures(result)
         else:
             result = fit(table, run, arrays=right if row == "repaired" else arrays, clip=load_clip("tiny"))
             record = figures(result)
             record |= rankings(result, table, arrays, kind, row)
         yield {"setting": setting, "seed": seed, "row": row} | record
+
+
+def part_of(arrays: PairArrays, rows: np.ndarray) -> PairArrays:
+    """The arrays of some rows."""
+    return PairArrays(arrays.pixels[rows], arrays.tokens[rows], arrays.cut[rows])
 
 
 def figures(result: FitResult) -> Record:
@@ -121,9 +127,7 @@ def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.n
     if not (kind == "mismatch").any():
         return record
     if row == "repaired":  # the ceiling: the shipped notes, ranked by a model that learnt the right ones
-        image, text = embed(result.clip, arrays, train)
-        own = margin(image, text, float(result.clip.scale.detach()), reference=None).numpy()
-        mean_loss = own
+        own = mean_loss = ceiling(result, arrays, train)
     else:
         own, mean_loss = result.ledger.channel("margin")[-1], result.ledger.losses.mean(0)
         record["ap_margin"] = float(average_precision_score(kind == "mismatch", own))
@@ -143,37 +147,48 @@ def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.n
     return record
 
 
-def run_cxr(folder: Path, seed: int, rows: Sequence[str]) -> Iterator[Record]:
-    """Real X-rays: 15 % of the training notes change places with notes of the other label; the rest as it comes."""
+def ceiling(result: FitResult, shipped: PairArrays, train: np.ndarray) -> np.ndarray:
+    """How a model that learnt the right notes ranks the shipped ones: their margins, worst last."""
+    image, text = embed(result.clip, shipped, train)
+    return margin(image, text, float(result.clip.scale.detach()), reference=None).numpy()
+
+
+def run_cxr(folder: Path, setting: str, seed: int, rows: Sequence[str]) -> Iterator[Record]:
+    """Real X-rays as they come, or with 15 % of the training notes in the place of notes of the other label."""
     torch.set_num_threads(1)
     table = PairTable.read(folder)
-    frame = table.frame.copy()
     rng = np.random.default_rng(seed)
     train = np.asarray(table.frame["split"], str) == "train"
-    count = round(0.15 * train.sum() / 2)
-    kind = np.full(len(frame), "clean", dtype=object)
+    count = round(CXR_SETTINGS[setting] * train.sum() / 2)
+    bad = np.zeros(len(table), bool)
     with_label = [rng.permutation(np.flatnonzero(train & (table.labels == label)))[:count] for label in (0, 1)]
-    notes = frame["text"].to_numpy(object).copy()
+    notes = table.frame["text"].to_numpy(object).copy()
     for a, b in zip(*with_label, strict=True):
         notes[a], notes[b] = notes[b], notes[a]
-        kind[[a, b]] = "mismatch"
+        bad[[a, b]] = True
+    clip = load_clip("tiny")
+    right = pair_arrays(table, clip)
+    swapped = dataclasses.replace(right, tokens=clip.tokens(list(notes))[0])
+    frame = table.frame.assign(text=notes)  # the words of a note are a view of their own
     columns = ["pair_id", "patient_id", "split", "label", "text", "image", *table.attributes]
-    plain = frame.assign(text=notes)[columns].astype({name: str for name in ("split", *table.attributes)})
-    swapped = PairTable.from_frame(plain, attributes=table.attributes, root=table.root, prompts=table.info.prompts)
+    plain = frame[columns].astype({name: str for name in ("split", *table.attributes)})
+    shipped = PairTable.from_frame(plain, attributes=table.attributes, root=table.root, prompts=table.info.prompts)
     for row in rows:
-        clip = load_clip("tiny")
-        source = table if row == "repaired" else swapped
-        arrays = pair_arrays(source, clip)
-        result = fit(
-            source, RunConfig.build("clip" if row == "repaired" else row, {"seed": seed}), arrays=arrays, clip=clip
-        )
-        record = {"setting": "cxr", "seed": seed, "row": row, "auc": result.test.overall.auc}
-        if row != "repaired":
-            bad = kind[train] == "mismatch"
-            record["share"] = float(bad.mean())
-            record["ap_loss"] = float(average_precision_score(bad, result.ledger.losses.mean(0)))
-            record["ap"] = float(average_precision_score(bad, result.mining.z))
+        run = RunConfig.build("clip" if row in CEILINGS else row, {"seed": seed})
+        source, arrays = (table, right) if row == "repaired" else (shipped, swapped)
+        if row == "left-out":
+            keep = np.flatnonzero(~bad)
+            source, arrays = shipped.take(keep), part_of(swapped, keep)
+        result = fit(source, run, arrays=arrays, clip=load_clip("tiny"))
+        record = {"setting": setting, "seed": seed, "row": row, "auc": result.test.overall.auc}
+        if row not in CEILINGS:
             record["flagged"] = float(result.mining.flagged.mean())
+        if bad.any() and row != "left-out":
+            record["share"] = float(bad[train].mean())
+            own = ceiling(result, swapped, np.flatnonzero(train)) if row == "repaired" else result.mining.z
+            record["ap"] = float(average_precision_score(bad[train], own))
+            if row != "repaired":
+                record["ap_loss"] = float(average_precision_score(bad[train], result.ledger.losses.mean(0)))
         yield record
 
 
@@ -222,22 +237,27 @@ def tables(records: list[Record]) -> str:
 
 
 def _cxr(found: Any) -> list[str]:
-    rows = [row for setting, row in found if setting == "cxr"]
-    if not rows:
-        return []
-    out = [
-        "### X-rays with swapped notes", "",
-        "| row | seeds | AUC | AP mismatch, own ranking | bare mean loss | chance | flagged |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]  # fmt: skip
-    for row in rows:
-        runs = list(found["cxr", row].values())
-        cells = [
-            f"{np.mean([run[name] for run in runs]):.3f}" if name in runs[0] else "–"
-            for name in ("auc", "ap", "ap_loss", "share", "flagged")
-        ]
-        out.append(f"| `{row}` | {len(runs)} | {' | '.join(cells)} |")
-    return [*out, ""]
+    out = []
+    for setting, title in CXR_TITLES.items():
+        rows = [row for row in ROWS if (setting, row) in found]
+        if not rows:
+            continue
+        out += [
+            f"### {title}", "",
+            "| row | seeds | AUC | AUC − clip | AP mismatch, own ranking | bare mean loss | chance | flagged |",
+            "|---|---:|---:|---|---:|---:|---:|---:|",
+        ]  # fmt: skip
+        for row in rows:
+            runs = list(found[setting, row].values())
+            auc, ap, ap_loss, share, flagged = (
+                f"{np.mean([run[name] for run in runs]):.3f}" if name in runs[0] else "–"
+                for name in ("auc", "ap", "ap_loss", "share", "flagged")
+            )
+            mine, clip = _aligned(found, setting, (row, "clip"), lambda r: r["auc"])
+            versus = _signed(mean_interval(mine - clip), digits=3) if row != "clip" else "–"
+            out.append(f"| `{row}` | {len(runs)} | {auc} | {versus} | {ap} | {ap_loss} | {share} | {flagged} |")
+        out.append("")
+    return out
 
 
 def _aligned(found: Any, setting: str, rows: Sequence[str], figure: Any) -> list[np.ndarray]:
@@ -360,7 +380,7 @@ def _flag_rates(found: Any, setting: str) -> list[str]:
 
 def _to_do(setting: str, seed: int, row: str, done: set[tuple[str, int, str]]) -> bool:
     """Without planted pairs there is nothing to repair or to leave out: the ceilings are `clip` itself."""
-    return (setting, seed, row) not in done and not (setting == "none" and row in CEILINGS)
+    return (setting, seed, row) not in done and not (setting in ("none", "cxr, none") and row in CEILINGS)
 
 
 def _work(job: tuple[str, int, list[str], tuple[int, int, int], int | None, Any]) -> None:
@@ -413,9 +433,10 @@ def main() -> None:
     if not options.cxr.is_dir():
         print("X-rays with swapped notes: skipped, no folder --cxr")
     elif not options.tables:
-        for seed in range(options.seeds):
-            rows = [row for row in CXR_ROWS if ("cxr", seed, row) not in done and row in options.rows.split(",")]
-            for record in run_cxr(options.cxr, seed, rows):
+        for setting, seed in itertools.product(CXR_SETTINGS, range(options.seeds)):
+            wanted_rows = [row for row in options.rows.split(",") if row != AVERAGED]
+            rows = [row for row in wanted_rows if _to_do(setting, seed, row, done)]
+            for record in run_cxr(options.cxr, setting, seed, rows):
                 records.append(record)
                 with options.keep.open("a") as file:
                     file.write(json.dumps(record) + "\n")

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # pairs, image side, global batch, epochs
-SIZES = {"tiny": (512, 64, 64, 4), "ViT-B-32:random": (80, 64, 16, 1)}
+SIZES = {"tiny": (512, 64, 64, 4), "ViT-B-32:random": (128, 64, 32, 1)}
 
 
 def inner(model: str, preset: str, folder: Path, out: Path, core: int, share: int) -> None:

@@ -34,6 +34,7 @@ from .models import Clip
 TIMEOUT = 600.0  # seconds that processes wait for one another
 _PATIENCE = 60.0  # seconds that a process which failed leaves the first one to say so
 _REASON = 2.0  # seconds to look for the reason once a process is gone
+_ALONE = 1 << 18  # values of a gradient that travels by itself; smaller ones travel together
 _AGREE = 1e-3  # relative; processes on one kind of device differ by nothing
 
 
@@ -88,13 +89,18 @@ class Team:
         """Replace gradients by their mean over processes: those of the whole batch, bit for bit the same in each."""
         if self.size == 1:
             return
-        parameters = [p for p in module.parameters() if p.grad is not None]
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        alone = [g for g in gradients if g.numel() >= _ALONE and g.is_contiguous()]  # summed in place: no copy of them
+        small = [g for g in gradients if g.numel() < _ALONE or not g.is_contiguous()]
+        together = [torch.cat([g.reshape(-1) for g in small])] if small else []
         with self._meeting():
-            dist.all_reduce(flat)
-        flat /= self.size
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
+            for sent in [dist.all_reduce(g, async_op=True) for g in (*together, *alone)]:
+                sent.wait()
+        for gradient in (*together, *alone):
+            gradient /= self.size
+        for whole in together:
+            for gradient, part in zip(small, whole.split([g.numel() for g in small]), strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def start_alike(self, module: nn.Module) -> None:
         """Give every process the first one's parameters and buffers."""

@@ -59,3 +59,12 @@ def test_fieller_covers_a_known_ratio():
 def test_fieller_without_a_difference_below_says_nothing():
     _, low, high = planted.ratio_interval(np.array([0.1, 0.2, 0.1]), np.array([1.0, -1.0, 0.1]))
     assert (low, high) == (-np.inf, np.inf)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not planted.CXR.is_dir(), reason="the public chest X-ray sample is not beside the checkout")
+def test_notes_of_real_x_rays_change_places_in_training_only():
+    swapped, left_out = planted.run_cxr(planted.CXR, "cxr", 0, ["clip", "left-out"])
+    assert swapped["share"] == pytest.approx(0.15, abs=0.02)
+    assert swapped["ap_loss"] >= 0.5 * swapped["share"]
+    assert "ap" not in left_out
