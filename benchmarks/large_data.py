@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,6 @@ def data_page(folder: Path, _n: int, _epochs: int) -> str:
 def bad_pairs_page(_folder: Path, n: int, epochs: int) -> str:
 
     from fairvlm_core.config import RunConfig
-    from fairvlm_core.remine import mine_ledger
     from ui import bad_pairs  # noqa: TID251 - as above
     from ui.inspector import band  # noqa: TID251
 
@@ -148,9 +148,7 @@ def bad_pairs_page(_folder: Path, n: int, epochs: int) -> str:
     times = []
     for limit in (3.0, 2.5):
         tick = time.perf_counter()
-        changes = settings.changes(own) | {"faulty_sd": limit}
-        mined = mine_ledger("run", ledger, found.frame, list(found.groups), own, **changes)
-        now = bad_pairs.mined(found, settings, mined.result, mined.audit)
+        now = bad_pairs.mined(found, own, replace(settings, faulty_sd=limit))
         rows = bad_pairs.listed(found, now, bad_pairs.Filter())
         listing = bad_pairs.table(found, now, rows[: bad_pairs.LISTED])
         colours = bad_pairs.colouring(found, now, "kind")

@@ -74,12 +74,7 @@ def mine_ledger(
     **changes: Any,
 ) -> MinedRun:
     """As `mine_again`, with the parts at hand."""
-    values = settings.model_dump() | {name: value for name, value in changes.items() if value is not None}
-    for name in ("faulty_sd", "noisy_sd"):
-        if not (np.isfinite(values[name]) and values[name] > 0):
-            raise InputError(f"{name}: must be a number above 0 (got {values[name]})")
-    names = ("faulty_sd", "noisy_sd", "history", "spread", "warmup", "channel", "rule", "weights")
-    result = mine_bad_pairs(ledger, **{name: values[name] for name in names})
+    result = mine_with(ledger, settings, **changes)
     frame = result.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]]
     frame["kind"] = frame["kind"].astype(str)
     of_pair = pairs.set_index("pair_id").reindex(frame["pair_id"]).reset_index(drop=True)
@@ -90,6 +85,22 @@ def mine_ledger(
     for name in attributes:
         rows[name] = rows[name].astype(str)
     return MinedRun(run_id, result, audit, rows)
+
+
+def mine_with(ledger: PairLossLedger, settings: MiningConfig, **changes: Any) -> MiningResult:
+    """Mine a ledger with a run's settings, or with some of them changed (None: as in the run).
+
+    Raises
+    ------
+    InputError
+        A setting out of range.
+    """
+    values = settings.model_dump() | {name: value for name, value in changes.items() if value is not None}
+    for name in ("faulty_sd", "noisy_sd"):
+        if not (np.isfinite(values[name]) and values[name] > 0):
+            raise InputError(f"{name}: must be a number above 0 (got {values[name]})")
+    names = ("faulty_sd", "noisy_sd", "history", "spread", "warmup", "channel", "rule", "weights")
+    return mine_bad_pairs(ledger, **{name: values[name] for name in names})
 
 
 def _number(value: float | None) -> float | None:

@@ -13,8 +13,9 @@ import pandas as pd
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
-from fairvlm_core.mining import MiningAudit, MiningResult
+from fairvlm_core.mining import MiningAudit, MiningResult, audit_mining
 from fairvlm_core.projection import COLUMNS
+from fairvlm_core.remine import mine_with
 
 from .entries import Headline
 from .words import figure, many, p_value, percent
@@ -52,7 +53,7 @@ class Settings:
         return cls(own.faulty_sd, own.noisy_sd, own.history, own.spread, rule, channel)
 
     def changes(self, own: MiningConfig) -> dict[str, Any]:
-        """As `mine_ledger` takes them: posterior weights exist under the mixture rule only.
+        """As `mine_with` takes them: posterior weights exist under the mixture rule only.
 
         >>> own = MiningConfig(rule="mixture", weights="posterior")
         >>> Settings(3, 3, "mean", "sd", "threshold", "loss").changes(own)["weights"]
@@ -98,8 +99,6 @@ class Bench:
         A random number for each pair, always the same: who is drawn does not change with the thresholds.
     rows : Index
         The ids, for looking up a row.
-    frame : DataFrame
-        pair_id, patient_id, split and the attributes, as mining takes them.
     """
 
     ids: np.ndarray
@@ -111,7 +110,6 @@ class Bench:
     place: np.ndarray
     chance: np.ndarray
     rows: pd.Index
-    frame: pd.DataFrame
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -153,7 +151,6 @@ def bench(ledger: PairLossLedger, pairs: pd.DataFrame, attributes: Sequence[str]
         place=place,
         chance=np.random.default_rng(0).random(len(pairs)),
         rows=rows,
-        frame=pairs[["pair_id", "patient_id", "split", *attributes]],
     )
 
 
@@ -183,8 +180,10 @@ class Mined:
         return (self.kind == 1) | (self.kind == 2)
 
 
-def mined(found: Bench, settings: Settings, result: MiningResult, audit: MiningAudit) -> Mined:
-    """Spread a mining result over the rows of a bench."""
+def mined(found: Bench, own: MiningConfig, settings: Settings) -> Mined:
+    """Mine the ledger of a run with settings `own` by what the sliders say, and spread it over the rows of its bench."""
+    result = mine_with(found.ledger, own, **settings.changes(own))
+    audit = audit_mining(result, {name: group[found.place] for name, group in found.groups.items()})
     n = len(found)
     kind = np.full(n, NOT_MINED, np.int8)
     kind[found.place] = result.kind.codes

@@ -12,7 +12,6 @@ import streamlit as st
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.tables import read_table
 from fairvlm_core.pairs import PLANTED, PairTable
-from fairvlm_core.remine import mine_ledger
 from fairvlm_core.review import ReviewStore
 from fairvlm_core.runs import Run
 
@@ -49,10 +48,7 @@ def run_mined(run: Run, settings: Settings) -> Mined:
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _mined(path: str, stamps: tuple[Stamp, ...], settings: Settings) -> Mined:
     run = Run(Path(path))
-    found = _bench(path, stamps)
-    own = run.config.mining
-    result = mine_ledger(run.id, found.ledger, found.frame, list(found.groups), own, **settings.changes(own))
-    return mined(found, settings, result.result, result.audit)
+    return mined(_bench(path, stamps), run.config.mining, settings)
 
 
 def run_band(run: Run, channel: str) -> Band:

@@ -22,7 +22,6 @@ from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.mining import audit_mining, mine_bad_pairs
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.projection import Projection
-from fairvlm_core.remine import mine_ledger
 from fairvlm_core.runs import Run, RunStore
 from ui import bad_pairs, bad_pairs_charts, bad_pairs_export, bad_pairs_map, inspector
 from ui.bad_pairs import Filter, Settings
@@ -90,8 +89,7 @@ def bench(_bench_runs: Path) -> bad_pairs.Bench:
 def mine(bench: bad_pairs.Bench, **changes) -> bad_pairs.Mined:
     own = MiningConfig()
     settings = replace(Settings.of(own, bench.ledger.channels), **changes)
-    found = mine_ledger("x", bench.ledger, bench.frame, list(bench.groups), own, **settings.changes(own))
-    return bad_pairs.mined(bench, settings, found.result, found.audit)
+    return bad_pairs.mined(bench, own, settings)
 
 
 def flagged_by_hand(losses: np.ndarray, faulty_sd: float, noisy_sd: float) -> tuple[int, int]:
@@ -219,8 +217,7 @@ def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
     settings = Settings.of(own, ledger.channels)
     assert settings.rule == "mismatch"
     assert Settings.of(own, bench.ledger.channels).rule == "threshold"  # that ledger knows nothing of agreement
-    found = mine_ledger("x", ledger, judged.frame, list(judged.groups), own, **settings.changes(own))
-    now = bad_pairs.mined(judged, settings, found.result, found.audit)
+    now = bad_pairs.mined(judged, own, settings)
     assert now.result.n_flagged["faulty"] == (unlike > 0.5).sum()
     worst, best = int(judged.place[-1]), int(judged.place[0])
     assert "different patients with a probability of 1.00: faulty. Its mean loss" in inspector.reason(now, worst)[0]
