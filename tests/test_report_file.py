@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -482,8 +483,8 @@ def test_the_command_writes_a_file_or_prints_the_same(store, tmp_path) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "0001-dbpm-s0-report.html"), done.stderr
     html = (tmp_path / "0001-dbpm-s0-report.html").read_text(encoding="utf-8")
     printed = json.loads(fairvlm("report", "1", *options, "--baseline", "2", "--json", cwd=tmp_path).stdout)
-    created = re.search(r"made (\S+) by", html)[1]
-    assert render_html(printed | {"created": created}) == html
+    made = datetime.strptime(re.search(r"made (.+?) UTC by", html)[1], "%d %B %Y, %H:%M").replace(tzinfo=UTC)
+    assert render_html(printed | {"created": made.isoformat()}) == html
     both = fairvlm(
         "report", "1", *options, "--json", "--out", "both.html", "--min-cell", "0", "--no-pair-ids", cwd=tmp_path
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -28,6 +29,7 @@ def render_html(content: Mapping[str, Any]) -> str:
         "percent": percent,
         "p": p_value,
         "count": count,
+        "moment": moment,
         "value": plain,
         "reach": reach,
     }
@@ -67,6 +69,16 @@ def count(value: int | None) -> str:
     ('12,345', '–')
     """
     return NOTHING if value is None else f"{value:,}"
+
+
+def moment(value: str) -> str:
+    """An ISO time as its readers write it, in UTC.
+
+    >>> moment("2026-03-07T21:04:59+01:00")
+    '7 March 2026, 20:04 UTC'
+    """
+    when = datetime.fromisoformat(value).astimezone(UTC)
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
 def reach(low: float | None, high: float | None) -> str:
