@@ -241,3 +241,17 @@ def test_the_real_chest_x_rays_come_in_and_train(shared, tmp_path):
     result = json.loads(done.stdout)
     assert result["test"]["overall"]["n"] == report["splits"]["test"]["n"]
     assert sorted(p.name for p in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")]
+)
+def test_threads_that_wait_give_way_unless_told_otherwise(given, expected):
+    code = (
+        "import os, sys\nfrom fairvlm_core.cli import main\n"
+        "try:\n    main(['--version'])\nexcept SystemExit:\n"
+        "    print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT', ''))"
+    )
+    plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"False {expected}"
