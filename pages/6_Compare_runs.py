@@ -18,7 +18,8 @@ with page("Compare runs", "Is one way of training better, for whom, and is it mo
             leads=widgets.NO_RUN,
         )
         st.stop()
-    newest = [entry.id for entry in usable if entry.fingerprint == usable[-1].fingerprint]
+    same_data = [entry for entry in usable if entry.fingerprint == usable[-1].fingerprint]
+    newest = [entry.id for entry in compare.once_a_seed(same_data)]
     chosen = choose_runs(here, here.entries, default=newest)
     if not chosen:
         widgets.empty("No run chosen", "Choose two or more runs above. The address then leads back to this comparison.")

@@ -41,7 +41,7 @@ class Method:
 def comparable(entries: Sequence[RunEntry]) -> tuple[list[RunEntry], list[str]]:
     """The chosen runs that can be compared, and a line for each reason why others cannot.
 
-    They must be finished, and on the data of the first of them.
+    They must be finished, on the data of the first of them, and no repetition of one another.
     """
     lines = []
     finished = [entry for entry in entries if entry.state == "finished"]
@@ -58,11 +58,27 @@ def comparable(entries: Sequence[RunEntry]) -> tuple[list[RunEntry], list[str]]:
                 f"Run {entry.id} is on other data ({entry.data}) than run {finished[0].id} ({finished[0].data}): "
                 "only runs on the same test patients can be compared"
             )
-    return same, lines
+    seen = once_a_seed(same)
+    for entry in same:
+        if entry not in seen:
+            newer = next(e for e in seen if (e.method_key, e.seed) == (entry.method_key, entry.seed))
+            lines.append(f"Run {entry.id} is left out: run {newer.id} repeats it, with the same settings and seed")
+    return seen, lines
+
+
+def once_a_seed(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """The newest run of each method and seed on the same data: a repetition tells nothing of chance between seeds.
+
+    >>> made = [RunEntry(f"{i:04d}-clip-s{s}", "finished", seed=s, method_key="a") for i, s in enumerate((0, 1, 0), 1)]
+    >>> [entry.id for entry in once_a_seed(made)]
+    ['0002-clip-s1', '0003-clip-s0']
+    """
+    newest = {(entry.fingerprint, entry.method_key, entry.seed): entry for entry in entries}
+    return [entry for entry in entries if newest[entry.fingerprint, entry.method_key, entry.seed] is entry]
 
 
 def methods_of(entries: Sequence[RunEntry], configs: Mapping[str, Mapping[str, Any]]) -> list[Method]:
-    """Runs grouped by everything but the seed, in the order of their first run.
+    """Runs grouped by everything but the seed, the newest of each seed, in the order of their first run.
 
     Runs with the verdicts of a review are another method than runs without. Two methods of one name are told apart by the
     settings, or the review, in which they differ. `configs` are plain configurations by run id.
@@ -74,7 +90,7 @@ def methods_of(entries: Sequence[RunEntry], configs: Mapping[str, Mapping[str, A
     [('clip (epochs 6)', [0, 1]), ('clip (epochs 3)', [0])]
     """
     grouped: dict[str, list[RunEntry]] = {}
-    for entry in entries:
+    for entry in once_a_seed(entries):
         grouped.setdefault(entry.method_key, []).append(entry)
     names = [runs[0].method for runs in grouped.values()]
     methods = []

@@ -234,7 +234,7 @@ def next_step(entries: Sequence[RunEntry]) -> Step:
             "compare, under Fine-tune or in a terminal:",
             command=f"fairvlm train {newest.folder} --preset {other}", page=FINE_TUNE, runs=(newest.id,),
         )  # fmt: skip
-    fewest = min(sum(entry.method_key == key for entry in same_data) for key in methods)
+    fewest = min(len({entry.seed for entry in same_data if entry.method_key == key}) for key in methods)
     text = f"{many(len(same_data), 'run')} of {len(methods)} methods on {newest.data} can be compared."
     if fewest < SEEDS_WANTED:
         text += f" A method here has {many(fewest, 'seed')}; with {SEEDS_WANTED} or more, chance between seeds shows."

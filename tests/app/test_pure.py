@@ -291,6 +291,18 @@ def test_runs_of_other_data_and_unfinished_runs_are_named() -> None:
     assert any("loss is not finite" in line for line in lines)
 
 
+def test_a_repetition_is_no_second_seed() -> None:
+    made = [
+        entries.RunEntry(f"{i:04d}-clip-s{seed}", "finished", seed=seed, method_key="a", fingerprint="A")
+        for i, seed in enumerate((0, 1, 0), start=1)
+    ]
+    same, lines = compare.comparable(made)
+    assert [entry.id for entry in same] == ["0002-clip-s1", "0003-clip-s0"]
+    assert lines == ["Run 0001-clip-s0 is left out: run 0003-clip-s0 repeats it, with the same settings and seed"]
+    configs = {entry.id: {"seed": entry.seed} for entry in made}
+    assert [method.seeds for method in compare.methods_of(made, configs)] == [[0, 1]]
+
+
 def test_settings_that_differ_are_named_and_the_seed_is_not() -> None:
     one = {"seed": 0, "preset": "clip", "epochs": 6, "mining": {"enabled": False, "faulty_sd": 3.0}, "fairness": {}}
     two = {"seed": 1, "preset": "dbpm", "epochs": 6, "mining": {"enabled": True, "faulty_sd": 2.5}, "fairness": {}}
