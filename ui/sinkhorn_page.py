@@ -91,7 +91,7 @@ def against_fairness(
     here: Here, entry: RunEntry, methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str
 ) -> None:
     """The distance against ES-AUC, and the answer in words."""
-    widgets.section("The distance fell: did fairness improve?", *ABOUT_ANSWER)
+    widgets.section("The distance moved: did fairness improve?", *ABOUT_ANSWER)
     walked = sinkhorn.paths(methods, metrics, attribute, quantity)
     if walked.empty:
         widgets.empty("Nothing to show", f"No chosen run has a validation ES-AUC for {literal(attribute)}.")

@@ -283,8 +283,8 @@ def _warning(audit: AttributeAudit, level: float, n_tested: int) -> str:
     p = "p < 0.001" if audit.p_adjusted < 0.001 else f"p = {audit.p_adjusted:.3f}"
     over = f"Holm over {n_tested} attribute{'s' if n_tested > 1 else ''}"
     return (
-        f"{audit.attribute}: {worst.group!r} loses more of its data: {100 * worst.rate:.1f} % of its {worst.n} pairs are "
-        f"flagged, {100 * others:.1f} % of the other {n - worst.n} ({p}, {audit.test}, {over}); look at these pairs "
+        f"{audit.attribute}: {worst.group!r} loses more of its data: {100 * worst.rate:.1f} % of its {worst.n:,} pairs are "
+        f"flagged, {100 * others:.1f} % of the other {n - worst.n:,} ({p}, {audit.test}, {over}); look at these pairs "
         "before they count less"
     )
 
