@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from recipes import ROOT
+from serving import in_a_browser, serve
 from test_bad_pairs import PAGE, add_bench_run, flagged_by_hand, planted_losses
-from test_browser import BAD_NOTE, CHROMIUM, Visit, browser, contexts, visit  # noqa: F401 - fixtures
+from test_browser import BAD_NOTE, Visit, browser, contexts, visit  # noqa: F401 - fixtures
 
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import RunStore
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
-]
+pytestmark = in_a_browser
 ADDRESS = PAGE.partition("_")[2].removesuffix(".py")
 
 
@@ -45,28 +35,8 @@ def served(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     frame.to_csv(hostile / "manifest.csv", index=False)
     add_bench_run(store, PairTable.read(hostile), seed=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"FAIRVLM_WORKSPACE": str(store.workspace)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://localhost:{port}"
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer")
+    with serve(store.workspace) as address:
         yield f"{address}/{ADDRESS}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def figures(visit: Visit) -> dict[str, str]:  # noqa: F811

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +11,13 @@ from urllib.parse import quote, urlparse
 
 import pandas as pd
 import pytest
-from recipes import ROOT, set_running
+from recipes import set_running
+from serving import chromium, in_a_browser, serve, sync_api
 
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import RunStore
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
-]
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-)  # fmt: skip
+pytestmark = in_a_browser
 HERE = ("127.0.0.1", "localhost", "")
 BAD_NOTE = "<script>window.taken = 1</script> ![x](http://example.invalid/x.png) [a](http://example.invalid) $x^2$"
 
@@ -56,28 +42,8 @@ def served(_runs: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFact
         "![g](http://example.invalid/g.png) <img src=http://example.invalid/h.png>"
     )
     frame.to_csv(hostile / "manifest.csv", index=False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"FAIRVLM_WORKSPACE": str(workspace)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://localhost:{port}"
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer")
+    with serve(workspace) as address:
         yield Served(address, workspace, hostile)
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 class Visit:
@@ -130,10 +96,8 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,12 @@ import os
 
 import psutil
 import pytest
-from test_browser import CHROMIUM, Served, Visit, browser, contexts, served, visit  # noqa: F401 - fixtures
+from serving import in_a_browser
+from test_browser import Served, Visit, browser, contexts, served, visit  # noqa: F401 - fixtures
 
 from fairvlm_core.runs import RunStore
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
-]
+pytestmark = [*in_a_browser, pytest.mark.timeout(900)]
 PATIENCE = 240_000
 
 

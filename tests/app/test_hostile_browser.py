@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from recipes import ROOT, add_run
+from recipes import add_run
 from recorded import record
 from review_data import add_queue, add_reviewable_run
-from test_browser import CHROMIUM, FLAGS, Visit, sync_api
+from serving import chromium, in_a_browser, serve
+from test_browser import Visit
 
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import RunStore
 from ui.frame import page_names
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
-]
+pytestmark = in_a_browser
 HOSTILE = "![x](http://evil.invalid/x.png) <script>window.taken=1</script> $x$ :material/home:"
 PAGES = [
     "",
@@ -62,39 +53,12 @@ def address(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     add_queue(workspace, run, HOSTILE[:60])
     record(run)
     record(add_run(RunStore(workspace), table, "clip", 0))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"FAIRVLM_WORKSPACE": str(workspace), "FAIRVLM_DATABASE_URL": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(300):
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=1),
-            ):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer")
-        yield f"http://localhost:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(20)
+    with serve(workspace) as address:
+        yield address
 
 
 def test_fault_18_hostile_names_are_shown_and_fetch_nothing(address: str) -> None:
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with chromium() as browser:
         context = browser.new_context(viewport={"width": 1280, "height": 4000})
         visit = Visit(context.new_page())
         named = []
@@ -111,6 +75,5 @@ def test_fault_18_hostile_names_are_shown_and_fetch_nothing(address: str) -> Non
             assert visit.page.locator("[src*=evil], [href*=evil], .katex").count() == 0, path
             assert "encountered an error" not in visit.text(), path
             named.append("evil" in html)
-        browser.close()
     assert visit.outside == []
     assert sum(named) >= len(PAGES) - 3  # the names are on the pages, not left out

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from recipes import ROOT
 from recorded import record
-from test_browser import CHROMIUM, FLAGS, Visit
+from serving import chromium, in_a_browser, serve
+from test_browser import Visit
 
 from fairvlm_core import safeio
 from fairvlm_core.fairness import FairnessReport
 from fairvlm_core.runs import Run, RunStore
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
-]
+pytestmark = in_a_browser
 
 
 BAD_NAME = "![x](http://example.invalid/x.png) <img src=http://example.invalid/y.png onerror=alert(1)>"
@@ -64,40 +53,19 @@ def address(_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     for number in ("1", "2", "3"):
         record(store.get(number))
     record(store.get("4"), attribute=BAD_NAME, group=BAD_NAME)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=ROOT,
-        env=os.environ | {"FAIRVLM_WORKSPACE": str(workspace)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(300):
-            with suppress(OSError), urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=1):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer")
-        yield f"http://localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with serve(workspace) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator:
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+def browser() -> Iterator:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def visit(chromium) -> Iterator[Visit]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+def visit(browser) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
     visit = Visit(context.new_page())
     yield visit
     context.close()

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,19 +12,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
-from recipes import ROOT
 from review_data import add_queue, add_reviewable_run
+from serving import chromium, free_port, in_a_browser, serve
 
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.review import ReviewStore
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
 jose = pytest.importorskip("joserfc", reason="Authlib is not installed: pip install -e '.[oidc]'")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
-]
+pytestmark = in_a_browser
 CLIENT = "fairvlm-test"
 
 
@@ -95,43 +83,22 @@ def provider() -> Iterator[type[Provider]]:
 
 
 @contextmanager
-def serve(workspace: Path, provider: type[Provider], secrets: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serve_with_login(workspace: Path, provider: type[Provider], secrets: Path) -> Iterator[str]:
+    port = free_port()
     secrets.write_text(
         f'[auth]\nredirect_uri = "http://localhost:{port}/oauth2callback"\ncookie_secret = "{"s" * 32}"\n'
         f'client_id = "{CLIENT}"\nclient_secret = "x"\n'
         f'server_metadata_url = "{provider.address}/.well-known/openid-configuration"\n'
     )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--secrets.files", str(secrets)],
-        cwd=ROOT,
-        env=os.environ
-        | {"FAIRVLM_WORKSPACE": str(workspace), "FAIRVLM_DATABASE_URL": "", "AUTHLIB_INSECURE_TRANSPORT": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    address = f"http://localhost:{port}"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
-                break
-            time.sleep(0.1)
-        else:
-            pytest.fail("the server does not answer")
+    with serve(workspace, "--secrets.files", str(secrets), port=port, AUTHLIB_INSECURE_TRANSPORT="1") as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(120)
 
 
 def test_a_login_signs_verdicts_and_decides_the_role(table: PairTable, tmp_path: Path, provider) -> None:
     workspace = tmp_path / "workspace"
     add_queue(workspace, add_reviewable_run(workspace, table))
     (workspace / "review.toml").write_text('default = "none"\n[roles]\n"ada@example.org" = "reviewer"\n')
-    with serve(workspace, provider, tmp_path / "secrets.toml") as address, sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"])
+    with serve_with_login(workspace, provider, tmp_path / "secrets.toml") as address, chromium() as browser:
         for claims, words in (
             ({"sub": "u1", "email": "ada@example.org", "email_verified": True}, "ada@example.org · reviewer"),
             ({"sub": "u2", "email": "ada@example.org", "email_verified": False}, "u2 is not on this workspace"),
@@ -150,7 +117,6 @@ def test_a_login_signs_verdicts_and_decides_the_role(table: PairTable, tmp_path:
                 page.get_by_text("1 by you").wait_for()
             page.context.clear_cookies()
             page.close()
-        browser.close()
     with ReviewStore.open(workspace, url="") as store:
         assert [(e.reviewer, e.body["verdict"]) for e in store.events() if e.kind == "verdict"] == [
             ("ada@example.org", "fits")
