@@ -72,7 +72,11 @@ def space(*items: str, **settings: str) -> Space:
 
 def worker(folder: Path, store: RunStore, trials: int, *more: str) -> subprocess.Popen:
     command = [*FAIRVLM, "sweep", str(folder), "--workspace", str(store.workspace), "--trials", str(trials), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A suite in the background of a shell ignores Ctrl-C, and so would its children.
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def settings(epochs: int = 1) -> list[str]:
