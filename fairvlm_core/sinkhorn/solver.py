@@ -26,6 +26,10 @@ from torch import Tensor
 _NEWTON_WITHIN = 2.0  # |log(q/b)| above which a Sinkhorn step comes first
 _ARMIJO, _SHRINK = 0.2, 0.3  # a full Newton step on a quadratic gains 0.5 of slope times step
 _RIDGE = 1e-12
+_TINY = 1e-300  # in place of 0 under a logarithm
+_NOTHING = -300.0  # e to this is 0
+_REACH = 100.0  # how far e^{potential} may move before exponentials are taken anew
+_PLAIN = 250.0  # largest C/ε up to which e^{−C/ε}, and sums of it times potentials, keep well within a double
 
 
 @dataclass(frozen=True)
@@ -61,35 +65,59 @@ def exponent(x: Tensor, y: Tensor, eps: float) -> Tensor:
     return (x[:, None] - y).square_().mul_(-0.5 / eps)
 
 
-def _update(minus_cost: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
-    """A Sinkhorn update: u_i = −log Σ_j e^{v_j − C_ij/ε} (G, n), and the shares of j in that sum (G, n, m)."""
-    shares = minus_cost + potential[:, None, :]
-    largest = shares.amax(2, keepdim=True)
-    shares = shares.sub_(largest).exp_()
-    total = shares.sum(2, keepdim=True)
-    return shares.div_(total), -(largest + total.log())[:, :, 0]
+def _exp_(logarithm: Tensor) -> Tensor:
+    """exp in place, with 0 for what is too small to matter: products of such numbers are denormal, and slow."""
+    return torch.threshold_(logarithm, _NOTHING, -torch.inf).exp_()
+
+
+def _fits(minus_cost: Tensor) -> bool:
+    """e^{−C/ε} and its sums times e^{potentials} keep within a double."""
+    return float(minus_cost.min()) > -_PLAIN
+
+
+def _weigh(minus_cost: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+    """e^{v_j − C_ij/ε} (G, n, m) over its largest entry in a row, and the logarithm of that (G, n)."""
+    weight = minus_cost + potential[:, None, :]
+    largest = weight.amax(2, keepdim=True)
+    return _exp_(weight.sub_(largest)), largest[:, :, 0]
+
+
+def _over_y(kernel: Tensor, w: Tensor) -> Tensor:
+    """Σ_j kernel_ij w_j (G, n), of one kernel (n, m) or of one each (G, n, m)."""
+    return w @ kernel.mT if kernel.ndim == 2 else (kernel @ w[:, :, None])[:, :, 0]
+
+
+def _over_x(kernel: Tensor, w: Tensor) -> Tensor:
+    """Σ_i w_i kernel_ij (G, m), likewise."""
+    return w @ kernel if kernel.ndim == 2 else (w[:, None, :] @ kernel)[:, 0]
 
 
 def solve_symmetric(x: Tensor, a: Tensor, minus_cost: Tensor, eps: float, tol: float, max_iter: int) -> Symmetric:
     """OT(a, a) for every row of a (G, n) on x (n,)."""
-    kernel = minus_cost.exp()
-    carried = a > 0
-    h = torch.where(carried, -0.5 * (a @ kernel).log(), 0.0)
+    kernel = _exp_(minus_cost.clone())
+    h = (a @ kernel).clamp_min_(_TINY).log_().mul_(-0.5)
     iterations, error = 0, torch.inf
     while iterations < max_iter and error > tol:
         for _ in range(4):
             # On the support nothing underflows: a point's own kernel value is 1.
-            h = torch.where(carried, h / 3 - (2 / 3) * ((a * h.exp()) @ kernel).log(), 0.0)
+            h = (h / 3).sub_(((a * h.exp()) @ kernel).clamp_min_(_TINY).log_(), alpha=2 / 3)
         iterations += 4
-        marginal = h.exp() * ((a * h.exp()) @ kernel)
-        error = float((a * (marginal - 1)).abs().sum(1).max())
-    # One last update in the log domain gives the potential on points without mass too.
-    shares, extended = _update(minus_cost, h + a.log())
-    # The rows of this plan hold exactly; its columns measure what is left.
-    columns = (a[:, None, :] @ shares)[:, 0]
-    final_error = (columns - a).abs().sum(1)
+        scaled = h.exp()
+        error = float((a * (scaled * ((a * scaled) @ kernel) - 1)).abs().sum(1).max())
+    # One last update gives the potential on points without mass too. Its plan's rows hold exactly; the columns measure
+    # what is left.
+    if _fits(minus_cost):
+        scaled = a * h.exp()
+        total = scaled @ kernel
+        extended, to_self = -total.log(), ((scaled * x) @ kernel) / total
+        columns = scaled * ((a / total) @ kernel)
+    else:
+        weight, largest = _weigh(minus_cost, h + a.log())
+        total = weight.sum(2)
+        extended, to_self = -(largest + total.log()), (weight @ x) / total
+        columns = ((a / total)[:, None, :] @ weight)[:, 0]
     value = eps * ((a * extended).sum(1) + (a * h).sum(1))
-    return Symmetric(extended, shares @ x, value, final_error, iterations)
+    return Symmetric(extended, to_self, value, (columns - a).abs().sum(1), iterations)
 
 
 def first_potential(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -116,51 +144,64 @@ def solve_cross(
     """OT(a, b) for every row of a (G, n) and b (G or 1, m), from potentials v (G, m) in units of ε."""
     groups, m = len(a), len(y)
     b = b.expand(groups, m)
-    log_b = b.log()
-    carried = b > 0
-    diagonal = torch.arange(m, device=y.device)
-    direction = ascent = old_value = None
-    taken = v.new_ones(groups)
+    log_b, carried, root_a = b.log(), b > 0, a.sqrt()
+    plain = _fits(minus_cost)
+    # Either way −u = row + log Σ_j kernel_ij e^{v_j − anchor_j}: exponentials of n × m are taken once.
+    kernel, row, anchor = (minus_cost.exp(), 0.0, -log_b) if plain else (*_weigh(minus_cost, v + log_b), v)
+
+    def from_x(u: Tensor) -> Tensor:
+        if plain:
+            return -((a * u.exp()) @ kernel).log()
+        weight, largest = _weigh(minus_cost.mT, u + a.log())
+        return -(largest + weight.sum(2).log())
+
+    base, direction, ascent, old_value, taken = v, None, None, None, None
     iterations = 0
     while True:
-        shares, u = _update(minus_cost, v + log_b)
-        q = (a[:, None, :] @ shares)[:, 0]
-        error = (q - b).abs().sum(1)
+        if not plain and float((v - anchor).abs().max()) > _REACH:
+            kernel, row, anchor = *_weigh(minus_cost, v + log_b), v
+        w = (v - anchor).exp()
+        total = _over_y(kernel, w)
+        u = -(row + total.log())
+        q = w * _over_x(kernel, a / total)
+        gap = b - q
+        error = gap.abs().sum(1)
         iterations += 1
         if float(error.max()) <= tol or iterations >= max_iter:
             break
-        value = (a * u).sum(1) + torch.where(carried, b * v, 0.0).sum(1)
+        value = (a * u).sum(1) + (b * v).sum(1)
+        root = q.sqrt()
+        inverse = torch.where(carried & (q > 0), 1 / root, 0.0)
+        scaled = (kernel * (root_a / total)[:, :, None]).mul_((w * inverse)[:, None, :])
+        hessian = (root[:, :, None] * root[:, None, :]).baddbmm_(scaled.mT, scaled, alpha=-1)
+        hessian.diagonal(dim1=1, dim2=2).add_(1.0 + _RIDGE)
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        fresh = torch.cholesky_solve((gap * inverse)[:, :, None], factor)[:, :, 0] * inverse
+        rise = (fresh * gap).sum(1)
+        sinkhorn = torch.where(carried, (b / q).log(), 0.0)
+        trusted = (failed == 0) & torch.isfinite(rise) & (sinkhorn.abs().amax(1) <= _NEWTON_WITHIN)
+        if not bool(trusted.all()):
+            if not bool(torch.isfinite(sinkhorn).all()):
+                # A lone point far out: its q underflows, its logarithm does not.
+                sinkhorn = torch.where(carried, from_x(u) - v, 0.0)
+            fresh = torch.where(trusted[:, None], fresh, sinkhorn)
+            rise = (fresh * gap).sum(1)
         if direction is None:
-            risen = torch.ones_like(value, dtype=torch.bool)
+            risen = torch.ones_like(trusted)
         else:
             slack = 1e-13 * (1 + value.abs())
             risen = (value >= old_value + _ARMIJO * taken * ascent - slack) | (error <= tol)
-        root = q.sqrt()
-        inverse = torch.where(carried & (q > 0), 1 / root, 0.0)
-        scaled = shares * (a.sqrt()[:, :, None] * inverse[:, None, :])
-        hessian = scaled.mT @ scaled
-        hessian = hessian.neg_().addcmul_(root[:, :, None], root[:, None, :])
-        hessian[:, diagonal, diagonal] += 1.0 + _RIDGE
-        factor, failed = torch.linalg.cholesky_ex(hessian)
-        newton = torch.cholesky_solve(((b - q) * inverse)[:, :, None], factor)[:, :, 0] * inverse
-        sinkhorn = torch.where(carried, (b / q).log(), 0.0)
-        if not bool(torch.isfinite(sinkhorn).all()):  # a lone point far out: its q underflows, its logarithm does not
-            sinkhorn = torch.where(carried, _update(minus_cost.mT, u + a.log())[1] - v, 0.0)
-        trusted = (failed == 0) & torch.isfinite(newton).all(1) & (sinkhorn.abs().amax(1) <= _NEWTON_WITHIN)
-        fresh = torch.where(trusted[:, None], newton, sinkhorn)
-        if direction is None:
-            direction, ascent, old_value, base = fresh, (fresh * (b - q)).sum(1), value, v
-        else:
+        if bool(risen.all()):
+            base, direction, ascent, old_value, taken = v, fresh, rise, value, torch.ones_like(value)
+        else:  # back along the last direction, in the rows that did not rise
             base = torch.where(risen[:, None], v, base)
             direction = torch.where(risen[:, None], fresh, direction)
-            ascent = torch.where(risen, (fresh * (b - q)).sum(1), ascent)
+            ascent = torch.where(risen, rise, ascent)
             old_value = torch.where(risen, value, old_value)
-        taken = torch.where(risen, 1.0, taken * _SHRINK)
+            taken = torch.where(risen, 1.0, taken * _SHRINK)
         v = base + taken[:, None] * direction
     # A point without mass has no term of its own: its potential, and its partners, follow from u.
-    g, to_x = v, (a * x)[:, None, :] @ shares / q.clamp_min(1e-300)[:, None, :]
-    if not bool(carried.all()):
-        g = torch.where(carried, v, _update(minus_cost.mT, u + a.log())[1])
-    total = eps * ((a * u).sum(1) + torch.where(carried, b * v, 0.0).sum(1))
-    rows = (a * (shares.sum(2) - 1)).abs().sum(1)
-    return Cross(u, g, shares @ y, to_x[:, 0], total, torch.maximum(error, rows), iterations)
+    g = v if bool(carried.all()) else torch.where(carried, v, from_x(u))
+    to_x = w * _over_x(kernel, a * x / total) / q.clamp_min(1e-300)
+    value = eps * ((a * u).sum(1) + (b * v).sum(1))
+    return Cross(u, g, _over_y(kernel, w * y) / total, to_x, value, error, iterations)
