@@ -144,17 +144,15 @@ class LedgerDivergence:
         self._low, high = low_to_high.min(), low_to_high.max()
         self._step = ((high - self._low) / (self.knots - 1)).clamp_min(1e-12)
         grid = self._low + self._step * torch.arange(self.knots, dtype=torch.float64)
-        masses = self._bin(self.values / self._scale[:, None], mass / present).requires_grad_()
-        everyone_mass = self._bin((self.values / self._total_scale)[None], total[None])[0].requires_grad_()
+        masses = self._bin(self.values / self._scale[:, None], mass / present)
+        everyone_mass = self._bin((self.values / self._total_scale)[None], total[None])[0]
         result = group_sinkhorn(grid, masses, everyone_mass, blur=self.blur, scale="sd")
-        # The derivative by a mass is the dual potential there; its slope is the derivative by a value.
-        by_group, by_everyone = torch.autograd.grad(
-            (result.value * self.groups.coefficient).sum(), (masses, everyone_mass)
-        )
-        self._group_slope = torch.gradient(by_group, dim=1)[0] / self._step
-        self._total_slope = torch.gradient(by_everyone, dim=0)[0] / self._step
+        # The derivative by a value is the slope of the potential there, times the mass.
+        coefficient = (self.groups.coefficient * ~result.empty)[:, None]
+        self._group_slope = coefficient * result.group_slope
+        self._total_slope = (coefficient * result.everyone_slope).sum(0)
         self._group_mass, self._everyone = present[:, 0], everyone
-        self.divergence = result.value.detach()
+        self.divergence = result.value
         return self.divergence
 
     def term(self, rows: Tensor, live: Tensor) -> Tensor:

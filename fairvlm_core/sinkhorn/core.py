@@ -19,7 +19,8 @@ class Solution:
     """S_ε(a, b) of every row, shape (G,), and its derivatives.
 
     `by_a` (G, n) and `by_b` (G, m) are the debiased potentials f − h_a, g − h_b (cost units, defined off the support as
-    well); `by_x`, `by_y` the derivatives by the positions. `tol` is the tolerance that was used.
+    well); `slope_x`, `slope_y` their derivatives by the position, `by_x`, `by_y` those of the value. `tol` is the tolerance
+    that was used.
     """
 
     value: Tensor

@@ -32,6 +32,8 @@ class GroupSinkhorn:
     eps : float
     group_potential, everyone_potential : Tensor of shape (G, n)
         Derivatives of the divergence by the masses of the group and of everyone, up to a constant.
+    group_slope, everyone_slope : Tensor of shape (G, n)
+        Derivatives of these potentials by the value: how the divergence pulls a unit of mass there, or one that would be.
     """
 
     value: Tensor
@@ -42,6 +44,8 @@ class GroupSinkhorn:
     eps: float
     group_potential: Tensor = field(repr=False)
     everyone_potential: Tensor = field(repr=False)
+    group_slope: Tensor = field(repr=False)
+    everyone_slope: Tensor = field(repr=False)
     _support: Tensor = field(repr=False)
 
 
@@ -126,7 +130,7 @@ def group_sinkhorn(
     # An empty group is solved as everyone (at once, and 0) and takes no part in the gradient.
     shares = torch.where(empty[:, None], everyone.detach(), rows / torch.where(empty, 1.0, group_mass)[:, None])
     # A trace of mass moves no distribution, but its logarithm spoils Newton's steps.
-    shares, everyone = (torch.where(part < _TRACE, 0.0, part) for part in (shares, everyone))
+    shares, everyone = (part - torch.where(part < _TRACE, part, 0.0).detach() for part in (shares, everyone))
 
     with torch.no_grad():
         mean = (everyone * values).sum()
@@ -156,6 +160,8 @@ def group_sinkhorn(
         eps=eps,
         group_potential=solved.by_b[:, back],
         everyone_potential=solved.by_a[:, back],
+        group_slope=solved.slope_y[:, back],
+        everyone_slope=solved.slope_x[:, back],
         _support=(values.detach() - mean),
     )
 

@@ -92,6 +92,13 @@ def _over_x(kernel: Tensor, w: Tensor) -> Tensor:
     return w @ kernel if kernel.ndim == 2 else (w[:, None, :] @ kernel)[:, 0]
 
 
+def _from_x(x: Tensor, a: Tensor, minus_cost: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """The potential (G, m) that u (G, n) gives and the mean of x given y_j (G, m), in logarithms: nothing underflows."""
+    weight, largest = _weigh(minus_cost.mT, u + a.log())
+    total = weight.sum(2)
+    return -(largest + total.log()), (weight @ x) / total
+
+
 def solve_symmetric(x: Tensor, a: Tensor, minus_cost: Tensor, eps: float, tol: float, max_iter: int) -> Symmetric:
     """OT(a, a) for every row of a (G, n) on x (n,)."""
     kernel = _exp_(minus_cost.clone())
@@ -149,12 +156,6 @@ def solve_cross(
     # Either way −u = row + log Σ_j kernel_ij e^{v_j − anchor_j}: exponentials of n × m are taken once.
     kernel, row, anchor = (minus_cost.exp(), 0.0, -log_b) if plain else (*_weigh(minus_cost, v + log_b), v)
 
-    def from_x(u: Tensor) -> Tensor:
-        if plain:
-            return -((a * u.exp()) @ kernel).log()
-        weight, largest = _weigh(minus_cost.mT, u + a.log())
-        return -(largest + weight.sum(2).log())
-
     base, direction, ascent, old_value, taken = v, None, None, None, None
     iterations = 0
     while True:
@@ -163,7 +164,8 @@ def solve_cross(
         w = (v - anchor).exp()
         total = _over_y(kernel, w)
         u = -(row + total.log())
-        q = w * _over_x(kernel, a / total)
+        spread = _over_x(kernel, a / total)
+        q = w * spread
         gap = b - q
         error = gap.abs().sum(1)
         iterations += 1
@@ -183,7 +185,7 @@ def solve_cross(
         if not bool(trusted.all()):
             if not bool(torch.isfinite(sinkhorn).all()):
                 # A lone point far out: its q underflows, its logarithm does not.
-                sinkhorn = torch.where(carried, from_x(u) - v, 0.0)
+                sinkhorn = torch.where(carried, _from_x(x, a, minus_cost, u)[0] - v, 0.0)
             fresh = torch.where(trusted[:, None], fresh, sinkhorn)
             rise = (fresh * gap).sum(1)
         if direction is None:
@@ -200,8 +202,12 @@ def solve_cross(
             old_value = torch.where(risen, value, old_value)
             taken = torch.where(risen, 1.0, taken * _SHRINK)
         v = base + taken[:, None] * direction
-    # A point without mass has no term of its own: its potential, and its partners, follow from u.
-    g = v if bool(carried.all()) else torch.where(carried, v, from_x(u))
-    to_x = w * _over_x(kernel, a * x / total) / q.clamp_min(1e-300)
+    # One last update gives potential and partners where there is no mass, and corrects them where there is so little that
+    # the tolerance leaves them open.
+    g = -spread.log() if plain else anchor + log_b - spread.log()
+    to_x = _over_x(kernel, a * x / total) / spread
+    lost = ~(torch.isfinite(g) & torch.isfinite(to_x))
+    if bool(lost.any()):
+        g, to_x = (torch.where(lost, *pair) for pair in zip(_from_x(x, a, minus_cost, u), (g, to_x), strict=True))
     value = eps * ((a * u).sum(1) + (b * v).sum(1))
     return Cross(u, g, _over_y(kernel, w * y) / total, to_x, value, error, iterations)

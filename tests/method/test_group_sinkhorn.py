@@ -58,6 +58,39 @@ def test_gradients_against_finite_differences():
     assert torch.autograd.gradcheck(objective, inputs, eps=1e-5, atol=1e-7, rtol=1e-5)
 
 
+def test_slopes_are_the_derivatives_of_the_potentials_also_without_mass():
+    """A group in the middle third, everyone in the lower two: between and beyond, by central differences."""
+    values = torch.linspace(-2, 2, 801, dtype=torch.float64)
+    masses = ((values.abs() < 0.6) & (torch.arange(801) % 7 == 0)).double()[None]
+    masses[0, 600] = 1e-9  # a trace of mass far out: its potential is left open by the tolerance
+    total = ((values < 0.7) & (torch.arange(801) % 5 == 0)).double()
+    result = group_sinkhorn(values, masses, total, blur=0.3, scale=None)
+    for potential, slope in (
+        (result.group_potential, result.group_slope),
+        (result.everyone_potential, result.everyone_slope),
+    ):
+        numeric = (potential[:, 2:] - potential[:, :-2]) / (values[2:] - values[:-2])
+        torch.testing.assert_close(slope[:, 1:-1], numeric, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("blur", [1.0, 0.3])
+def test_derivative_by_a_mass_that_is_zero(blur):
+    """What a first grain of mass does to the divergence, against a one-sided difference."""
+    values = torch.linspace(0, 3, 25, dtype=torch.float64)
+    masses = torch.zeros(1, 25, dtype=torch.float64)
+    masses[0, 4:9] = 1
+    total = torch.ones(25, dtype=torch.float64)
+    total[20:] = 0
+    live = [masses.clone().requires_grad_(), total.clone().requires_grad_()]
+    before = group_sinkhorn(values, *live, blur=blur, scale=None, tol=1e-12).value[0]
+    gradients = torch.autograd.grad(before, live)
+    for which, place in ((0, (0, 0)), (0, (0, 15)), (1, (22,))):
+        changed = [masses.clone(), total.clone()]
+        changed[which][place] = 1e-7
+        after = group_sinkhorn(values, *changed, blur=blur, scale=None, tol=1e-12).value[0]
+        assert float(gradients[which][place]) == pytest.approx(float(after - before.detach()) / 1e-7, rel=1e-3)
+
+
 def test_an_empty_group_is_marked_and_pulls_nothing():
     values, masses, total = problem()
     masses[2] = 0
