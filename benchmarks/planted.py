@@ -16,8 +16,10 @@ import itertools
 import json
 import multiprocessing
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from multiprocessing.pool import AsyncResult
 from pathlib import Path
 from typing import Any
 
@@ -418,13 +420,13 @@ def main() -> None:
         with context.Manager() as manager, context.Pool(options.jobs, maxtasksperchild=1) as pool, Progress() as bar:
             queue = manager.Queue()
             jobs = [(*job, sizes, options.epochs, queue) for job in wanted if job[2]]
-            pending = pool.map_async(_work, jobs, chunksize=1)
+            pending = [pool.apply_async(_work, (job,)) for job in jobs]
             task = bar.add_task("runs", total=count)
             for _ in range(count):
-                while queue.empty() and not pending.ready():
-                    pending.wait(0.5)
-                if queue.empty():
-                    pending.get()  # raises what went wrong
+                while queue.empty():
+                    for job in filter(AsyncResult.ready, pending):
+                        job.get()  # raises what went wrong
+                    time.sleep(0.5)
                 record = queue.get()
                 records.append(record)
                 with options.keep.open("a") as file:

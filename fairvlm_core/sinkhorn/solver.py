@@ -1,10 +1,10 @@
-"""The solver: entropic optimal transport between distributions on a line, many at once, in the log domain.
+"""The solver: entropic optimal transport between distributions on a line, many at once.
 
 For masses a on x and b on y, cost C = (x − y)²/2 and ε > 0,
 
     OT(a, b) = min_P <P, C> + ε KL(P | a⊗b) = max_{f, g} <a, f> + <b, g> − ε Σ a_i b_j (e^{(f_i + g_j − C_ij)/ε} − 1).
 
-Everything below is in units of ε (u = f/ε, v = g/ε). Three things make it fast and safe at small ε:
+Everything below is in units of ε (u = f/ε, v = g/ε). Four things make it fast and safe at small ε:
 
 * On a line the unregularised potentials are known in closed form from the cumulative masses (an initialisation proposed by
   Thornton & Cuturi, AISTATS 2023); with the symmetric potential of b added they are the entropic ones up to O(ε). This
@@ -14,6 +14,8 @@ Everything below is in units of ε (u = f/ε, v = g/ε). Three things make it fa
   the second marginal is far off, a Sinkhorn step (which always ascends) is taken instead.
 * OT(a, a) has one potential; averaging an update with its predecessor contracts by a factor of 3 in every step, because
   the linearised update −M has its spectrum in [−1, 0]: (1/3) I − (2/3) M lies within [−1/3, 1/3].
+* Exponentials of n × m numbers are taken once. While C/ε keeps within a double e^{−C/ε} itself is the kernel; beyond, it is
+  e^{v_j − C_ij/ε} over its row's largest, which moving potentials only rescale.
 """
 
 from __future__ import annotations
