@@ -155,10 +155,11 @@ class LedgerDivergence:
         self.divergence = result.value
         return self.divergence
 
-    def term(self, rows: Tensor, live: Tensor) -> Tensor:
+    def term(self, rows: Tensor, live: Tensor, limit: float = float("inf")) -> Tensor:
         """The weighted divergence as a scalar whose gradient reaches `live` (shape (B,), on the model's device).
 
-        The live values become the latest of their rows.
+        The live values become the latest of their rows. No entry of the gradient exceeds `limit`: one pair of a group of
+        thirty stands for a thirtieth of it, and in the step that has it, unbounded, outweighs the rest of the batch.
         """
         value = live.detach().to("cpu", torch.float64)
         self.values[rows] = value
@@ -170,7 +171,7 @@ class LedgerDivergence:
         slope = self._slope(self._group_slope, value / self._scale[:, None]) / self._scale[:, None]
         pull = (member * weight / self._group_mass[:, None] * slope).sum(0)
         everyone_slope = self._slope(self._total_slope[None], (value / self._total_scale)[None])[0] / self._total_scale
-        pull = share * (pull + weight / self._everyone * everyone_slope)
+        pull = (share * (pull + weight / self._everyone * everyone_slope)).clamp_(-limit, limit)
         surrogate = (pull.to(live) * live).sum()
         level = (self.divergence * self.groups.coefficient).sum().to(live)
         return level + surrogate - surrogate.detach()

@@ -250,7 +250,8 @@ def fit(
                 )
             elif fairness_on and epoch > 0:
                 values = live if config.fairness.quantity == "loss" else pairs.similarity[: len(rows)]
-                total = total + config.fairness.weight * term.term(torch.from_numpy(rows), values)
+                limit = 1 / (config.fairness.weight * len(rows))  # what the pair's own loss pulls, at most
+                total = total + config.fairness.weight * term.term(torch.from_numpy(rows), values, limit)
 
             if not bool(torch.isfinite(total)):
                 raise TrainingError(

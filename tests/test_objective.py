@@ -154,6 +154,23 @@ def test_every_step_down_the_term_brings_groups_together():
     assert course[-1] < 1e-4 * course[0]
 
 
+def test_no_pair_is_pulled_harder_than_the_limit():
+    """One outlier of a group of four: its pull is cut, that of the others is as it was."""
+    groups = Groups.of({"sex": np.array(["F"] * 4 + ["M"] * 96)})
+    values = torch.linspace(1, 2, 100, dtype=torch.float64)
+    values[0] = 6.0
+    pulls = []
+    for limit in (float("inf"), 0.1):
+        divergence = LedgerDivergence(groups, blur=0.25)
+        divergence.start_epoch(values, None)
+        live = values.clone().requires_grad_()
+        divergence.term(torch.arange(100), live, limit).backward()
+        pulls.append(live.grad)
+    assert float(pulls[0][0]) > 0.5
+    assert int((pulls[1] != pulls[0]).sum()) == 1
+    assert float(pulls[1][0]) == pytest.approx(0.1)
+
+
 def test_identical_values_give_zero_and_no_gradient():
     groups = Groups.of({"sex": np.array(["F", "M"] * 10)})
     divergence = LedgerDivergence(groups, blur=0.25)
