@@ -7,12 +7,12 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
+from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.errors import InputError
 from fairvlm_core.pairs import PairTable
 
 from . import widgets
 from .groups import SPLIT_NAMES, SPLITS, matching, split_name
-from .palette import group_order
 from .words import literal, slug
 
 LISTED = 1000

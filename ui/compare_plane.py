@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.fairness import RocCurve, ThresholdEffect, Undefined
 
 from .charts import layout
 from .compare_tradeoff import MEASURES, WeightGrid
 from .losses_charts import rgba
-from .palette import ACCENT, COLOURS, NEUTRAL, group_colours, group_order, group_symbols
+from .palette import ACCENT, COLOURS, NEUTRAL, group_colours, group_symbols
 from .words import chart_text, figure, many
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.fairness import ThresholdEffect, threshold_effect, thresholds_at_specificity
 
 from .groups import wilson
-from .palette import group_order
 from .words import figure, listed, span, undefined
 
 RULES = {

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter1d
 
+from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.ledger import PairLossLedger
 
-from .palette import group_order
 from .words import NOTHING, figure
 
 SMALL = 10

@@ -6,12 +6,10 @@ each has a contrast of at least 3:1 with the light and with the dark background.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
 
-UNKNOWN = "Unknown"
-_BAND = re.compile(r"([<≤]?)\s*(\d+(?:\.\d+)?)")
+from fairvlm_core.analysis.group_order import UNKNOWN, group_order
+
 UNKNOWN_COLOUR = "#7A7F87"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B98100", "#7B5FD0", "#8A5A3B", "#3A98D4")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
@@ -32,23 +30,6 @@ STATE_COLOURS = {
     "interrupted": "#B98100",
     "damaged": "#D0452F",
 }
-
-
-def group_order(groups: Iterable[str]) -> list[str]:
-    """Groups by name, bands by their number, `Unknown` last.
-
-    >>> group_order(["White", "Unknown", "Asian", "White"])
-    ['Asian', 'White', 'Unknown']
-    >>> group_order(["75+", "40-74", "100+", "<40"])
-    ['<40', '40-74', '75+', '100+']
-    """
-    return sorted(set(groups), key=_place)
-
-
-def _place(group: str) -> tuple[bool, float, str]:
-    band = _BAND.match(group)
-    number = math.inf if band is None else float(band[2]) - (0.5 if band[1] else 0.0)
-    return group == UNKNOWN, number, group
 
 
 def group_colours(groups: Iterable[str]) -> dict[str, str]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.analysis.group_order import group_order
+
 from .compare import Method
-from .palette import group_order
 from .words import NOTHING, figure, many
 
 MEAN = ""  # the mean over an attribute's groups, which is what the objective adds up
