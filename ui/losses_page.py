@@ -1,4 +1,4 @@
-"""Pieces of the page on losses: distributions by group, and quantile differences."""
+"""Parts of the page on losses: distributions by group, and quantile differences."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.analysis.loss_distributions import SMALL
 from fairvlm_core.runs import Run
 
 from . import losses, losses_charts, widgets
 from .entries import RunEntry
 from .frame import errors
-from .losses import QUANTITIES, SMALL
-from .losses_reads import pair_history, quantile_differences, ridge_lines, run_metrics
+from .losses import QUANTITIES
+from .losses_reads import group_distributions, pair_history, quantile_differences, run_metrics
 from .words import literal, percent
 
-ABOUT_RIDGES = (
-    "One row a group: how the loss (or similarity) of its training pairs is spread in an epoch, each curve of area 1. The "
-    "dotted outline is everyone. A group whose curve lies to the right of the outline has higher losses: the model fits it "
-    "worse. The upright line is the median. Groups with fewer than 10 pairs are shown pair by pair, because a curve would "
-    "pretend to know more. Values are those recorded while training, before any weight.",
+ABOUT_DISTRIBUTIONS = (
+    "Each row is one group: how the loss (or similarity) of its training pairs is distributed in an epoch. Each curve has "
+    "area 1, the dotted outline is everyone, and the vertical line is the group's median. A curve to the right of the "
+    "outline means higher losses: the model fits this group worse. Groups with fewer than 10 pairs are shown pair by pair, "
+    "because so few pairs give no reliable curve. The values were recorded during training, before any weighting.",
     r"\hat f_g(x) = \frac{1}{n_g h} \sum_{i \in g} \varphi\!\left(\frac{x - \ell_i}{h}\right), \qquad "
     r"h = 0.9 \min\!\left(s, \tfrac{\mathrm{IQR}}{1.34}\right) n_g^{-1/5}",
 )
 ABOUT_QUANTILES = (
     "At each probability: the group's quantile minus everyone's. A flat line at zero means equal distributions; a line "
-    "above zero, higher values; a slope, a wider or narrower spread. The band holds 95 % of 300 draws in which pairs were "
-    "resampled. The Wasserstein distance is the area between the two distribution functions; the Sinkhorn divergence, "
-    "which the fairness term uses, is its smooth relative (*Divergence over training* explains it).",
+    "above zero means higher values; a slope means a wider or narrower spread. The band holds 95 % of 300 bootstrap draws "
+    "of the pairs. The Wasserstein distance is the area between the two distribution functions. The Sinkhorn divergence is "
+    "a smooth version of it, and the fairness term uses it (see *Divergence over training*).",
     r"\Delta_g(p) = Q_g(p) - Q(p), \qquad W_1(P_g, P) = \int \left| F_g(x) - F(x) \right| dx",
 )
 
 
 def nothing_recorded(entry: RunEntry) -> None:
-    """In the place of a run's losses, where its first epoch has not ended."""
+    """What a run without a finished epoch shows instead of its losses."""
     if entry.state == "damaged":
         st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
         return
@@ -49,19 +50,19 @@ def has_losses(run: Run) -> bool:
 
 
 def distributions(run: Run, attribute: str, quantity: str) -> None:
-    """Ridgelines with an epoch slider and play."""
-    widgets.section("Distribution by group", *ABOUT_RIDGES)
-    found = ridge_lines(run, attribute, quantity)
+    """Densities with an epoch slider and play."""
+    widgets.section("Distribution by group", *ABOUT_DISTRIBUTIONS)
+    found = group_distributions(run, attribute, quantity)
     title = f"{QUANTITIES[quantity]} of a training pair"
     widgets.chart(
-        losses_charts.ridge_chart(found, found.epochs[-1], title),
-        f"losses.ridges.{run.id}.{attribute}.{quantity}",
+        losses_charts.distribution_chart(found, found.epochs[-1], title),
+        f"losses.distributions.{run.id}.{attribute}.{quantity}",
         f"Distribution of the {quantity} by {attribute}, epoch by epoch",
     )
     small = [row.group for row in found.rows if row.density is None]
     st.caption(
-        f"{sum(row.n for row in found.rows[1:]):,} training pairs. The range leaves out at most "
-        f"{percent(found.outside, 1)} of an epoch's values."
+        f"{sum(row.n for row in found.rows[1:]):,} training pairs. At most "
+        f"{percent(found.outside, 1)} of an epoch's values lie outside the range shown."
         + (f" Shown pair by pair (n < {SMALL}): {literal(', '.join(small))}." if small else "")
     )
     last = losses.quantile_table(found, found.epochs[-1])
@@ -70,7 +71,7 @@ def distributions(run: Run, attribute: str, quantity: str) -> None:
 
 
 def quantiles(run: Run, attribute: str, quantity: str) -> None:
-    """Quantile differences at an epoch; moving the slider draws this part alone."""
+    """Quantile differences at an epoch; moving the slider redraws only this part."""
     widgets.section("How groups differ from everyone", *ABOUT_QUANTILES)
     epochs = pair_history(run, quantity).epochs
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from .charts import bars, layout
-from .losses_charts import panel_columns, rgba
+from .losses_charts import panels, rgba
 from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours
 from .sinkhorn import MEAN, groups_of
 from .words import chart_text, figure, many, span
 
+_LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -40,21 +40,15 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
     """
     groups, methods = groups_of(band), list(dict.fromkeys(band["method"]))
     colours = {MEAN: ACCENT} | group_colours([g for g in groups if g != MEAN])
-    columns = panel_columns(len(groups))
-    rows = -(-max(len(groups), 1) // columns)
     sizes = band.groupby("group")["n"].first()
     heads = [f"<b>{chart_text(g, 26) or 'mean over groups'}</b>" + (f"  n = {sizes[g]:,}" if g else "") for g in groups]
-    chart = make_subplots(
-        rows=rows, cols=columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=heads or [""],
-        horizontal_spacing=0.03, vertical_spacing=0.2 / rows if rows > 1 else 0.0,
-    )  # fmt: skip
+    chart, places, rows = panels(heads, 0.2)
     for method in methods:  # the legend explains the dashes without a colour of any group
         chart.add_scatter(
             x=[None], y=[None], mode="lines", name=chart_text(method, 60), legendgroup=method,
             line={"color": NEUTRAL, "width": 2.2, "dash": method_marks(methods)[method][2]}, row=1, col=1,
         )  # fmt: skip
-    for i, group in enumerate(groups):
-        where = {"row": i // columns + 1, "col": i % columns + 1}
+    for group, place in zip(groups, places, strict=True):
         for method in methods:
             part = band[(band["method"] == method) & (band["group"] == group)]
             if logarithmic:
@@ -66,7 +60,7 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
                 chart.add_scatter(
                     x=[*part["epoch"], *part["epoch"][::-1]], y=[*part["high"], *part["low"][::-1]], fill="toself",
                     fillcolor=rgba(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
-                    legendgroup=method, **where,
+                    legendgroup=method, **place,
                 )  # fmt: skip
             facts = [
                 f"<b>{chart_text(method, 60)}</b>, {chart_text(group) or 'mean over groups'}<br>epoch {row.epoch}: "
@@ -76,7 +70,7 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
             chart.add_scatter(
                 x=part["epoch"], y=part["mean"], mode="lines+markers", marker={"size": 5},
                 line={"color": colour, "width": 2.2, "dash": dash}, hovertext=facts, hoverinfo="text", showlegend=False,
-                legendgroup=method, **where,
+                legendgroup=method, **place,
             )  # fmt: skip
     chart.update_yaxes(type="log" if logarithmic else "linear", exponentformat="power", nticks=6)
     if not logarithmic:
@@ -117,11 +111,9 @@ def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:
             showlegend=first, line={"color": rgba(colour, 0.55), "width": 1.6, "dash": dash}, hovertext=facts,
             hoverinfo="text", marker={"color": colour, "size": sizes, "symbol": shapes, "line": {"width": 1.5}},
         )  # fmt: skip
-    chart.update_xaxes(
-        title_text=f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)", rangemode="tozero"
-    )
+    chart.update_xaxes(title_text=_axis(quantity), rangemode="tozero")
     chart.update_yaxes(title_text="Validation ES-AUC", tickformat=".2f")
-    return layout(chart, 400, legend=_legend(), margin={"t": 58, "b": 46})
+    return layout(chart, 400, legend=_LEGEND, margin={"t": 58, "b": 46})
 
 
 def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Figure:
@@ -150,16 +142,10 @@ def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Fi
             x=known["divergence"], y=known["chance"], mode="markers", name="if groups did not matter", hoverinfo="skip",
             marker={"symbol": "line-ew", "size": 14, "line": {"color": NEUTRAL, "width": 2.5}},
         )  # fmt: skip
-    chart.update_xaxes(
-        title_text=f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)", rangemode="tozero"
-    )
+    chart.update_xaxes(title_text=_axis(quantity), rangemode="tozero")
     chart.update_yaxes(title_text="Test ES-AUC, 95 % interval", tickformat=".2f")
-    return layout(chart, 400, legend=_legend(), margin={"t": 58, "b": 46})
+    return layout(chart, 400, legend=_LEGEND, margin={"t": 58, "b": 46})
 
 
 def _axis(quantity: str) -> str:
     return f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)"
-
-
-def _legend() -> dict[str, object]:
-    return {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}

@@ -9,6 +9,7 @@ from recipes import add_run, set_running, words_of
 from recorded import EPOCHS, planted_losses, record
 from scipy import stats
 
+from fairvlm_core.analysis import loss_distributions as distributions
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.runs import RunStore
@@ -20,8 +21,8 @@ PAGE = "4_Loss_and_Sinkhorn.py"
 TABS = ("Distributions", "Quantiles", "Divergence over training", "Distance and fairness")
 
 
-def made(values: np.ndarray, groups: list[str]) -> losses.History:
-    return losses.History(
+def made(values: np.ndarray, groups: list[str]) -> distributions.History:
+    return distributions.History(
         np.asarray(values, np.float32), tuple(range(1, len(values) + 1)), {"site": np.array(groups)}
     )  # fmt: skip
 
@@ -34,23 +35,23 @@ def test_a_history_follows_pair_ids_not_places() -> None:
     pairs = pd.DataFrame(
         {"pair_id": ["a", "b", "x", "c"], "split": ["train", "train", "test", "train"], "site": ["A", "B", "X", "C"]}
     )
-    kept = losses.history(ledger, pairs, ["site"], "loss")
+    kept = distributions.history(ledger, pairs, ["site"], "loss")
     assert dict(zip(kept.groups["site"], kept.values[0].tolist(), strict=True)) == {"C": 1.0, "A": 2.0, "B": 3.0}
     with pytest.raises(InputError, match="similarity"):
-        losses.history(ledger, pairs, ["site"], "similarity")
+        distributions.history(ledger, pairs, ["site"], "similarity")
 
 
 def test_an_open_epoch_is_not_shown() -> None:
     ledger = PairLossLedger.from_values([[1.0, 2.0], [3.0, np.nan]], ["a", "b"])
     pairs = pd.DataFrame({"pair_id": ["a", "b"], "split": "train", "site": ["A", "B"]})
-    assert losses.history(ledger, pairs, ["site"], "loss").epochs == (1,)
+    assert distributions.history(ledger, pairs, ["site"], "loss").epochs == (1,)
 
 
 def test_densities_are_those_of_the_planted_distributions() -> None:
     rng = np.random.default_rng(1)
     groups = ["A"] * 3000 + ["B"] * 3000
     values = np.concatenate([rng.normal(0, 1, 3000), rng.normal(4, 0.5, 3000)])
-    found = losses.ridges(made(values[None], groups), "site")
+    found = distributions.distributions(made(values[None], groups), "site")
     step = found.grid[1] - found.grid[0]
     everyone, a, b = found.rows
     assert [row.group for row in found.rows] == ["", "A", "B"]
@@ -65,27 +66,29 @@ def test_densities_are_those_of_the_planted_distributions() -> None:
 
 def test_a_small_group_is_shown_by_its_pairs() -> None:
     values = np.arange(40, dtype=float)[None]
-    found = losses.ridges(made(values, ["A"] * 31 + ["B"] * 9), "site")
+    found = distributions.distributions(made(values, ["A"] * 31 + ["B"] * 9), "site")
     _, a, b = found.rows
     assert a.points is None
     assert b.density is None
     assert b.points.tolist() == [list(range(31, 40))]
     assert b.median.tolist() == [35.0]
-    chart = losses_charts.ridge_chart(found, 1, "Loss")
+    chart = losses_charts.distribution_chart(found, 1, "Loss")
     drawn = [trace for trace in chart.data if trace.mode == "markers"]
     assert [list(trace.x) for trace in drawn] == [list(range(31, 40))]
 
 
 def test_identical_values_are_drawn() -> None:
-    found = losses.ridges(made(np.full((2, 30), 1.5), ["A"] * 15 + ["B"] * 15), "site")
+    found = distributions.distributions(made(np.full((2, 30), 1.5), ["A"] * 15 + ["B"] * 15), "site")
     assert all(np.isfinite(row.density).all() for row in found.rows)
-    assert all(s.wasserstein == 0 for s in losses.quantile_shifts(made(np.full((1, 30), 1.5), ["A"] * 30), "site", 1))
+    assert all(
+        s.wasserstein == 0 for s in distributions.quantile_shifts(made(np.full((1, 30), 1.5), ["A"] * 30), "site", 1)
+    )
 
 
 def test_a_frame_an_epoch_with_every_trace() -> None:
     rng = np.random.default_rng(2)
-    found = losses.ridges(made(rng.normal(size=(4, 60)), ["<b>A</b>"] * 30 + ["$x$"] * 30), "site")
-    chart = losses_charts.ridge_chart(found, 3, "Loss")
+    found = distributions.distributions(made(rng.normal(size=(4, 60)), ["<b>A</b>"] * 30 + ["$x$"] * 30), "site")
+    chart = losses_charts.distribution_chart(found, 3, "Loss")
     assert [frame.name for frame in chart.frames] == ["e1", "e2", "e3", "e4"]
     assert {len(frame.data) for frame in chart.frames} == {len(chart.data)}
     assert chart.layout.sliders[0].active == 2
@@ -99,9 +102,9 @@ def test_quantile_differences_agree_with_numpy_and_scipy() -> None:
     rng = np.random.default_rng(3)
     values = np.concatenate([rng.normal(0, 1, 4000), rng.normal(1, 2, 1000)])
     groups = ["A"] * 4000 + ["B"] * 1000
-    shifts = {s.group: s for s in losses.quantile_shifts(made(values[None], groups), "site", 1)}
+    shifts = {s.group: s for s in distributions.quantile_shifts(made(values[None], groups), "site", 1)}
     for name, own in (("A", values[:4000]), ("B", values[4000:])):
-        exact = np.quantile(own, losses.PROBABILITIES) - np.quantile(values, losses.PROBABILITIES)
+        exact = np.quantile(own, distributions.PROBABILITIES) - np.quantile(values, distributions.PROBABILITIES)
         found = shifts[name]
         assert found.shift == pytest.approx(exact, abs=0.03)
         assert found.wasserstein == pytest.approx(stats.wasserstein_distance(own, values), rel=0.02)
@@ -115,14 +118,14 @@ def test_bootstrap_bands_cover_zero_where_groups_are_alike() -> None:
     inside = []
     for _ in range(40):
         kept = made(rng.normal(size=(1, 300)), ["A"] * 100 + ["B"] * 200)
-        one = losses.quantile_shifts(kept, "site", 1, n_resamples=200)[0]
-        middle = len(losses.PROBABILITIES) // 2
+        one = distributions.quantile_shifts(kept, "site", 1, n_resamples=200)[0]
+        middle = len(distributions.PROBABILITIES) // 2
         inside.append(one.low[middle] <= 0 <= one.high[middle])
     assert 0.85 <= np.mean(inside) <= 1.0
 
 
 def test_groups_that_are_too_small_say_so() -> None:
-    shifts = losses.quantile_shifts(made(np.arange(14.0)[None], ["A"] * 7 + ["B"] * 7), "site", 1)
+    shifts = distributions.quantile_shifts(made(np.arange(14.0)[None], ["A"] * 7 + ["B"] * 7), "site", 1)
     assert (
         losses.shift_table(shifts, {"A": 0.5}, "loss")["Median minus everyone's"].tolist() == ["n < 10: not shown"] * 2
     )
