@@ -21,8 +21,8 @@ from fairvlm_core import InputError, PairLossLedger, RunConfig, RunStore, safeio
 from fairvlm_core.fairness import compare_paired
 from fairvlm_core.report import ReportOptions, build_content, hidden_cells, render_html
 from fairvlm_core.report.cohort import group_cells
-from fairvlm_core.report.page import figure
 from fairvlm_core.report.svg import Dot, Line, dot_chart, line_chart
+from fairvlm_core.words import number
 
 QUICK = ReportOptions(n_resamples=100)
 HOSTILE = "<script>window.taken=1</script><img src=http://example.invalid/x.png onerror=alert(1)> & \"q\" 'p' {{7*7}}"
@@ -276,18 +276,18 @@ def test_the_html_shows_the_numbers_of_the_json(store) -> None:
     es_auc = page.table("ES-AUC by attribute")
     for row in content["results"]["attributes"]:
         name = row["attribute"] + (" (partial)" if row["partial"] else "")
-        assert es_auc[name][0] == figure(row["es_auc"])
-        assert es_auc[name][1] == f"{figure(row['low'])} to {figure(row['high'])}"
-        assert es_auc[name][2] == figure(row["chance"])
+        assert es_auc[name][0] == number(row["es_auc"])
+        assert es_auc[name][1] == f"{number(row['low'])} to {number(row['high'])}"
+        assert es_auc[name][2] == number(row["chance"])
     site = page.table("Test AUC by site")
     for row in content["results"]["attributes"][0]["groups"]:
         assert site[row["group"]] == [
-            str(row["n"]), str(row["n_positive"]), str(row["n_negative"]), figure(row["auc"]),
-            f"{figure(row['low'])} to {figure(row['high'])}",
+            str(row["n"]), str(row["n_positive"]), str(row["n_negative"]), number(row["auc"]),
+            f"{number(row['low'])} to {number(row['high'])}",
         ]  # fmt: skip
     compared = page.table("This run minus")
     for row in content["comparison"]["rows"]:
-        assert compared[row["figure"]][1:4] == [figure(row[key]) for key in ("baseline", "run", "difference")]
+        assert compared[row["figure"]][1:4] == [number(row[key]) for key in ("baseline", "run", "difference")]
     splits = page.table("Splits")
     assert splits["Training"] == ["200", "100", "100", "100", "50.0 %"]
     assert splits["Test"][0] == "100"

@@ -212,18 +212,6 @@ def plan(preset: str, typed: Mapping[str, Any]) -> list[RunConfig]:
     return [RunConfig.build(preset, settings | {SEEDS: seed, WEIGHTS: weight}) for weight in weights for seed in seeds]
 
 
-def duration(seconds: float) -> str:
-    """
-    >>> [duration(s) for s in (0.4, 42, 95, 5400, 200_000)]
-    ['1 s', '42 s', '2 min', '1.5 h', '2.3 d']
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
-
-
 def cost_line(cost: Cost, step: Step | None) -> str:
     """Where the estimate comes from, in words.
 

@@ -26,7 +26,7 @@ from .entries import Headline
 from .finetune import Knob
 from .frame import Here, errors
 from .server import is_serving
-from .words import NOTHING, literal, many
+from .words import NOTHING, duration, literal, many
 
 _START = "robustfair"
 _FORM, _STEPS, _PRESET = "finetune.form", "finetune.steps", "finetune.preset"
@@ -140,7 +140,7 @@ def _launch(
     n_train = int((table.frame["split"] == "train").sum())
     step = _known_step(here.store, data, configs[0])
     cost = jobs.estimate(configs, n_train, step)
-    about = NOTHING if cost.seconds is None else f"about {finetune.duration(cost.seconds)}"
+    about = NOTHING if cost.seconds is None else f"about {duration(cost.seconds)}"
     epochs, runs = configs[0].epochs, len(configs)
     widgets.cards(
         [

@@ -13,8 +13,7 @@ import pandas as pd
 from fairvlm_core.jobs import Job
 from fairvlm_core.runs import Status
 
-from .finetune import duration
-from .words import figure, listed, many
+from .words import duration, figure, listed, many
 
 CURVES = ("epoch", "train_loss", "val_loss", "auc", "es_auc", "faulty", "noisy")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..words import percent
 from . import show
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def print_intake(report: IntakeReport) -> None:
         f"patients from {values['n_rows']} rows\n"
     )
     rows = [
-        (name, s["n"], s["n_patients"], s["n_positive"], show.percent(s["n_positive"] / s["n"] if s["n"] else None))
+        (name, s["n"], s["n_patients"], s["n_positive"], percent(s["n_positive"] / s["n"] if s["n"] else None))
         for name, s in values["splits"].items()
     ]
     show.table("Splits", ("split", "pairs", "patients", "positive", "rate"), rows)
     rows = [
-        (attribute if i == 0 else "", group, g["n"], g["n_positive"], show.percent(g["positive_rate"]))
+        (attribute if i == 0 else "", group, g["n"], g["n_positive"], percent(g["positive_rate"]))
         for attribute, facts in values["attributes"].items()
         for i, (group, g) in enumerate(facts["groups"].items())
     ]

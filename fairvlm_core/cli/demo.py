@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..runs import RunStore
+from ..words import number
 from . import show
 
 PRESETS = ("clip", "robustfair", "robustfair-plus")
@@ -56,7 +57,7 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
                 run = create_run(table, RunConfig.build(preset, {"seed": seed}), store, read_options={})
                 with show.progress() as bar:
                     execute(run, table=table, arrays=arrays, hooks=Hooks(on_step=show.watch(bar, run.id)))
-                auc = show.figure(run.report()["test"]["overall"]["auc"])
+                auc = number(run.report()["test"]["overall"]["auc"])
                 show.out.print(f"{run.id}  test AUC {auc}  {time.time() - tick:.0f} s")
             chosen.append(run)
     show.out.print()

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from ..errors import InputError
 from ..fairness import AttributeReport, Chance, FairnessReport, Interval, Undefined
+from ..words import p_value
 from . import show
 from .thresholds import Curves, Extras, Rule, curves_of, rules_of
 
@@ -207,7 +208,7 @@ def _print_attribute(result: AttributeReport, confidence: float) -> None:
                 _short(figure) + ("*" if result.partial and "auc" in figure else ""),
                 _with(result, figure),
                 _chance(result.chance.get(figure)),
-                _p(c.p_holm if (c := result.chance.get(figure)) else None),
+                p_value(c.p_holm if (c := result.chance.get(figure)) else None),
             )
             for figure in _SUMMARIES
         ]
@@ -305,10 +306,10 @@ def print_table(result: RunComparison, *, groups: bool = False) -> None:
                 d = comparison.overall
             else:
                 d = comparison[attribute] if group is None else comparison.groups[attribute][group]
-            p_value = d.p_value if d.p_holm is None else d.p_holm
+            p = d.p_value if d.p_holm is None else d.p_holm
             # The heading names the seeds.
             words = d.verdict.removesuffix(f", {d.n_seeds} seeds").replace("B is", f"{name} is")
-            rows.append((escape(title), escape(words), _p(p_value)))
+            rows.append((escape(title), escape(words), p_value(p)))
         heading = f"{name} against {base}, same patients, {_pairs(result.seeds[name])}"
         show.table(heading, ("figure", "difference, 95 % interval", "p (Holm)"), rows, numbers_from=2)
 
@@ -350,10 +351,6 @@ def _chance(chance: Chance | None, *, short: bool = False) -> str | None:
     if chance is None:
         return None
     return f"{chance.expected:.3f}" + ("" if short else f" [{chance.low:.3f}, {chance.high:.3f}]")
-
-
-def _p(value: float | None) -> str | None:
-    return "<0.001" if value is not None and value < 0.001 else show.figure(value)
 
 
 def _number(value: Any) -> str | None:

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import InputError
+from ..words import number, percent, span
 from . import show
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def report(queue: QueueId, workspace: Workspace = None, json: Json = False) -> N
     ]
     show.table("The miner, estimated from the random part", ("", "estimate", "95 % interval", "judged"), rows)
     rows = [
-        (r["by"], r["group"], r["n"], r["n_bad"], show.figure(r["precision"]), _range(r["low"], r["high"]))
+        (r["by"], r["group"], r["n"], r["n_bad"], number(r["precision"]), span(r["low"], r["high"]))
         for r in _records(precision)
     ]
     columns = ("by", "group", "judged", "bad", "precision", "95 % interval")
@@ -305,22 +306,18 @@ def _records(frame: Any) -> list[dict[str, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def _range(low: float | None, high: float | None, digits: int = 3) -> str | None:
-    return None if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
-
-
 def _estimate(estimate: Estimate, digits: int = 3) -> tuple[str | None, str | None, int]:
     if estimate.value is None:
         return None, estimate.message, estimate.n
     reach = estimate.interval
     return (
-        show.figure(estimate.value, digits),
-        None if reach is None else _range(reach.low, reach.high, digits),
+        number(estimate.value, digits),
+        None if reach is None else span(reach.low, reach.high, digits),
         estimate.n,
     )
 
 
 def _agreement_row(name: str, part: Agreement) -> tuple[Any, ...]:
     reach = part.kappa_interval
-    interval = None if reach is None else _range(reach.low, reach.high, 2)
-    return name, part.n_pairs, show.percent(part.observed), show.figure(part.kappa, 2), interval
+    interval = None if reach is None else span(reach.low, reach.high, 2)
+    return name, part.n_pairs, percent(part.observed), number(part.kappa, 2), interval

@@ -37,14 +37,6 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, 
     out.print()
 
 
-def figure(value: float | None, digits: int = 3) -> str | None:
-    return None if value is None else f"{value:.{digits}f}"
-
-
-def percent(value: float | None, digits: int = 0) -> str | None:
-    return None if value is None else f"{100 * value:.{digits}f} %"
-
-
 @contextmanager
 def progress(quiet: bool = False):
     """A progress display on standard error; silent where it is not a terminal or not wanted."""

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..runs import RunStore
 from ..sweep import DEFAULT, Plan, Space, Sweep, Trial, place_of, read_space_file, sweep
+from ..words import number
 from . import show
 
 
@@ -96,7 +97,7 @@ def trial_line(sweep: Sweep, trial: Trial) -> str:
     varied = ", ".join(_varied(trial))
     if trial.values is None:
         return f"trial {trial.number}  {trial.state}  {varied}  {trial.message}".rstrip()
-    figures = "  ".join(f"{n} {show.figure(v)}" for n, v in zip(sweep.objectives, trial.values, strict=True))
+    figures = "  ".join(f"{n} {number(v)}" for n, v in zip(sweep.objectives, trial.values, strict=True))
     return f"trial {trial.number}  validation {figures}  {varied}"
 
 
@@ -113,7 +114,7 @@ def print_sweep(found: Sweep) -> None:
         cells = []
         for i, value in enumerate(trial.values or ()):
             reach = trial.interval(i)
-            cells.append((show.figure(value) or "") + (f" [{reach[0]:.3f}, {reach[1]:.3f}]" if reach else ""))
+            cells.append(number(value) + (f" [{reach[0]:.3f}, {reach[1]:.3f}]" if reach else ""))
         rows.append((trial.number, ", ".join(_varied(trial)), *cells, len(trial.by_seed), " ".join(trial.runs)))
     title = "Not beaten in all objectives" if len(found.objectives) > 1 else "Best"
     columns = ("trial", "settings", *(f"val {name}" for name in found.objectives), "seeds", "runs")

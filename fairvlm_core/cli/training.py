@@ -12,6 +12,7 @@ from ..config import RunConfig
 from ..errors import InputError
 from ..intake.csvsafe import write_csv
 from ..runs import Run, RunStore
+from ..words import number, percent
 from . import show
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def train_run(
                 flagged = report.flagged
                 line = (
                     f"epoch {report.epoch}/{run.config.epochs}  loss {report.train_loss:.3f}  "
-                    f"val AUC {show.figure(report.val['overall']['auc'])}  "
+                    f"val AUC {number(report.val['overall']['auc'])}  "
                     f"flagged {flagged['faulty']} faulty, {flagged['noisy']} noisy  {report.seconds:.1f} s"
                 )
                 bar.console.print(line, highlight=False)
@@ -118,7 +119,7 @@ def print_result(run: Run) -> None:
     rows = [("all", "", *_cells(report["test"]["overall"]), None)]
     for attribute, facts in report["test"]["attributes"].items():
         for i, (group, cells) in enumerate(facts["groups"].items()):
-            es_auc = (show.figure(facts["es_auc"]) + ("*" if facts.get("partial") else "")) if facts["es_auc"] else None
+            es_auc = (number(facts["es_auc"]) + ("*" if facts.get("partial") else "")) if facts["es_auc"] else None
             rows.append((attribute if i == 0 else "", group, *_cells(cells), es_auc if i == 0 else ""))
     show.table(
         f"Test split, zero-shot, model of epoch {report['best_epoch']}",
@@ -128,13 +129,13 @@ def print_result(run: Run) -> None:
     )
     probe = report["probe"]
     if probe is not None:
-        show.out.print(f"Linear probe on the image features: test AUC {show.figure(probe['overall']['auc'])}")
+        show.out.print(f"Linear probe on the image features: test AUC {number(probe['overall']['auc'])}")
     if any(facts.get("partial") for facts in report["test"]["attributes"].values()):
         show.out.print("* partial: a group has no AUC, because it has one label only")
 
 
 def _cells(values: dict[str, Any]) -> tuple[Any, Any, Any]:
-    return values["n"], values.get("n_positive"), show.figure(values["auc"]) or "undefined"
+    return values["n"], values.get("n_positive"), "undefined" if values["auc"] is None else number(values["auc"])
 
 
 def list_runs(workspace: Path | None, json: bool) -> None:
@@ -174,8 +175,8 @@ def list_runs(workspace: Path | None, json: bool) -> None:
                 e["state"],
                 f"{e['epoch']}/{e['epochs']}" if "epoch" in e else None,
                 e.get("data"),
-                show.figure(e.get("auc")),
-                ", ".join(f"{a} {show.figure(v)}" for a, v in e.get("es_auc", {}).items()) or e["message"],
+                number(e.get("auc")),
+                ", ".join(f"{a} {number(v)}" for a, v in e.get("es_auc", {}).items()) or e["message"],
             )
             for e in entries
         ]
@@ -218,9 +219,7 @@ def mine_run(
         show.out.print(f"{result.message}\n")
     shown = rows.head(20)
     columns = [c for c in rows.columns if c not in {"split"}]
-    cells = [
-        [show.figure(v) if isinstance(v, float) else v for v in row] for row in shown[columns].itertuples(index=False)
-    ]
+    cells = [[number(v) if isinstance(v, float) else v for v in row] for row in shown[columns].itertuples(index=False)]
     if len(cells):
         title = f"{len(rows)} pairs" + (f", the first {len(shown)}; --csv FILE writes all" if len(rows) > 20 else "")
         show.table(title, columns, cells, numbers_from=9)
@@ -239,15 +238,15 @@ def _audit_cells(audit: MiningAudit) -> list[tuple[Any, ...]]:
     for attribute in audit.attributes:
         for i, group in enumerate(attribute.groups):
             reach = group.rate_interval
-            interval = f" [{show.percent(reach[0], 1)}, {show.percent(reach[1], 1)}]" if reach else ""
+            interval = f" [{percent(reach[0], 1)}, {percent(reach[1], 1)}]" if reach else ""
             rows.append(
                 (
                     attribute.attribute if i == 0 else "",
                     group.group,
                     group.n,
                     group.n_flagged,
-                    f"{show.percent(group.rate, 1)}{interval}",
-                    show.percent(group.removed_weight, 1),
+                    f"{percent(group.rate, 1)}{interval}",
+                    percent(group.removed_weight, 1),
                 )
             )
     return rows

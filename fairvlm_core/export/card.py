@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..report.page import count, figure, p_value, percent, plain, reach
+from ..words import count, number, p_value, percent, setting, span
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&])")
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -46,19 +46,25 @@ def model_card(content: Mapping[str, Any], *, model: str, reproduce: Sequence[st
         _table(
             ("split", "pairs", "patients", "positive", "rate"),
             (
-                (_SPLITS[s["split"]], count(s["n"]), count(s["n_patients"]), count(s["n_positive"]), percent(s["rate"]))
+                (
+                    _SPLITS[s["split"]],
+                    count(s["n"]),
+                    count(s["n_patients"]),
+                    count(s["n_positive"]),
+                    percent(s["rate"], 1),
+                )
                 for s in data["splits"]
             ),
         ),
         _table(("attribute", "group", "split", "pairs", "patients", "positive"), _cohort(data["groups"])),
         *([_list(data["warnings"])] if data["warnings"] else []),
         "## Training",
-        f"Epoch {plain(content['training']['selected_epoch'])} of {len(content['training']['epochs'])} was selected on "
+        f"Epoch {setting(content['training']['selected_epoch'])} of {len(content['training']['epochs'])} was selected on "
         f"validation. {_mining(content['mining'])}",
         _table(
             ("setting", "value", "preset's"),
             (
-                (_code(row["setting"]), _text(plain(row["value"])), _text(plain(row["preset"])))
+                (_code(row["setting"]), _text(setting(row["value"])), _text(setting(row["preset"])))
                 for row in configuration["changed"]
                 if row["setting"] != "model"
             ),
@@ -74,9 +80,9 @@ def model_card(content: Mapping[str, Any], *, model: str, reproduce: Sequence[st
 
 def _overall(results: Mapping[str, Any]) -> str:
     all_ = results["overall"]
-    interval = f", 95 % interval {reach(all_['low'], all_['high'])}" if all_["low"] is not None else ", no interval"
+    interval = f", 95 % interval {span(all_['low'], all_['high'])}" if all_["low"] is not None else ", no interval"
     return (
-        f"AUC {figure(all_['auc'])}{interval}; n = {count(all_['n'])} pairs of {count(all_['n_patients'])} patients, "
+        f"AUC {number(all_['auc'])}{interval}; n = {count(all_['n'])} pairs of {count(all_['n_patients'])} patients, "
         f"{count(all_['n_positive'])} positive. Zero-shot by the two prompts, on patients that were not trained on."
     )
 
@@ -86,12 +92,12 @@ def _summary(results: Mapping[str, Any]) -> Iterable[Sequence[str]]:
         star = "\\*" if facts["partial"] and facts["es_auc"] is not None else ""
         yield (
             _text(facts["attribute"]),
-            figure(facts["es_auc"]) + star,
-            reach(facts["low"], facts["high"]),
-            figure(facts["chance"]),
+            number(facts["es_auc"]) + star,
+            span(facts["low"], facts["high"]),
+            number(facts["chance"]),
             p_value(facts["p_holm"]),
-            figure(facts["demographic_parity_difference"]),
-            figure(facts["equalized_odds_difference"]),
+            number(facts["demographic_parity_difference"]),
+            number(facts["equalized_odds_difference"]),
         )
 
 
@@ -102,8 +108,8 @@ def _groups(results: Mapping[str, Any]) -> Iterable[Sequence[str]]:
             if row["hidden"]:
                 yield *name, _HIDDEN[row["hidden"]], "", "", ""
             else:
-                auc = figure(row["auc"]) if row["auc"] is not None else _text(plain(row["undefined"]))
-                yield *name, count(row["n"]), count(row["n_positive"]), auc, reach(row["low"], row["high"])
+                auc = number(row["auc"]) if row["auc"] is not None else _text(setting(row["undefined"]))
+                yield *name, count(row["n"]), count(row["n_positive"]), auc, span(row["low"], row["high"])
 
 
 def _partial(results: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..words import listed, many
 from .images import ImageFacts
 from .splits import SPLITS
 from .text import Truncation, count_identifiers, note_facts
@@ -236,14 +237,14 @@ def _attribute_warnings(attributes: Mapping[str, Mapping[str, Any]], n: int) -> 
             ]
             small = [f"{group} (n={c['n']})" for group, c in counts.items() if 0 < c["n"] < SMALL_GROUP]
             if absent:
-                lines.append(f"attribute {name}, split {part}: nobody in group {_listed(absent)}")
+                lines.append(f"attribute {name}, split {part}: nobody in group {listed(absent, limit=5)}")
             if single:
                 lines.append(
-                    f"attribute {name}, split {part}: one label only, AUC undefined, in group {_listed(single)}"
+                    f"attribute {name}, split {part}: one label only, AUC undefined, in group {listed(single, limit=5)}"
                 )
             if small:
                 lines.append(
-                    f"attribute {name}, split {part}: fewer than {SMALL_GROUP} pairs in group {_listed(small)}"
+                    f"attribute {name}, split {part}: fewer than {SMALL_GROUP} pairs in group {listed(small, limit=5)}"
                 )
     return lines
 
@@ -257,7 +258,7 @@ def _patient_warnings(frame: pd.DataFrame, attributes: Sequence[str], patient: n
         known = (frame[name] != "Unknown").to_numpy(bool)
         differ = _across(np.where(known, patient, -1), codes)
         if differ:  # right for a band of age, which moves on with the years; wrong for most else
-            lines.append(f"attribute {name} differs between the pairs of {_many(differ, 'patient')}")
+            lines.append(f"attribute {name} differs between the pairs of {many(differ, 'patient')}")
     return lines
 
 
@@ -296,12 +297,3 @@ def _note_warnings(notes: Mapping[str, int], identifiers: Mapping[str, int]) -> 
     if found:
         lines.append(f"notes may identify people: {', '.join(found)} notes; remove them before sharing")
     return lines
-
-
-def _listed(items: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..words import NOTHING, count, number, p_value, percent, setting, span, utc_time
 from .svg import Dot, Line, dot_chart, line_chart
 
-NOTHING = "–"
 _SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
@@ -25,83 +24,17 @@ def render_html(content: Mapping[str, Any]) -> str:
     loader = PackageLoader("fairvlm_core.report", "templates")
     world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     world.filters |= {
-        "figure": figure,
-        "percent": percent,
+        "figure": number,
+        "percent": partial(percent, digits=1),
         "p": p_value,
         "count": count,
-        "moment": moment,
-        "value": plain,
-        "reach": reach,
+        "moment": utc_time,
+        "value": setting,
+        "reach": span,
     }
     return world.get_template("report.html").render(
         report=content, splits=_SPLITS, charts=_charts(content), nothing=NOTHING
     )
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """
-    >>> figure(0.87651), figure(None), figure(-0.5)
-    ('0.877', '–', '−0.500')
-    """
-    known = value is not None and math.isfinite(value)
-    return f"{value:.{digits}f}".replace("-", "−") if known else NOTHING
-
-
-def percent(value: float | None) -> str:
-    """
-    >>> percent(0.0512), percent(None)
-    ('5.1 %', '–')
-    """
-    return NOTHING if value is None else f"{100 * value:.1f} %"
-
-
-def p_value(value: float | None) -> str:
-    """
-    >>> p_value(0.03171), p_value(0.0001), p_value(None)
-    ('0.032', '< 0.001', '–')
-    """
-    return figure(value) if value is None or value >= 0.001 else "< 0.001"
-
-
-def count(value: int | None) -> str:
-    """
-    >>> count(12345), count(None)
-    ('12,345', '–')
-    """
-    return NOTHING if value is None else f"{value:,}"
-
-
-def moment(value: str) -> str:
-    """An ISO time as its readers write it, in UTC.
-
-    >>> moment("2026-03-07T21:04:59+01:00")
-    '7 March 2026, 20:04 UTC'
-    """
-    when = datetime.fromisoformat(value).astimezone(UTC)
-    return f"{when.day} {when:%B %Y, %H:%M} UTC"
-
-
-def reach(low: float | None, high: float | None) -> str:
-    """
-    >>> reach(0.8, 0.91), reach(None, None)
-    ('0.800 to 0.910', '–')
-    """
-    return NOTHING if low is None or high is None else f"{figure(low)} to {figure(high)}"
-
-
-def plain(value: Any) -> str:
-    """A setting as text.
-
-    >>> plain(True), plain(["race", "sex"]), plain(0.1), plain(None)
-    ('yes', 'race, sex', '0.1', '–')
-    """
-    if value is None:
-        return NOTHING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple, dict)):
-        return ", ".join(str(item) for item in value) or "(all)"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _charts(content: Mapping[str, Any]) -> dict[str, Any]:
