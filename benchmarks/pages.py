@@ -32,8 +32,8 @@ import streamlit as st  # noqa: E402, TID251
 from streamlit.testing.v1 import AppTest  # noqa: E402, TID251
 
 from fairvlm_core import safeio  # noqa: E402
+from fairvlm_core.analysis.held_out import held_out_report, held_out_rows  # noqa: E402
 from fairvlm_core.config import RunConfig  # noqa: E402
-from fairvlm_core.held_out import held_out_report, held_out_rows  # noqa: E402
 from fairvlm_core.ledger import PairLossLedger  # noqa: E402
 from fairvlm_core.pairs import PairTable  # noqa: E402
 from fairvlm_core.projection import COLUMNS  # noqa: E402

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from . import safeio
+from .analysis.held_out import held_out_report, held_out_rows
 from .cache import run_input
 from .config import RunConfig
 from .distributed import ALONE, Team, device_of
 from .errors import InputError, TrainingError
 from .fairness import FairnessReport
 from .features import PairArrays
-from .held_out import held_out_report, held_out_rows
 from .ledger import PairLossLedger
 from .mining import audit_mining
 from .models import Clip, check_name, load_clip

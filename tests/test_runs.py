@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fairvlm_core import InputError, Run, RunConfig, RunStore, fit, safeio
-from fairvlm_core.held_out import held_out_report, held_out_rows
+from fairvlm_core.analysis.held_out import held_out_report, held_out_rows
 from fairvlm_core.launch import create_run, execute, latest_state
 from fairvlm_core.runs import this_process
 

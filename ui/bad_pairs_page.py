@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from fairvlm_core.analysis.entries import DAMAGED, RunEntry
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run
@@ -28,7 +29,6 @@ from .bad_pairs import (
     Mined,
     Settings,
 )
-from .entries import DAMAGED, RunEntry
 from .frame import errors, page_names
 from .words import chart_text, literal, many
 

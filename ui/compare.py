@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.config import RunConfig
 
-from .entries import RunEntry
 from .words import NOTHING, figure, listed, many, p_value, span, undefined
 
 NOT_METHOD = ("schema_version", "seed", "device", "preset")

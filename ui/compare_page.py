@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.fairness import roc_by_group
 
@@ -14,7 +15,6 @@ from . import compare, compare_thresholds, compare_tradeoff, widgets
 from .compare import Method
 from .compare_charts import difference_chart, es_auc_chart, group_auc_chart
 from .compare_plane import plane_chart, roc_chart, sweep_chart
-from .entries import RunEntry
 from .frame import Here, errors
 from .paired import difference_figures, difference_table, pair_runs, summary
 from .reads import fairness_report, held_out, paired

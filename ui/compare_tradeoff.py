@@ -63,7 +63,7 @@ class WeightGrid:
 def weight_grids(methods: Sequence[Method], configs: Mapping[str, Mapping[str, Any]]) -> list[WeightGrid]:
     """The grids among methods, two or more values of λ each; `configs` are plain configurations by run id.
 
-    >>> from .entries import RunEntry
+    >>> from fairvlm_core.analysis.entries import RunEntry
     >>> methods = [Method(f"robustfair ({w})", (RunEntry(f"000{i}-robustfair-s0", "finished", preset="robustfair"),))
     ...            for i, w in enumerate([0.1, 0.0, 1.0], start=1)]
     >>> settings = [{"fairness.weight": w} for w in (0.1, 0.0, 1.0)]

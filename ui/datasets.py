@@ -10,11 +10,11 @@ from typing import Any
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import DAMAGED, RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run
 
-from .entries import DAMAGED, RunEntry
 from .frame import Here
 from .reads import pair_table
 from .words import literal, many

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run, RunStore
 
-from .entries import RunEntry
 from .reads import run_entries
 from .selection import picked, settle
 from .words import literal, many

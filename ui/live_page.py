@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from fairvlm_core import jobs
+from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry, read_entry
 from fairvlm_core.jobs import Job
 from fairvlm_core.runs import Run
 
 from . import finetune_page, live, live_charts, widgets
-from .entries import ACTIVE, DAMAGED, RunEntry, read_entry
 from .frame import Here, errors, page_names, remember
 from .losses_reads import run_metrics
 from .palette import STATE_COLOURS

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.loss_distributions import SMALL
 from fairvlm_core.runs import Run
 
 from . import losses, losses_charts, widgets
-from .entries import RunEntry
 from .frame import errors
 from .losses import QUANTITIES
 from .losses_reads import group_distributions, pair_history, quantile_differences, run_metrics

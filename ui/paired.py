@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.errors import InputError
 from fairvlm_core.fairness import compare_paired, compare_seeds
 
 from .compare import Method
-from .entries import RunEntry
 from .words import NOTHING, figure, listed, many, p_value, points, undefined
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from fairvlm_core.held_out import RESAMPLES, fairness_of, held_out_rows
+from fairvlm_core.analysis.entries import RunEntry, read_entry
+from fairvlm_core.analysis.held_out import RESAMPLES, fairness_of, held_out_rows
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 
-from .entries import RunEntry, read_entry
 from .paired import paired_differences
 
 Stamp = tuple[int, int]

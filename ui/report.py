@@ -10,10 +10,10 @@ from typing import Any
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.report import ReportOptions, build_content, render_html
 from fairvlm_core.runs import Run
 
-from .entries import RunEntry
 from .reads import Stamp, stamp
 
 _FILES = ("status.json", "config.json", "data.json", "predictions.parquet", "ledger.parquet", "metrics.jsonl")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.report import ReportOptions
 from fairvlm_core.runs import Run
 
 from . import report, widgets
-from .entries import RunEntry
 from .frame import Here
 from .words import literal
 

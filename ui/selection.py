@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairvlm_core.analysis.entries import number_of
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -44,14 +46,6 @@ def picked(values: Sequence[str], known: Sequence[str]) -> list[str]:
     ['0001-clip-s0', '0002-dbpm-s0']
     """
     return list(find_runs([value if value in known else value.partition(" ")[0] for value in values], known).chosen)
-
-
-def number_of(run_id: str) -> int:
-    """
-    >>> number_of("0012-robustfair-s3")
-    12
-    """
-    return int(run_id.split("-")[0])
 
 
 def settle(asked: Sequence[str], seen: Sequence[str] | None, remembered: Sequence[str], known: Sequence[str]) -> Choice:

@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 
 from . import sinkhorn, sinkhorn_charts, widgets
 from .compare import Method, methods_of
-from .entries import RunEntry
 from .frame import Here
 from .losses_reads import run_metrics
 from .paired import pair_runs

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..analysis.held_out import fairness_of, held_out_rows
 from ..config import PRESET_SUMMARIES, RunConfig
 from ..errors import InputError
 from ..fairness import RocCurve, compare_paired, roc_by_group
-from ..held_out import fairness_of, held_out_rows
 from ..mining.audit import AttributeAudit
 from ..pairs import PairTable
 from ..remine import MinedRun, mine_again

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from recipes import add_run, words_of
 
+from fairvlm_core.analysis.entries import read_entry
 from fairvlm_core.fairness import roc_by_group
 from fairvlm_core.runs import RunStore
 from ui import compare, compare_plane, compare_thresholds, compare_tradeoff
-from ui.entries import read_entry
 
 PAGE = "6_Compare_runs.py"
 

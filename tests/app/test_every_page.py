@@ -14,12 +14,13 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Multiselect, Selectbox
 
 from fairvlm_core import safeio
+from fairvlm_core.analysis.entries import read_entry
 from fairvlm_core.comparison import compare_runs
 from fairvlm_core.config import RunConfig
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.review import ReviewStore, Verdict
 from fairvlm_core.runs import Run, RunStore
-from ui import bad_pairs, bad_pairs_reads, compare, entries
+from ui import bad_pairs, bad_pairs_reads, compare
 from ui.frame import page_names
 
 OpenPage = Callable[..., AppTest]
@@ -153,9 +154,9 @@ def test_runs_with_verdicts_are_another_method(runs_of, table: PairTable, tmp_pa
     assert len({plain.method_key, first.method_key, later.method_key}) == 3
     runs = [plain, first, second, later]
     configs = {run.id: run.config.to_dict() for run in runs}
-    methods = compare.methods_of([entries.read_entry(run) for run in runs[:3]], configs)
+    methods = compare.methods_of([read_entry(run) for run in runs[:3]], configs)
     assert [(method.name, method.seeds) for method in methods] == [("clip", [0]), ("clip with verdicts", [0, 1])]
-    methods = compare.methods_of([entries.read_entry(run) for run in runs], configs)
+    methods = compare.methods_of([read_entry(run) for run in runs], configs)
     assert [method.name for method in methods][1:] == [
         "clip with verdicts (review abababab)",
         "clip with verdicts (review cdcdcdcd)",

@@ -10,12 +10,12 @@ from recorded import EPOCHS, planted_losses, record
 from scipy import stats
 
 from fairvlm_core.analysis import loss_distributions as distributions
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.runs import RunStore
 from ui import losses, losses_charts, sinkhorn, sinkhorn_charts
 from ui.compare import Method
-from ui.entries import RunEntry
 
 PAGE = "4_Loss_and_Sinkhorn.py"
 TABS = ("Distributions", "Quantiles", "Divergence over training", "Distance and fairness")

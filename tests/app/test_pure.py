@@ -12,6 +12,7 @@ from recipes import add_run, set_running
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
+from fairvlm_core.analysis.entries import RunEntry, read_entry
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import RunStore
 from ui import charts, compare, compare_charts, entries, groups, paired, palette, reads, selection, words
@@ -166,26 +167,26 @@ def test_filters_combine() -> None:
 def test_every_state_has_an_entry_and_a_next_step(table, tmp_path) -> None:
     store = RunStore(tmp_path)
     run = add_run(store, table, "clip", 0)
-    finished = entries.read_entry(run)
+    finished = read_entry(run)
     assert (finished.state, finished.preset, finished.seed, finished.epochs) == ("finished", "clip", 0, 2)
     assert finished.label == "1 · clip · seed 0"
     step = entries.next_step([finished])
     assert step.command == f"fairvlm train {table.root} --preset robustfair"
-    other = entries.read_entry(add_run(store, table, "robustfair", 0))
+    other = read_entry(add_run(store, table, "robustfair", 0))
     step = entries.next_step([finished, other])
     assert step.page == "6_Compare_runs.py"
     assert step.runs == (finished.id, other.id)
     assert "1 seed" in step.text
 
     set_running(run)
-    assert entries.read_entry(run).state == "running"
+    assert read_entry(run).state == "running"
     run.set_status(pid=2**22 + 5)
-    interrupted = entries.read_entry(run)
+    interrupted = read_entry(run)
     assert interrupted.state == "interrupted"
     assert entries.next_step([interrupted]).command == f"fairvlm train --resume {run.id}"
     assert interrupted.note.startswith("stopped after epoch 1 of 2")
     run.set_status(state="queued", pid=None)
-    assert "waits" in entries.next_step([entries.read_entry(run)]).text
+    assert "waits" in entries.next_step([read_entry(run)]).text
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_damaged_run_is_an_entry(table, tmp_path, name: str, content: str | No
         (run.path / name).unlink()
     else:
         (run.path / name).write_text(content)
-    entry = entries.read_entry(run)
+    entry = read_entry(run)
     assert entry.state == "damaged"
     assert entry.message
     assert "Traceback" not in entry.message
@@ -241,7 +242,7 @@ def test_headlines_name_the_groups_without_auc() -> None:
 def test_method_figures_are_those_of_the_predictions(table, tmp_path) -> None:
     store = RunStore(tmp_path)
     runs = [add_run(store, table, "clip", seed) for seed in (0, 1, 2)] + [add_run(store, table, "dbpm", 0)]
-    found = [entries.read_entry(run) for run in runs]
+    found = [read_entry(run) for run in runs]
     same, lines = compare.comparable(found)
     assert (same, lines) == (found, [])
     methods = compare.methods_of(same, {run.id: run.config.to_dict() for run in runs})
@@ -262,7 +263,7 @@ def test_method_figures_are_those_of_the_predictions(table, tmp_path) -> None:
 
 
 def test_a_group_with_one_label_stays_in_the_table_as_undefined() -> None:
-    entry = entries.RunEntry("0001-clip-s0", "finished", preset="clip", method_key="a")
+    entry = RunEntry("0001-clip-s0", "finished", preset="clip", method_key="a")
     row = {"auc": 0.8, "n": 30, "n_positive": 15, "intervals": {"auc": {"low": 0.7, "high": 0.9}}}
     alone = {"auc": None, "n": 12, "n_positive": 0, "intervals": {}}
     attribute = {"overall": row, "es_auc": 0.8, "undefined_groups": {"B": "n+ = 0"}, "groups": {"A": row, "B": alone}}
@@ -281,9 +282,9 @@ def test_a_group_with_one_label_stays_in_the_table_as_undefined() -> None:
 
 def test_runs_of_other_data_and_unfinished_runs_are_named() -> None:
     made = [
-        entries.RunEntry("0001-clip-s0", "finished", data="A", fingerprint="a"),
-        entries.RunEntry("0002-clip-s0", "finished", data="B", fingerprint="b"),
-        entries.RunEntry("0003-clip-s0", "failed", message="loss is not finite"),
+        RunEntry("0001-clip-s0", "finished", data="A", fingerprint="a"),
+        RunEntry("0002-clip-s0", "finished", data="B", fingerprint="b"),
+        RunEntry("0003-clip-s0", "failed", message="loss is not finite"),
     ]
     same, lines = compare.comparable(made)
     assert [entry.id for entry in same] == ["0001-clip-s0"]
@@ -293,7 +294,7 @@ def test_runs_of_other_data_and_unfinished_runs_are_named() -> None:
 
 def test_a_repetition_is_no_second_seed() -> None:
     made = [
-        entries.RunEntry(f"{i:04d}-clip-s{seed}", "finished", seed=seed, method_key="a", fingerprint="A")
+        RunEntry(f"{i:04d}-clip-s{seed}", "finished", seed=seed, method_key="a", fingerprint="A")
         for i, seed in enumerate((0, 1, 0), start=1)
     ]
     same, lines = compare.comparable(made)
@@ -320,7 +321,7 @@ def test_the_better_method_is_named_and_seeds_are_paired(table, tmp_path) -> Non
         for preset, shift in (("clip", 0.0), ("dbpm", 6.0))
         for seed in (0, 1, 2)
     }
-    found = [entries.read_entry(run) for run in runs.values()]
+    found = [read_entry(run) for run in runs.values()]
     one, other = compare.methods_of(found, {run.id: run.config.to_dict() for run in runs.values()})
     pairing = paired.pair_runs(one, other)
     assert [entry.seed for entry in pairing.a] == [entry.seed for entry in pairing.b] == [0, 1, 2]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from .errors import InputError
-from .fairness import FairnessReport
-from .runs import Run
+from ..errors import InputError
+from ..fairness import FairnessReport
+from ..runs import Run
 
 RESAMPLES = 2000
 _NEEDED = ("pair_id", "patient_id", "split", "label", "score")
