@@ -239,7 +239,7 @@ def _grid(values: np.ndarray) -> np.ndarray:
 def _counts(values: np.ndarray, code: np.ndarray, n_groups: int, edges: np.ndarray) -> np.ndarray:
     """Values by group and bin, int array of shape (n_groups, bins + 2): the first and last count what lies outside."""
     bins = len(edges) - 1
-    place = np.floor((values - edges[0]) / (edges[1] - edges[0])).clip(-1, bins).astype(np.intp) + 1
+    place = np.floor((values - float(edges[0])) / (edges[1] - edges[0])).clip(-1, bins).astype(np.intp) + 1
     return np.bincount(code * (bins + 2) + place, minlength=n_groups * (bins + 2)).reshape(n_groups, bins + 2)
 
 
