@@ -90,9 +90,9 @@ def settings(epochs: int = 1) -> list[str]:
 def test_a_trial_is_the_mean_of_ordinary_runs_on_validation(store, pairs):
     storage = place_of("first", store.workspace)
     plan = Plan(3, ("auc", "es_auc", "worst_group:gender"), space("preset=clip|robustfair", "fairness.weight=0.1|1"), 2)
-    told = []
-    found = sweep(pairs, store, storage, plan, on_trial=lambda _, trial: told.append(trial.number))
-    assert told == [0, 1, 2]
+    reported = []
+    found = sweep(pairs, store, storage, plan, on_trial=lambda _, trial: reported.append(trial.number))
+    assert reported == [0, 1, 2]
     assert [(t.preset, dict(t.params)) for t in found.trials] == [
         ("clip", {}),  # λ is not laid over a preset without the term
         ("robustfair", {"fairness.weight": "0.1"}),
@@ -168,7 +168,7 @@ def test_ctrl_c_leaves_the_trial_for_the_next_call(store, folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in err
+    assert "the same command continues" in err
     assert "Traceback" not in err
     run = store.runs()[0]
     assert run.status.state == "cancelled"
@@ -316,7 +316,7 @@ def test_a_damaged_journal_and_a_missing_study_are_one_line(tmp_path):
     storage = place_of("torn", tmp_path)
     with pytest.raises(InputError, match="no study 'torn'"):
         read_sweep(storage)
-    assert not (tmp_path / "sweeps").exists()  # looking makes nothing
+    assert not (tmp_path / "sweeps").exists()
     assert storage_module.known(tmp_path) == []
     storage.open()
     storage.journal.write_text("{not json}\n{}\n")

@@ -1,4 +1,4 @@
-"""The chart of a sweep: trials by two validation figures, and the front."""
+"""The chart of a sweep: trials by two validation metrics, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 
 
 def front_chart(points: pd.DataFrame, x: str, y: str, *, stepped: bool) -> go.Figure:
-    """A point a trial, its number in customdata; trials that no other beats are filled, the others hollow.
+    """A point a trial, its number in customdata; trials on the front are filled, the others hollow.
 
     Parameters
     ----------
     points
-        As from `sweep.points`.
+        As from `Sweep.points`.
     x, y
         Titles of the axes.
     stepped
-        Join the front by a stepped line: where the two axes are all the objectives.
+        Join the front by a stepped line; for two objectives only.
     """
     chart = go.Figure()
     if stepped:
@@ -33,7 +33,7 @@ def front_chart(points: pd.DataFrame, x: str, y: str, *, stepped: bool) -> go.Fi
             x=front["x"], y=front["y"], mode="lines", hoverinfo="skip", name="front",
             line={"color": NEUTRAL, "width": 1.6, "dash": "dot", "shape": "vh"},
         )  # fmt: skip
-    for on_front, name, symbol in ((False, "beaten by another", "circle-open"), (True, "not beaten", "circle")):
+    for on_front, name, symbol in ((False, "not on the front", "circle-open"), (True, "on the front", "circle")):
         part = points[points["front"] == on_front]
         facts = [
             f"<b>trial {row.trial}</b>, {many(row.n_seeds, 'seed')}<br>{chart_text(x)} {figure(row.x)} "
@@ -55,13 +55,9 @@ def front_chart(points: pd.DataFrame, x: str, y: str, *, stepped: bool) -> go.Fi
 
 
 def _labels(part: pd.DataFrame) -> list[str]:
-    """Trial and seeds beside each point; trials on one spot share a label."""
-    labels, seen = [], set()
-    for row in part.itertuples():
-        there = part[(part["x"] == row.x) & (part["y"] == row.y)]
-        first = (row.x, row.y) not in seen
-        seen.add((row.x, row.y))
-        names = [str(trial) for trial in there["trial"]]
-        shown = ", ".join(names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
-        labels.append(f"{shown} · {many(row.n_seeds, 'seed')}" if first else "")
-    return labels
+    """Trial and seeds beside each point; trials at the same place share the label of the first."""
+    labels = pd.Series("", part.index)
+    for _, there in part.groupby(["x", "y"]):
+        shown = ", ".join(map(str, there["trial"][:_NAMED])) + (" …" if len(there) > _NAMED else "")
+        labels[there.index[0]] = f"{shown} · {many(there['n_seeds'].iloc[0], 'seed')}"
+    return labels.tolist()

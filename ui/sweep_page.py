@@ -1,4 +1,4 @@
-"""The view of sweeps: studies of the workspace, their front, and the way from a trial to its runs."""
+"""The view of sweeps: studies of the workspace, their Pareto front, and links from a trial to its runs."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _COMMAND = (
     "fairvlm sweep DATA --trials 20          # in another terminal: a second worker of the same study"
 )
 ABOUT = (
-    "A sweep draws settings, trains a run for each seed, and keeps what no other trial beats in all objectives together: "
-    "the **Pareto front**. A trial counts with the mean of its seeds; bars are 95 % intervals over seeds on the same "
-    "validation patients, so they say nothing about other patients. All figures here are of the **validation** split, at "
-    "the epoch that validation chose. A trial is the best of many on these patients, so it looks better than it is: the "
-    "comparison judges its runs on the test split, which no sweep looks at. Click a point to compare its runs.",
+    "A sweep draws settings and trains a run for each seed. A trial counts with the mean of its seeds. A trial is on the "
+    "**Pareto front** if none is as good in all objectives and better in one. Bars are 95 % intervals over seeds on the "
+    "same validation patients; they say nothing about other patients. All metrics here are from the **validation** split, "
+    "at the epoch that validation selected. The best of many trials looks better on these patients than it is: compare its "
+    "runs on the test split, which no sweep uses. Click a point to compare its runs.",
     r"\bar m \pm t_{k-1}\, \frac{s}{\sqrt{k}}",
 )
 
 
 def show(here: Here) -> None:
-    """A study of the workspace, or how to start one."""
+    """One study of the workspace, or how to start one."""
     studies = {storage.study: storage for storage in known(here.store.workspace)}
     if not studies:
         widgets.empty(
             "No sweep yet",
-            "A sweep trains many runs with drawn settings and shows which of them no other beats. It is started in a "
-            "terminal; this view follows it. λ, β and ε of the preset robustfair are varied where nothing is named:",
+            "A sweep trains many runs with different settings and shows the best trade-offs. Start it in a terminal; this "
+            "view follows it. Without --param it varies λ, β and ε of the preset robustfair:",
             _COMMAND,
         )
         return
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     name = left.selectbox("Study", list(studies), key="study", bind="query-params", width=320)
     with right:
-        st.button("Look again", key=f"{_STATE}.again", icon=":material/refresh:", type="tertiary")
+        st.button("Refresh", key=f"{_STATE}.again", icon=":material/refresh:", type="tertiary")
     try:
         found = _read(studies[name])
     except InputError as error:
@@ -57,7 +57,7 @@ def show(here: Here) -> None:
     if found.complete:
         _front(here, found)
     else:
-        widgets.empty("No trial is complete yet", "Look again when the first one is.")
+        widgets.empty("No trial is complete yet", "Refresh when the first one has finished.")
     _table(here, found)
 
 
@@ -73,9 +73,9 @@ def _front(here: Here, found: Sweep) -> None:
             y = st.selectbox(
                 "Up is better", list(names), 1, format_func=names.__getitem__, key=f"{_STATE}.y", width=280
             )
-    chart = front_chart(sweep.points(found, x, y), names[x], names[y], stepped=len(names) == 2)
+    chart = front_chart(found.points(x, y), names[x], names[y], stepped=len(names) == 2)
     widgets.inked(chart)
-    # After a click the chart is a new one: the old selection would lead away again on coming back.
+    # A new key after each click: otherwise the old selection would open the other page again on return.
     turn = st.session_state.setdefault(f"{_STATE}.turn", 0)
     event = st.plotly_chart(
         chart, key=f"{_STATE}.chart.{turn}", config=CONFIG, height=int(chart.layout.height), on_select="rerun",
@@ -120,7 +120,7 @@ def _elsewhere() -> None:
 def _runs(here: Here, found: Sweep, numbers: list[int]) -> list[str]:
     path = here.store.workspace / "sweeps" / "workspace.json"
     own = str(safeio.read_json(path)["id"]) if path.exists() else ""
-    return sweep.runs_of(found, numbers, own, [entry.id for entry in here.entries])
+    return found.runs_of(numbers, own, [entry.id for entry in here.entries])
 
 
 def _read(storage: Storage) -> Sweep:

@@ -1,4 +1,4 @@
-"""`sweep`."""
+"""`sweep`: search settings, and print the Pareto front."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..runs import RunStore
-from ..sweep import DEFAULT, Plan, Space, Sweep, Trial, place_of, read_space_file, sweep
-from ..words import number
+from ..sweep import DEFAULT, Plan, Space, Sweep, Trial, TrialState, place_of, read_space_file, sweep
 from . import show
 
 
@@ -26,7 +25,7 @@ def plan_of(
     sampler: str,
     prune: bool,
 ) -> Plan:
-    """What the options ask for; what none of them says is left to the study."""
+    """The plan from the options. Where no option says what to vary, the study's own space is kept."""
     objectives = None if objective is None else tuple(name.strip() for name in objective.split(",") if name.strip())
     plan = Plan(trials, objectives, None, seeds, sampler, prune)
     items: list[str] = []
@@ -58,9 +57,7 @@ def run_sweep(
         raise InputError(f"{folder}: there is no such folder; `fairvlm synth OUT` makes one")
     store = RunStore(workspace)
     storage = place_of(study, store.workspace, where)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # as Ctrl-C: the run is left whole, the trial queued again
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: the run is kept, the trial queued again
     ended = 0
 
     with show.progress(json) as bar:
@@ -84,7 +81,7 @@ def run_sweep(
                 on_images=show.watch(bar, "images"),
             )
         except KeyboardInterrupt:
-            show.err.print(f"{ended} trials ended here; the same command goes on with the one that was left")
+            show.err.print(f"{ended} trials finished; the same command continues with the interrupted one")
             raise
     if json:
         show.print_json({"workspace": str(store.workspace)} | found.to_dict())
@@ -93,39 +90,35 @@ def run_sweep(
 
 
 def trial_line(sweep: Sweep, trial: Trial) -> str:
-    """One trial, as it is told when it ends."""
-    varied = ", ".join(_varied(trial))
+    """One line on a trial that has ended."""
     if trial.values is None:
-        return f"trial {trial.number}  {trial.state}  {varied}  {trial.message}".rstrip()
-    figures = "  ".join(f"{n} {number(v)}" for n, v in zip(sweep.objectives, trial.values, strict=True))
-    return f"trial {trial.number}  validation {figures}  {varied}"
-
-
-def _varied(trial: Trial) -> list[str]:
-    return [trial.preset] + [f"{n}={v:.4g}" if isinstance(v, float) else f"{n}={v}" for n, v in trial.params.items()]
+        return f"trial {trial.number}  {trial.state}  {trial.settings}  {trial.message}".rstrip()
+    values = "  ".join(f"{n} {v:.3f}" for n, v in zip(sweep.objectives, trial.values, strict=True))
+    return f"trial {trial.number}  validation {values}  {trial.settings}"
 
 
 def print_sweep(found: Sweep) -> None:
-    """The trials that no other beats, with intervals over seeds where there are several."""
-    counts = {state: sum(trial.state == state for trial in found.trials) for state in ("complete", "pruned", "failed")}
-    left = sum(trial.state == "running" for trial in found.trials)
+    """The Pareto front, with intervals over seeds where there are several."""
     rows = []
     for trial in found.front:
-        cells = []
-        for i, value in enumerate(trial.values or ()):
-            reach = trial.interval(i)
-            cells.append(number(value) + (f" [{reach[0]:.3f}, {reach[1]:.3f}]" if reach else ""))
-        rows.append((trial.number, ", ".join(_varied(trial)), *cells, len(trial.by_seed), " ".join(trial.runs)))
-    title = "Not beaten in all objectives" if len(found.objectives) > 1 else "Best"
+        cells = [f"{value:.3f}" for value in trial.values or ()]
+        for i in range(len(cells)):
+            if interval := trial.interval(i):
+                cells[i] += " [{:.3f}, {:.3f}]".format(*interval)
+        rows.append((trial.number, trial.settings, *cells, len(trial.by_seed), " ".join(trial.runs)))
+    title = "Pareto front" if len(found.objectives) > 1 else "Best"
     columns = ("trial", "settings", *(f"val {name}" for name in found.objectives), "seeds", "runs")
-    show.table(f"{title}, of {counts['complete']} complete trials of study {found.name}", columns, rows, numbers_from=9)
-    lines = [f"Means over seeds on {found.n_val} validation pairs; the test split was not looked at."]
+    show.table(
+        f"{title}, of {len(found.complete)} complete trials of study {found.name}", columns, rows, numbers_from=9
+    )
+    lines = [f"Means over seeds on {found.n_val} validation pairs; the test split was not used."]
     if any(len(trial.by_seed) > 1 for trial in found.front):
-        lines.append("In brackets: 95 % over seeds, on the same validation patients.")
+        lines.append("In brackets: 95 % interval over seeds, on the same validation patients.")
     lines.append("The best of many trials looks better on validation than it is: judge it by `fairvlm compare`.")
     if found.partial:
         lines.append(f"ES-AUC is partial for {', '.join(found.partial)}: a validation group has one label only.")
-    if counts["pruned"] or counts["failed"] or left:
-        lines.append(f"{counts['pruned']} pruned, {counts['failed']} failed, {left} at work elsewhere.")
+    pruned, failed, running = (found.count(s) for s in (TrialState.PRUNED, TrialState.FAILED, TrialState.RUNNING))
+    if pruned or failed or running:
+        lines.append(f"{pruned} pruned, {failed} failed, {running} running in other workers.")
     for line in lines:
         show.out.print(line, markup=False)

@@ -14,15 +14,14 @@ from ..errors import InputError
 
 DEFAULT = ("fairness.weight=0.01..1:log", "mining.faulty_sd=1.5..4", "fairness.blur=0.05..1:log")
 _FORM = "write LOW..HIGH, LOW..HIGH:log, LOW..HIGH:STEP, or choices as a|b|c"
-_NOT_SWEPT = {"seed": "--seeds K gives every trial K seeds", "device": "--set device=… holds for all trials"}
-_SWITCHES = {"fairness": ("fairness.weight", "weight"), "mining": ("mining.enabled", "enabled")}
+_NOT_VARIED = {"seed": "--seeds K gives every trial K seeds", "device": "--set device=… holds for all trials"}
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One setting that is varied: either `choices` (as text), or a range from `low` to `high`.
 
-    `whole` numbers only, on a `log` scale, or in steps of `step`.
+    A range can be of `whole` numbers, on a `log` scale, or in steps of `step`.
     """
 
     name: str
@@ -35,7 +34,7 @@ class Parameter:
 
     @property
     def text(self) -> str:
-        """As `Space.read` takes it.
+        """The form that `Space.read` takes.
 
         >>> Space.read(["fairness.weight=0.010..1:log"]).parameters[0].text
         'fairness.weight=0.01..1:log'
@@ -56,10 +55,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """What is varied, over a preset with settings that hold for all trials.
+    """What is varied, and the preset and the fixed settings that all trials share.
 
-    Where the preset itself is varied, the settings of a term that a preset leaves out (fairness.* at weight 0, mining.*
-    while it is off) are not laid over that preset: it stays what its name says.
+    Where the preset itself is varied, settings of a term that a preset does not use (fairness.* at weight 0, mining.* while
+    mining is off) are not applied to it, so that it stays what its name says.
 
     Examples
     --------
@@ -88,7 +87,7 @@ class Space:
         for name in names:
             if names.count(name) > 1 or name in fixed:
                 raise InputError(f"--param {name}: it is given twice; name it once, in --param or in --set")
-        for parameter in parameters:
+        for parameter in parameters:  # a bound or a choice outside the setting's range is refused here
             for value in parameter.choices or (parameter.low, parameter.high):
                 if parameter.name == "preset":
                     RunConfig.build(value, fixed)
@@ -98,26 +97,25 @@ class Space:
 
     def drawn(self, trial: Any) -> tuple[str, dict[str, Any]]:
         """Preset and settings of an Optuna trial."""
-        by_name = {parameter.name: parameter for parameter in self.parameters}
-        preset = str(by_name["preset"].drawn(trial)) if "preset" in by_name else self.preset
-        laid = self._laid_over(preset)
-        return preset, dict(self.settings) | {p.name: _given(p, p.drawn(trial)) for p in laid}
+        varied = next((p for p in self.parameters if p.name == "preset"), None)
+        preset = self.preset if varied is None else str(varied.drawn(trial))
+        return preset, dict(self.settings) | {p.name: _given(p, p.drawn(trial)) for p in self._applied_to(preset)}
 
     def combinations(self) -> list[dict[str, str]]:
         """Every combination once, where all parameters are lists of choices; empty where one is a range."""
-        if not self.parameters or not all(parameter.choices for parameter in self.parameters):
+        choices = {p.name: p.choices for p in self.parameters}
+        if not choices or not all(choices.values()):
             return []
-        presets = next((p.choices for p in self.parameters if p.name == "preset"), None)
         found = []
-        for preset in presets or (self.preset,):
-            laid = self._laid_over(preset)
-            for values in itertools.product(*(p.choices for p in laid)):
-                own = {p.name: value for p, value in zip(laid, values, strict=True)}
-                found.append(({"preset": preset} if presets else {}) | own)
+        for preset in choices.get("preset", (self.preset,)):
+            names = [p.name for p in self._applied_to(preset)]
+            head = {"preset": preset} if "preset" in choices else {}
+            for values in itertools.product(*(choices[name] for name in names)):
+                found.append(head | dict(zip(names, values, strict=True)))
         return found
 
     def configs(self) -> Iterator[RunConfig]:
-        """A configuration for each preset, and each list of attributes, that can be drawn: to check them against data."""
+        """A configuration for each preset and each list of attributes that can be drawn, to check them against data."""
         choices = {p.name: p.choices for p in self.parameters}
         for preset in choices.get("preset", (self.preset,)):
             for attributes in choices.get("fairness.attributes", (None,)):
@@ -136,18 +134,16 @@ class Space:
         parameters = (Parameter(**{**p, "choices": tuple(p["choices"])}) for p in values["parameters"])
         return cls(tuple(parameters), values["preset"], tuple(sorted(values["settings"].items())))
 
-    def _laid_over(self, preset: str) -> list[Parameter]:
-        every = [p for p in self.parameters if p.name != "preset"]
-        if len(every) == len(self.parameters):
-            return every
-        names = {p.name for p in every}
-        config = RunConfig.build(preset, dict(self.settings))
-        off = {
-            section
-            for section, (switch, field) in _SWITCHES.items()
-            if not getattr(getattr(config, section), field) and (section == "fairness" or switch not in names)
-        }
-        return [p for p in every if p.name.partition(".")[0] not in off]
+    def _applied_to(self, preset: str) -> list[Parameter]:
+        names = {p.name for p in self.parameters}
+        unused = {"preset"}
+        if "preset" in names:
+            config = RunConfig.build(preset, dict(self.settings))
+            if not config.fairness.weight:
+                unused.add("fairness")
+            if not config.mining.enabled and "mining.enabled" not in names:
+                unused.add("mining")
+        return [p for p in self.parameters if p.name.partition(".")[0] not in unused]
 
 
 def read_space_file(path: Path) -> tuple[list[str], dict[str, Any], str | None]:
@@ -185,39 +181,41 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _parameter(item: str) -> Parameter:
     name, sign, text = (part.strip() for part in item.partition("="))
-    known = setting_names()
     if not sign or not text:
         raise InputError(f"--param {item!r}: write NAME=RANGE, as in fairness.weight=0.01..1:log")
-    if name in _NOT_SWEPT:
-        raise InputError(f"--param {name}: it is not varied; {_NOT_SWEPT[name]}")
-    if name not in known:
-        RunConfig.build("clip", {name: text})  # says which settings are like it
+    if name in _NOT_VARIED:
+        raise InputError(f"--param {name}: it is not varied; {_NOT_VARIED[name]}")
+    if name not in setting_names():
+        RunConfig.build("clip", {name: text})  # names the settings that are spelled alike
         raise InputError(f"--param {name}: there is no such setting; `fairvlm presets --settings` lists them")
-    if ".." not in text:
-        choices = tuple(dict.fromkeys(part.strip() for part in text.split("|")))
-        if len(choices) < 2:
-            raise InputError(f"--param {item!r} is a single value: {_FORM}; one value for all trials goes into --set")
-        if name == "preset" and (wrong := [c for c in choices if c not in PRESETS]):
-            raise InputError(f"--param preset: unknown preset {wrong[0]!r}; choose among {', '.join(PRESETS)}")
-        return Parameter(name, choices=choices)
+    return _range(name, text, item) if ".." in text else _choices(name, text, item)
+
+
+def _choices(name: str, text: str, item: str) -> Parameter:
+    choices = tuple(dict.fromkeys(part.strip() for part in text.split("|")))
+    if len(choices) < 2:
+        raise InputError(f"--param {item!r} is a single value: {_FORM}; one value for all trials goes into --set")
+    if name == "preset" and (wrong := [c for c in choices if c not in PRESETS]):
+        raise InputError(f"--param preset: unknown preset {wrong[0]!r}; choose among {', '.join(PRESETS)}")
+    return Parameter(name, choices=choices)
+
+
+def _range(name: str, text: str, item: str) -> Parameter:
     bounds, _, how = text.partition(":")
+    log = how == "log"
     try:
         low, high = (float(bound) for bound in bounds.split(".."))
         step = None if how in ("", "log") else float(how)
     except ValueError:
         raise InputError(f"--param {item!r}: {_FORM}") from None
-    if not low < high or (step is not None and not 0 < step <= high - low) or (how == "log" and low <= 0):
+    if not low < high or (step is not None and not 0 < step <= high - low) or (log and low <= 0):
         raise InputError(f"--param {item!r}: the range needs LOW < HIGH, 0 < STEP ≤ HIGH − LOW, and LOW > 0 for log")
-    whole = _is_whole(name)
-    if whole and any(value is not None and value != int(value) for value in (low, high, step)):
+    whole = isinstance(RunConfig().flat().get(name), int)
+    if whole and any(value is not None and not value.is_integer() for value in (low, high, step)):
         raise InputError(f"--param {item!r}: {name} takes whole numbers")
-    if whole and how == "log" and low < 1:
-        raise InputError(f"--param {item!r}: a log range of whole numbers begins at 1 or above")
-    return Parameter(name, low, high, how == "log", step, whole)
-
-
-def _is_whole(name: str) -> bool:
-    return isinstance(RunConfig().flat().get(name), int)
+    if whole and log and low < 1:
+        raise InputError(f"--param {item!r}: a log range of whole numbers starts at 1 or above")
+    return Parameter(name, low, high, log, step, whole)
 
 
 def _given(parameter: Parameter, value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Where a study is kept, and which of its trials were left behind by a process that is gone.
+"""Where a study is stored, and which of its trials belong to a worker that has died.
 
-By default a study is a journal file in the workspace (or in a folder that several machines share); a database URL keeps it
-in PostgreSQL. Optuna's own heartbeat knows databases only, so for a journal a worker keeps a small file beside it for each
-trial it works on, and touches it.
+By default a study is a journal file in the workspace, or in a folder that several machines share. A database URL stores it
+in PostgreSQL. Optuna's heartbeat works for databases only: for a journal, a worker writes a small heartbeat file for each
+of its trials and touches it regularly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import optuna
 
 VARIABLE = "FAIRVLM_SWEEP_STORAGE"
-BEAT, GRACE = 5, 60  # seconds between two signs of life, and without one until a trial counts as left behind
+BEAT, GRACE = 5, 60  # seconds between two heartbeats, and without one until a trial counts as abandoned
 RETRIES = 3
 _ATTEMPTS = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class Storage:
-    """One study's place: a `journal` file, or a database `url` (shown without its password)."""
+    """Where one study is stored: a `journal` file, or a database `url`."""
 
     study: str
     journal: Path | None = None
@@ -45,7 +45,7 @@ class Storage:
 
     @property
     def shown(self) -> str:
-        """Without a password."""
+        """The place for messages, without a password."""
         if self.journal is not None:
             return str(self.journal)
         from sqlalchemy import make_url
@@ -53,7 +53,7 @@ class Storage:
         return make_url(self.url or "").render_as_string(hide_password=True)
 
     def open(self) -> optuna.storages.BaseStorage:
-        """Optuna's storage. A journal that is not there yet is made.
+        """Optuna's storage. A journal that does not exist is made.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Storage:
             raise InputError("--storage: PostgreSQL needs a driver; pip install 'fairvlm[postgres]'") from None
 
     def _database(self) -> optuna.storages.BaseStorage:
-        """Optuna makes its tables where they are missing; of two workers that do so at once, one has to look again."""
+        """Optuna makes missing tables; if two workers do so at once, one of them fails and tries again."""
         from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
         from sqlalchemy.pool import NullPool
 
@@ -100,7 +100,7 @@ class Storage:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """What goes wrong with a storage, as one line; never a password."""
+        """Errors of the storage as one line without the password."""
         optuna = load_optuna()
         import sqlalchemy.exc
 
@@ -113,12 +113,12 @@ class Storage:
 
     @property
     def beats(self) -> Path | None:
-        """The folder of the signs of life; None for a database, which keeps them itself."""
+        """The folder of the heartbeat files; None for a database, where Optuna keeps heartbeats."""
         return None if self.journal is None else self.journal.with_suffix(".alive")
 
 
 def place_of(study: str, workspace: Path, where: str | None = None) -> Storage:
-    """The storage of a study. `where` is a folder for journals or a URL; $FAIRVLM_SWEEP_STORAGE, else in the workspace.
+    """The storage of a study. `where`: a folder for journals or a URL; default $FAIRVLM_SWEEP_STORAGE, else the workspace.
 
     >>> place_of("first", Path("workspace"), "/shared/sweeps").journal.as_posix()
     '/shared/sweeps/first.journal'
@@ -126,7 +126,7 @@ def place_of(study: str, workspace: Path, where: str | None = None) -> Storage:
     Raises
     ------
     InputError
-        The name cannot be that of a file, or the URL is none.
+        The name is no file name, or the URL is not one of a database.
     """
     if not _NAME.fullmatch(study):
         raise InputError(f"--study {study[:40]!r}: use letters, digits, dots, dashes and underscores, 64 at most")
@@ -141,7 +141,7 @@ def place_of(study: str, workspace: Path, where: str | None = None) -> Storage:
 
 
 def known(workspace: Path, where: str | None = None) -> list[Storage]:
-    """Every study of a place, the newest first; nothing is made by looking.
+    """Every study of a place, the newest first. Nothing is created.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def _age(path: Path) -> int:
 
 
 def load_optuna() -> Any:
-    """Optuna, which is an extra; it only speaks where something is wrong with itself."""
+    """Optuna, an optional dependency, with its log messages off."""
     try:
         import optuna
     except ImportError:
@@ -191,21 +191,21 @@ def _driver(url: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna calls heartbeat and retry experimental, and says so each time."""
+    """Without Optuna's warnings that heartbeat and retry are experimental."""
     optuna = load_optuna()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
 
 
-# Signs of life beside a journal -----------------------------------------------------------------------------------------
+# Heartbeats beside a journal --------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def beating(storage: Storage) -> Iterator[Callable[[int], None]]:
-    """Gives what to call with the number of a trial that begins; signs of life follow until the block ends.
+    """Gives a function to call with the number of a trial that starts; its heartbeat is written until the block ends.
 
-    The block holds the end of the trial, too: a trial is never running without a sign of life. Nothing for a database.
+    The trial must end inside the block, so that it is never running without a heartbeat. Does nothing for a database.
     """
     stop, begun = threading.Event(), list[tuple[Path, threading.Thread]]()
 
@@ -237,14 +237,14 @@ def _beat(path: Path, stop: threading.Event) -> None:
 
 
 def left_behind(storage: Storage, trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether the process of a running trial is gone: dead on this machine, or elsewhere silent for `GRACE` seconds."""
+    """Whether a running trial's process is dead: on this machine by its id, elsewhere after `GRACE` seconds of silence."""
     assert storage.beats is not None
     path = storage.beats / f"{trial.number}.json"
     try:
         silent = _folder_clock(storage.beats) - path.stat().st_mtime
         record = safeio.read_json(path)
         process = Process(int(record["pid"]), float(record["started"]), str(record["boot"]))
-    except (FileNotFoundError, InputError, KeyError, TypeError, ValueError):  # it had no time to write it, or is gone
+    except (FileNotFoundError, InputError, KeyError, TypeError, ValueError):  # not written yet, or removed
         began = trial.datetime_start
         return began is None or time.time() - began.timestamp() > GRACE
     if process.boot and (record["host"], process.boot) == (platform.node(), process_of().boot):
@@ -253,13 +253,13 @@ def left_behind(storage: Storage, trial: optuna.trial.FrozenTrial) -> bool:
 
 
 def _folder_clock(folder: Path) -> float:
-    """The time by the clock that dates the files of a folder, which several machines may share."""
+    """The time by the clock that dates the files of a folder, which may be on another machine."""
     with tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_mtime
 
 
 def reap(storage: Storage, study: optuna.Study) -> None:
-    """Mark what dead workers left running as failed, and queue it again."""
+    """Mark the running trials of dead workers as failed, and queue them again."""
     optuna = load_optuna()
     if storage.beats is None:
         with _quiet():
@@ -267,14 +267,16 @@ def reap(storage: Storage, study: optuna.Study) -> None:
         return
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         if left_behind(storage, trial):
-            with contextlib.suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):  # another was faster
+            with contextlib.suppress(
+                ValueError, optuna.exceptions.UpdateFinishedTrialError
+            ):  # another worker did it first
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 (storage.beats / f"{trial.number}.json").unlink(missing_ok=True)
                 again(study, trial)
 
 
 def again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Queue the values of a trial that ended for no fault of its own, `RETRIES` times at most."""
+    """Queue a trial again whose worker was stopped, `RETRIES` times at most."""
     optuna = load_optuna()
     with _quiet():
         optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)

@@ -1,4 +1,4 @@
-"""A worker of a sweep: draws settings, trains a run for each seed, and tells their mean validation figures."""
+"""A worker of a sweep: draws settings, trains a run for each seed, and reports the mean of their validation metrics."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from ..pairs import PairTable
 
 SAMPLERS = ("tpe", "nsga2", "random")
-_PATIENCE = 20.0  # seconds for another worker to describe the study that it has just made
+_PATIENCE = 20.0  # seconds that another worker may take to describe the study that it has just made
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is asked to do. What is None is taken from the study where it exists, else from the defaults.
+    """What a sweep is asked to do. Where a value is None, the study's own is taken; a new study takes the default.
 
     Attributes
     ----------
     trials : int
-        Of the study in all, by all workers together, those of earlier calls included.
+        Trials of the study in all, by all workers and all calls together.
     objectives : tuple of str
-        Names of `OBJECTIVES`; ``es_auc`` and ``worst_group`` with ``:attribute`` for one attribute alone. Maximised.
+        Names of `OBJECTIVES`; ``es_auc`` and ``worst_group`` with ``:attribute`` for a single attribute. Maximised.
     space : Space
     seeds : int
         Runs a trial.
     sampler : str
-        One of `SAMPLERS`. Where every parameter is a list of choices, each combination is tried once, in order, instead.
+        One of `SAMPLERS`. Not used if every parameter is a list of choices: each combination is tried once, in order.
     prune : bool
-        End trials that are worse than the median at the same epoch; for one objective only.
+        Stop trials that are worse than the median at the same epoch; for one objective only.
     """
 
     trials: int
@@ -58,15 +58,15 @@ class Plan:
 
 
 class _Pruned(KeyboardInterrupt):
-    """Ends a run from inside as Ctrl-C would: its state is `cancelled`, its last whole epoch is kept."""
+    """Stops a run as Ctrl-C does: its state becomes `cancelled`, its last complete epoch is kept."""
 
 
 class _Failed(Exception):
-    """A trial that fails by itself, and would again."""
+    """The trial failed, and would fail again."""
 
 
 class _TooMany(Exception):
-    """Another worker has drawn the last trial meanwhile."""
+    """Another worker has drawn the last trial in the meantime."""
 
 
 def sweep(
@@ -80,17 +80,17 @@ def sweep(
     on_trial: Callable[[Sweep, Trial], None] | None = None,
     on_images: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Work on a study until it has `plan.trials` trials; make it where it is not there yet, join it where it is.
+    """Work on a study until it has `plan.trials` trials. A study that does not exist yet is made.
 
     Every run is an ordinary run of the workspace. Objectives are read on the validation split, at the epoch that
-    validation selected; nothing of the test split is looked at.
+    validation selected. The test split is not used.
 
     Raises
     ------
     InputError
-        Optuna is not installed; the plan cannot be carried out on this data, or is not that of the study.
+        Optuna is not installed; the plan cannot be carried out on this data, or differs from that of the study.
     StorageError
-        Nothing can be written any more: the trial is queued again.
+        The disk cannot be written to: the trial is queued again.
     """
     return _Worker(table, store, storage, plan, dict(read_options or {}), map_pairs, on_trial, on_images).work()
 
@@ -128,11 +128,15 @@ class _Worker:
                     try:
                         study.optimize(self._objective(study, begin), n_trials=1, catch=(_Failed, _TooMany))
                     except optuna.exceptions.UpdateFinishedTrialError:
-                        continue  # this process stood still for so long that another worker took the trial over
+                        continue  # this process was suspended for so long that another worker took the trial
                     except (KeyboardInterrupt, StorageError):
                         self._queue_again(study)
                         raise
-                self._tell(study)
+                now = sweep_of(study, self.storage)
+                if self.on_trial is not None:
+                    for trial in now.trials:
+                        if trial.number == self.number:
+                            self.on_trial(now, trial)
             return sweep_of(study, self.storage)
 
     @property
@@ -142,10 +146,17 @@ class _Worker:
     # The study
 
     def _study(self, opened: Any) -> optuna.Study:
-        """The study, made by whoever comes first and described by its maker."""
+        """The study: the first worker makes and describes it, the others wait for the description."""
         optuna = load_optuna()
-        sampler, pruner = self._sampler(), self._pruner()
-        names = {"study_name": self.storage.study, "storage": opened, "sampler": sampler, "pruner": pruner}
+        samplers, pruners = optuna.samplers, optuna.pruners
+        make = {"tpe": samplers.TPESampler, "nsga2": samplers.NSGAIISampler, "random": samplers.RandomSampler}
+        pruner = pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2) if self.plan.prune else pruners.NopPruner()
+        names = {
+            "study_name": self.storage.study,
+            "storage": opened,
+            "sampler": make[self.plan.sampler](),  # no seed: two workers with the same seed would draw the same
+            "pruner": pruner,
+        }
         if self.storage.study not in optuna.study.get_all_study_names(opened):
             wanted = self._wanted()
             try:
@@ -159,7 +170,7 @@ class _Worker:
         until = time.monotonic() + _PATIENCE
         while RECORD not in study.user_attrs and time.monotonic() < until:
             time.sleep(0.2)
-        sweep_of(study, self.storage)  # says so where it is none of ours
+        sweep_of(study, self.storage)  # refuses a study of another program
         self._compare(study.user_attrs[RECORD])
         return study
 
@@ -205,35 +216,19 @@ class _Worker:
                 raise InputError(f"study {name!r} has another {what}: leave it out to join, or choose another --study")
         _check_objectives(record["objectives"], self.table, plan.prune)
 
-    def _sampler(self) -> Any:
-        samplers = load_optuna().samplers
-        make = {"tpe": samplers.TPESampler, "nsga2": samplers.NSGAIISampler, "random": samplers.RandomSampler}
-        return make[self.plan.sampler]()  # no seed: two workers with one would draw the same
-
-    def _pruner(self) -> Any:
-        pruners = load_optuna().pruners
-        return pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2) if self.plan.prune else pruners.NopPruner()
-
     def _more(self, study: optuna.Study, combinations: Sequence[Any]) -> bool:
-        """Whether a trial is left to begin; what dead workers left behind is queued again first."""
+        """Whether another trial is to be started; trials of dead workers are queued again first."""
         reap(self.storage, study)
         states = [trial.state.name for trial in study.get_trials(deepcopy=False) if counted(trial)]
         begun = sum(state != "WAITING" for state in states)
         return begun < self.plan.trials and (not combinations or "WAITING" in states)
 
     def _queue_again(self, study: optuna.Study) -> None:
-        """The trial that this worker had to leave."""
-        with contextlib.suppress(OSError):  # where nothing can be written, another trial is drawn later instead
+        """Queue the trial that this worker could not finish."""
+        with contextlib.suppress(OSError):  # if the disk cannot be written to, another trial is drawn later
             trial = next((t for t in study.get_trials(deepcopy=False) if t.number == self.number), None)
             if trial is not None and trial.state.name == "FAIL" and not counted(trial):
                 again(study, trial)
-
-    def _tell(self, study: optuna.Study) -> None:
-        if self.on_trial is not None:
-            now = sweep_of(study, self.storage)
-            for trial in now.trials:
-                if trial.number == self.number:
-                    self.on_trial(now, trial)
 
     # A trial
 
@@ -241,8 +236,8 @@ class _Worker:
         def objective(trial: optuna.Trial) -> list[float]:
             begin(trial.number)
             self.number = trial.number
-            begun = [t for t in study.get_trials(deepcopy=False) if counted(t) and t.state.name != "WAITING"]
-            if sum(t.number <= trial.number for t in begun) > self.plan.trials:
+            begun = [t.number for t in study.get_trials(deepcopy=False) if counted(t) and t.state.name != "WAITING"]
+            if sum(number <= trial.number for number in begun) > self.plan.trials:
                 raise _TooMany
             try:
                 return self._values(study, trial)
@@ -267,14 +262,14 @@ class _Worker:
             config = RunConfig.build(preset, settings | {"seed": seed})
             run = self._trained(study, trial, config, [values[0] for values in done.values()])
             facts = run.report()["val"]
-            done[str(seed)] = [validation_figure(facts, name) for name in self.record["objectives"]]
+            done[str(seed)] = [validation_metric(facts, name) for name in self.record["objectives"]]
             trial.set_user_attr("values", done)
             trial.set_user_attr("partial", [name for name, of in facts["attributes"].items() if of.get("partial")])
         return [float(value) for value in np.mean(list(done.values()), axis=0)]
 
     def _trained(self, study: optuna.Study, trial: optuna.Trial, config: RunConfig, before: list[float]) -> Run:
-        """A finished run: one that a trial with these values made already, one that goes on, or a new one."""
-        from ..launch import Hooks, execute
+        """A finished run: of another trial with these values, resumed, or new."""
+        from ..launch import Hooks, create_run, execute
 
         run = self._found(study, trial, config)
         if run is not None and run.status.state == "finished":
@@ -286,7 +281,7 @@ class _Worker:
                 with contextlib.suppress(BusyError):
                     execute(run, table=self.table, resume=True, map_pairs=self.map_pairs, hooks=hooks)
                     return run
-            run = self._created(config)
+            run = create_run(self.table, config, self.store, read_options=self.read_options)
             self._keep(trial, config, run)
             run.log(f"trial {trial.number} of sweep {self.storage.study}")
             execute(run, table=self.table, map_pairs=self.map_pairs, hooks=hooks)
@@ -295,36 +290,32 @@ class _Worker:
             raise
         return run
 
-    def _created(self, config: RunConfig) -> Run:
-        from ..launch import create_run
-
-        return create_run(self.table, config, self.store, read_options=self.read_options)
-
     def _keep(self, trial: optuna.Trial, config: RunConfig, run: Run) -> None:
         trial.set_user_attr("runs", trial.user_attrs.get("runs", {}) | {str(config.seed): run.id})
 
     def _found(self, study: optuna.Study, trial: optuna.Trial, config: RunConfig) -> Run | None:
-        """The run of this very trial before it was queued again, else a finished one of a trial with the same values."""
-        mine = trial.user_attrs.get("runs", {}).get(str(config.seed))
-        same = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params == trial.params]
-        theirs = [t.user_attrs.get("runs", {}) for t in same if t.user_attrs.get("workspace") == self.workspace]
-        for run_id in [mine, *(runs.get(str(config.seed)) for runs in theirs)]:
-            if run_id is None:
-                continue
-            with contextlib.suppress(InputError):  # deleted or damaged meanwhile
+        """The run that this trial had before it was queued again, else a finished one of a trial with the same values."""
+        seed = str(config.seed)
+        mine = trial.user_attrs.get("runs", {}).get(seed)
+        same = (t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params == trial.params)
+        theirs = (
+            t.user_attrs.get("runs", {}).get(seed) for t in same if t.user_attrs.get("workspace") == self.workspace
+        )
+        for run_id in filter(None, (mine, *theirs)):
+            with contextlib.suppress(InputError):  # deleted or damaged in the meantime
                 run = self.store.get(run_id)
                 if run.config == config and (run_id == mine or run.status.state == "finished"):
                     return run
         return None
 
     def _pruning(self, trial: optuna.Trial, config: RunConfig, before: list[float]) -> Callable[[Any], None] | None:
-        """Tell the value after each epoch, seeds that are done included, and end what is worse than the median."""
+        """Report the value after each epoch (a mean with the finished seeds), and stop a trial below the median."""
         if not self.plan.prune:
             return None
         offset = len(before) * config.epochs
 
         def on_epoch(report: Any) -> None:
-            value = validation_figure(report.val, self.record["objectives"][0])
+            value = validation_metric(report.val, self.record["objectives"][0])
             trial.report(float(np.mean([*before, value])), offset + report.epoch)
             if trial.should_prune():
                 raise _Pruned
@@ -332,12 +323,12 @@ class _Worker:
         return on_epoch
 
 
-def validation_figure(facts: Mapping[str, Any], objective: str) -> float:
-    """An objective of a report's validation part; ``es_auc`` is the mean over attributes, ``worst_group`` the lowest.
+def validation_metric(facts: Mapping[str, Any], objective: str) -> float:
+    """An objective from a report's validation part; ``es_auc`` is the mean over attributes, ``worst_group`` the lowest.
 
     >>> facts = {"overall": {"auc": 0.8}, "attributes": {"sex": {"es_auc": 0.7, "worst_group_auc": 0.6},
     ...                                                  "race": {"es_auc": 0.6, "worst_group_auc": None}}}
-    >>> [round(validation_figure(facts, name), 2) for name in ("auc", "es_auc", "worst_group", "es_auc:sex")]
+    >>> [round(validation_metric(facts, name), 2) for name in ("auc", "es_auc", "worst_group", "es_auc:sex")]
     [0.8, 0.65, 0.6, 0.7]
 
     Raises
@@ -350,8 +341,7 @@ def validation_figure(facts: Mapping[str, Any], objective: str) -> float:
         found = [facts["overall"]["auc"]]
     else:
         key = {"es_auc": "es_auc", "worst_group": "worst_group_auc"}[name]
-        chosen = [facts["attributes"][attribute]] if attribute else list(facts["attributes"].values())
-        found = [one[key] for one in chosen]
+        found = [of[key] for other, of in facts["attributes"].items() if attribute in ("", other)]
     values = [value for value in found if value is not None]
     if not values:
         raise InputError(f"{objective} is undefined on the validation split: a group needs pairs of both labels there")
@@ -369,13 +359,13 @@ def _check_objectives(objectives: Sequence[str], table: PairTable, prune: bool) 
             there = ", ".join(table.attributes) or "none"
             raise InputError(f"--objective {objective!r}: after the colon stands an attribute of the data ({there})")
         if name != "auc" and not table.attributes:
-            raise InputError(f"--objective {objective!r}: the data has no attributes; auc alone is left")
+            raise InputError(f"--objective {objective!r}: the data has no attributes, so only auc is possible")
     if prune and len(objectives) > 1:
         raise InputError("--prune works with one objective only: Optuna does not prune for several; leave it out")
 
 
 def workspace_id(store: RunStore) -> str:
-    """A name that no other workspace has: run ids mean something in their own workspace only."""
+    """An identifier of the workspace: the same run id can exist in two workspaces."""
     path = store.workspace / "sweeps" / "workspace.json"
     if not path.exists():
         with safeio.storing(path):

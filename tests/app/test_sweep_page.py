@@ -11,7 +11,6 @@ from streamlit.testing.v1 import AppTest
 
 from fairvlm_core.runs import RunStore
 from fairvlm_core.sweep import Space, place_of, read_sweep, workspace_id
-from ui import sweep
 from ui.sweep_charts import front_chart
 
 optuna = pytest.importorskip("optuna")
@@ -67,7 +66,7 @@ def test_without_a_sweep_it_says_how_to_start_one(open_page, workspace, monkeypa
     text = said(open_page(PAGE, view="Sweeps"))
     assert "No sweep yet" in text
     assert "fairvlm sweep DATA --trials 20" in text
-    assert not (workspace / "sweeps").exists()  # looking makes nothing
+    assert not (workspace / "sweeps").exists()
 
 
 @pytest.mark.usefixtures("study")
@@ -77,7 +76,7 @@ def test_a_study_shows_its_front_with_seeds_and_intervals(open_page) -> None:
     assert not app.error
     assert "Study first" in text
     assert "3 trials (3 complete), each the mean of 2 seeds, judged on 30 validation pairs." in text
-    assert "Trials 1 and 0 are not beaten on validation AUC and ES-AUC, mean over attributes." in text
+    assert "Trials 1 and 0 are on the Pareto front of validation AUC and ES-AUC, mean over attributes." in text
     assert "ES-AUC is partial for race" in text
     frame = app.dataframe[0].value
     assert frame["Trial"].tolist() == [1, 0, 2]
@@ -90,7 +89,7 @@ def test_a_study_shows_its_front_with_seeds_and_intervals(open_page) -> None:
 
 def test_the_chart_holds_every_trial_with_its_interval(study) -> None:
     found = read_sweep(study)
-    points = sweep.points(found, 0, 1)
+    points = found.points(0, 1)
     assert points["front"].tolist() == [True, True, False]
     chart = front_chart(points, "AUC", "ES-AUC", stepped=True)
     line, beaten, best = chart.data
@@ -107,9 +106,9 @@ def test_the_chart_holds_every_trial_with_its_interval(study) -> None:
 def test_a_trial_leads_to_its_runs_in_this_workspace_alone(study, workspace) -> None:
     found, own = read_sweep(study), workspace_id(RunStore(workspace))
     known = [run.id for run in RunStore(workspace).runs()]
-    assert sweep.runs_of(found, [1], own, known) == ["0003-robustfair-s0", "0004-robustfair-s1"]
-    assert sweep.runs_of(found, [2], own, known) == []  # deleted
-    assert sweep.runs_of(found, [1], "another", known) == []
+    assert found.runs_of([1], own, known) == ["0003-robustfair-s0", "0004-robustfair-s1"]
+    assert found.runs_of([2], own, known) == []  # deleted
+    assert found.runs_of([1], "another", known) == []
 
 
 @pytest.mark.usefixtures("study")
