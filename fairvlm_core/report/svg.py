@@ -1,25 +1,28 @@
-"""Three kinds of chart as static SVG: a file with them is small, prints well, and needs no script to be read.
+"""Two kinds of chart as static SVG: small, printable, and readable without a script.
 
-Ink and grid are the page's (by CSS classes), so that charts follow light and dark. Text is escaped by the XML writer.
-Colours are those of Okabe and Ito (2008), each with a dash of its own, so that print and colour blindness lose nothing.
+Text and grid have the CSS classes of the page, so that charts follow light and dark. Colours are those of Okabe and Ito
+(2008), each with its own dash pattern for print and for colour-blind readers. All text is escaped.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree as Xml
+from typing import Any
+
+from markupsafe import Markup
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B98100", "#7B5FD0", "#8A5A3B", "#3A98D4")
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2")
+DASHES = ("none", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2")
+WIDTH = 640
 _CHARACTER = 7.2  # width of a letter at 12 px, roughly
 _LONGEST = 34
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: `x` and `y` of one length, both finite."""
+    """A curve: `x` and `y` of equal length, all finite."""
 
     name: str
     x: Sequence[float]
@@ -28,7 +31,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Dot:
-    """A row of a dot plot: a value with its interval, and a mark to read it by; `note` stands where there is no value."""
+    """A row of a dot plot: a value with its interval and a reference mark, or a `note` where there is no value."""
 
     name: str
     value: float | None = None
@@ -48,102 +51,79 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     diagonal: bool = False,
     x_whole: bool = True,
-) -> str:
-    """Curves over a common axis, each named beside the chart.
+) -> Markup:
+    """Curves on common axes, with a legend beside the chart. Nothing where there are no lines.
 
     Parameters
     ----------
     lines : sequence of Line
-        At least one, with at least one point each.
+        Each with at least one point.
     title : str
-        Read aloud by a screen reader: what the chart shows.
+        What the chart shows, for screen readers.
     y_range : (float, float), optional
-        Default: the values, from 0 where they come near it.
+        Default: the range of the values, from 0 where they come near it.
     diagonal : bool
-        A dotted line from corner to corner (chance, in a ROC curve).
+        A dotted line from corner to corner (chance level of a ROC curve).
     x_whole : bool
         Ticks at whole numbers only.
     """
-    width, height, left, top, bottom = 640, 270, 58, 12, 44
-    right = 24 + _CHARACTER * max(len(_short(line.name)) for line in lines) + 24
-    inner, deep = width - left - right, height - top - bottom
+    if not lines:
+        return Markup()
+    left, top, bottom = 58, 12, 226
+    right = WIDTH - 48 - _CHARACTER * max(len(_short(line.name)) for line in lines)
     xs = [v for line in lines for v in line.x]
-    ys = [v for line in lines for v in line.y]
-    x_low, x_high = _widened(min(xs), max(xs))
-    y_low, y_high = y_range or _around(min(ys), max(ys))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + inner * (x - x_low) / (x_high - x_low), top + deep * (y_high - y) / (y_high - y_low)
-
-    root = _root(width, height, title)
-    for y in ticks(y_low, y_high):
-        _, at = place(x_low, y)
-        _line(root, left, at, left + inner, at, "grid")
-        _text(root, left - 7, at + 4, f"{y:g}", "end")
-    for x in ticks(x_low, x_high, whole=x_whole):
-        at, _ = place(x, y_low)
-        _text(root, at, top + deep + 16, f"{x:g}", "middle")
-    _text(root, left + inner / 2, height - 6, x_title, "middle", "axis")
-    turned = _text(root, 12, top + deep / 2, y_title, "middle", "axis")
-    turned.set("transform", f"rotate(-90 12 {top + deep / 2:g})")
+    x_range = (min(xs), max(xs)) if max(xs) > min(xs) else (min(xs) - 0.5, max(xs) + 0.5)
+    y_range = y_range or _around([v for line in lines for v in line.y])
+    x, y = _scale(x_range, left, right), _scale(y_range, bottom, top)
+    parts = []
+    for v in ticks(*y_range):
+        parts += [_line(left, y(v), right, y(v), class_="grid"), _text(left - 7, y(v) + 4, f"{v:g}", anchor="end")]
+    parts += [_text(x(v), bottom + 16, f"{v:g}") for v in ticks(*x_range, whole=x_whole)]
+    middle = (top + bottom) / 2
+    parts.append(_text((left + right) / 2, bottom + 38, x_title, class_="axis"))
+    parts.append(_text(12, middle, y_title, class_="axis", transform=f"rotate(-90 12 {middle:g})"))
     if diagonal:
-        _line(root, left, top + deep, left + inner, top, "chance")
+        parts.append(_line(left, bottom, right, top, class_="chance"))
     for i, line in enumerate(lines):
-        points = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in zip(line.x, line.y, strict=True))
-        style = {"fill": "none", "stroke": COLOURS[i % len(COLOURS)], "stroke-width": "2"}
-        if DASHES[i % len(DASHES)]:
-            style["stroke-dasharray"] = DASHES[i % len(DASHES)]
-        Xml.SubElement(root, "polyline", points=points, **style)
-        if len(line.x) == 1:
-            x, y = place(line.x[0], line.y[0])
-            Xml.SubElement(root, "circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="4", fill=style["stroke"])
-        at = top + 10 + 18 * i
-        key = Xml.SubElement(
-            root, "line", x1=f"{width - right + 10:g}", x2=f"{width - right + 32:g}", y1=f"{at}", y2=f"{at}"
-        )
-        for name, value in style.items():
-            key.set(name, value)
-        _text(root, width - right + 38, at + 4, line.name, "start")
-    return Xml.tostring(root, encoding="unicode")
+        colour = COLOURS[i % len(COLOURS)]
+        style = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": DASHES[i % len(DASHES)]}
+        points = [(x(a), y(b)) for a, b in zip(line.x, line.y, strict=True)]
+        parts.append(_tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in points), fill="none", **style))
+        if len(points) == 1:
+            parts.append(_circle(*points[0], 4, colour))
+        key = top + 10 + 18 * i
+        parts += [
+            _line(right + 10, key, right + 32, key, **style),
+            _text(right + 38, key + 4, line.name, anchor="start"),
+        ]
+    return _svg(270, title, parts)
 
 
-def dot_chart(dots: Sequence[Dot], *, title: str, x_title: str) -> str:
-    """A row a dot with its interval; an upright tick is its mark. Rows with `note` instead of a value say why.
-
-    Parameters
-    ----------
-    dots : sequence of Dot
-        At least one.
-    """
-    row, top, bottom, width = 24, 8, 44, 640
-    left = 16 + _CHARACTER * max(len(_short(dot.name)) for dot in dots)
-    inner, deep = width - left - 20, row * len(dots)
+def dot_chart(dots: Sequence[Dot], *, title: str, x_title: str) -> Markup:
+    """A row for each dot with its interval; a vertical tick is its mark. Nothing where there are no dots."""
+    if not dots:
+        return Markup()
+    top, bottom = 8, 8 + 24 * len(dots)
+    left, right = 16 + _CHARACTER * max(len(_short(dot.name)) for dot in dots), WIDTH - 20
     known = [v for dot in dots for v in (dot.value, dot.low, dot.high, dot.mark) if v is not None]
-    low, high = _around(min(known), max(known), near_zero=False) if known else (0.0, 1.0)
-    root = _root(width, top + deep + bottom, title)
-
-    def place(x: float) -> float:
-        return left + inner * (x - low) / (high - low)
-
-    for x in ticks(low, high):
-        _line(root, place(x), top, place(x), top + deep, "grid")
-        _text(root, place(x), top + deep + 16, f"{x:g}", "middle")
+    x_range = _around(known, near_zero=False) if known else (0.0, 1.0)
+    x = _scale(x_range, left, right)
+    parts = []
+    for v in ticks(*x_range):
+        parts += [_line(x(v), top, x(v), bottom, class_="grid"), _text(x(v), bottom + 16, f"{v:g}")]
     for i, dot in enumerate(dots):
-        at = top + row * (i + 0.5)
-        colour = COLOURS[dot.place % len(COLOURS)]
-        _text(root, left - 10, at + 4, dot.name, "end")
+        y, colour = top + 24 * (i + 0.5), COLOURS[dot.place % len(COLOURS)]
+        parts.append(_text(left - 10, y + 4, dot.name, anchor="end"))
         if dot.value is None:
-            _text(root, left + 6, at + 4, dot.note, "start", "soft")
+            parts.append(_text(left + 6, y + 4, dot.note, anchor="start", class_="soft"))
             continue
         if dot.low is not None and dot.high is not None:
-            bar = _line(root, place(dot.low), at, place(dot.high), at, "")
-            bar.set("stroke", colour)
-            bar.set("stroke-width", "2")
+            parts.append(_line(x(dot.low), y, x(dot.high), y, stroke=colour, stroke_width=2))
         if dot.mark is not None:
-            _line(root, place(dot.mark), at - 8, place(dot.mark), at + 8, "mark")
-        Xml.SubElement(root, "circle", cx=f"{place(dot.value):.1f}", cy=f"{at:.1f}", r="4.5", fill=colour)
-    _text(root, left + inner / 2, top + deep + bottom - 6, x_title, "middle", "axis")
-    return Xml.tostring(root, encoding="unicode")
+            parts.append(_line(x(dot.mark), y - 8, x(dot.mark), y + 8, class_="mark"))
+        parts.append(_circle(x(dot.value), y, 4.5, colour))
+    parts.append(_text((left + right) / 2, bottom + 38, x_title, class_="axis"))
+    return _svg(bottom + 44, title, parts)
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -160,33 +140,40 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [round(i * step, 10) + 0.0 for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _around(low: float, high: float, *, near_zero: bool = True) -> tuple[float, float]:
-    spare = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
-    if near_zero and 0 <= low < 0.35 * high:
-        return 0.0, high + spare
-    return low - spare, high + spare
+def _around(values: Sequence[float], *, near_zero: bool = True) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    return (0.0 if near_zero and 0 <= low < 0.35 * high else low - margin), high + margin
 
 
-def _widened(low: float, high: float) -> tuple[float, float]:
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+def _scale(values: tuple[float, float], start: float, end: float) -> Callable[[float], float]:
+    return lambda value: start + (end - start) * (value - values[0]) / (values[1] - values[0])
 
 
-def _root(width: float, height: float, title: str) -> Xml.Element:
-    root = Xml.Element("svg", {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": title})
-    Xml.SubElement(root, "title").text = title
-    return root
+def _svg(height: float, title: str, parts: Iterable[Markup]) -> Markup:
+    inner = _tag("title", title) + Markup().join(parts)
+    return _tag("svg", inner, viewBox=f"0 0 {WIDTH} {height:g}", role="img", aria_label=title)
 
 
-def _line(root: Xml.Element, x1: float, y1: float, x2: float, y2: float, kind: str) -> Xml.Element:
-    places = {"x1": f"{x1:.1f}", "y1": f"{y1:.1f}", "x2": f"{x2:.1f}", "y2": f"{y2:.1f}"}
-    return Xml.SubElement(root, "line", places | ({"class": kind} if kind else {}))
+def _line(x1: float, y1: float, x2: float, y2: float, **more: Any) -> Markup:
+    return _tag("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", **more)
 
 
-def _text(root: Xml.Element, x: float, y: float, words: str, anchor: str, kind: str = "") -> Xml.Element:
-    places = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
-    element = Xml.SubElement(root, "text", places | ({"class": kind} if kind else {}))
-    element.text = _short(words) if not kind else words
-    return element
+def _circle(x: float, y: float, radius: float, colour: str) -> Markup:
+    return _tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, fill=colour)
+
+
+def _text(x: float, y: float, words: str, *, anchor: str = "middle", **more: str) -> Markup:
+    words = words if more else _short(words)  # names are cut, titles and notes are not
+    return _tag("text", words, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, **more)
+
+
+def _tag(name: str, content: str = "", **attributes: Any) -> Markup:
+    """An element. `Markup.format` escapes the content, unless it is markup itself, and the values of the attributes."""
+    written = Markup().join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items()
+    )
+    return Markup("<{0}{1}>{2}</{0}>").format(name, written, content)
 
 
 def _short(words: str) -> str:
