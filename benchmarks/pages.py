@@ -33,10 +33,10 @@ from streamlit.testing.v1 import AppTest  # noqa: E402, TID251
 
 from fairvlm_core import safeio  # noqa: E402
 from fairvlm_core.analysis.held_out import held_out_report, held_out_rows  # noqa: E402
+from fairvlm_core.analysis.projection import COLUMNS  # noqa: E402
 from fairvlm_core.config import RunConfig  # noqa: E402
 from fairvlm_core.ledger import PairLossLedger  # noqa: E402
 from fairvlm_core.pairs import PairTable  # noqa: E402
-from fairvlm_core.projection import COLUMNS  # noqa: E402
 from fairvlm_core.runs import Run, RunStore, now  # noqa: E402
 
 ATTRIBUTES = {

@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fairvlm_core.analysis.similarity_map import blurred, heat_of, pixel_contributions, word_scores
 from fairvlm_core.models import Clip, load_clip
-from fairvlm_core.similarity_map import blurred, heat_of, pixel_contributions, word_scores
 from fairvlm_core.synth import SynthConfig, synthesize
 
 DISC_WORDS = re.compile(r"cup|disc|rim\b|notch|c/d|cdr|excav", re.IGNORECASE)

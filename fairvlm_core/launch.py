@@ -17,6 +17,7 @@ import torch
 
 from . import safeio
 from .analysis.held_out import held_out_report, held_out_rows
+from .analysis.pairmap import make_map_if_possible
 from .cache import run_input
 from .config import RunConfig
 from .distributed import ALONE, Team, device_of
@@ -26,7 +27,6 @@ from .features import PairArrays
 from .ledger import PairLossLedger
 from .mining import audit_mining
 from .models import Clip, check_name, load_clip
-from .pairmap import make_map_if_possible
 from .pairs import PairTable
 from .review.apply import apply_verdicts, record
 from .review.export import read_verdicts, write_verdicts

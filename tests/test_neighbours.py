@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fairvlm_core.analysis.neighbours import better_fits, nearest
 from fairvlm_core.errors import InputError
-from fairvlm_core.neighbours import better_fits, nearest
 
 
 def unit(rng: np.random.Generator, n: int, width: int = 8) -> np.ndarray:

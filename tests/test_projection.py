@@ -13,11 +13,11 @@ import pytest
 import torch
 from filelock import FileLock
 
+from fairvlm_core.analysis.pairmap import make_map, make_map_if_possible, map_is_being_made
+from fairvlm_core.analysis.projection import project
 from fairvlm_core.config import RunConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.launch import create_run, execute
-from fairvlm_core.pairmap import make_map, make_map_if_possible, map_is_being_made
-from fairvlm_core.projection import project
 from fairvlm_core.runs import Run, RunStore
 
 N, GROUPS = 66, 3
@@ -159,7 +159,7 @@ def test_a_run_is_finished_before_its_map_is_made(table, arrays, tmp_path: Path,
         states.append((run.status.state, (run.path / "report.json").exists()))
         return make_map(run)
 
-    monkeypatch.setattr("fairvlm_core.pairmap.make_map", seen)
+    monkeypatch.setattr("fairvlm_core.analysis.pairmap.make_map", seen)
     config = RunConfig.build("clip", {"epochs": 1})
     run = create_run(table, config, RunStore(tmp_path), read_options={})
     execute(run, table=table, arrays=arrays, map_pairs=True)

@@ -23,9 +23,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fairvlm_core.errors import InputError
-from fairvlm_core.models import Clip, load_clip
-from fairvlm_core.similarity_map import (
+from fairvlm_core.analysis.similarity_map import (
     NEUTRAL,
     SimilarityMap,
     blurred,
@@ -35,6 +33,8 @@ from fairvlm_core.similarity_map import (
     similarity_map,
     word_scores,
 )
+from fairvlm_core.errors import InputError
+from fairvlm_core.models import Clip, load_clip
 from fairvlm_core.synth import SynthConfig, synthesize
 
 N_IMAGES = 50

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.analysis.projection import COLUMNS
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.mining import MiningAudit, MiningResult, audit_mining
-from fairvlm_core.projection import COLUMNS
 from fairvlm_core.remine import mine_with
 
 from .entries import Headline

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 from fairvlm_core import safeio
+from fairvlm_core.analysis.pairmap import map_is_being_made
 from fairvlm_core.errors import InputError
-from fairvlm_core.pairmap import map_is_being_made
 from fairvlm_core.runs import Run
 
 _LOG = "map.log"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from fairvlm_core.analysis.neighbours import BetterFits, Ranked, better_fits, nearest
 from fairvlm_core.ledger import PairLossLedger
-from fairvlm_core.neighbours import BetterFits, Ranked, better_fits, nearest
 
 from .bad_pairs import CHANNELS, KINDS, NOT_MINED, Bench, Mined
 from .bad_pairs_charts import KIND_COLOURS, in_reach

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import streamlit as st
 
+from fairvlm_core.analysis.neighbours import BetterFits
 from fairvlm_core.errors import InputError
-from fairvlm_core.neighbours import BetterFits
 from fairvlm_core.runs import Run
 
 from . import bad_pairs, inspector, widgets

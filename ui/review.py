@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairvlm_core.analysis.similarity_map import SimilarityMap
 from fairvlm_core.review import REASONS, VERDICTS, Agreement, Estimate, Event, Progress, QueueItem, Verdict
-from fairvlm_core.similarity_map import SimilarityMap
 
 from .words import figure, listed, many, percent, span
 
@@ -163,7 +163,7 @@ def nothing_left(progress: Progress) -> str:
 def top_words(found: SimilarityMap, n: int) -> list[tuple[str, float]]:
     """The words that drive the similarity, strongest first, each with its effect as a share of the strongest, signed.
 
-    >>> from fairvlm_core.similarity_map import WordScore
+    >>> from fairvlm_core.analysis.similarity_map import WordScore
     >>> found = SimilarityMap(0.3, np.zeros((1, 1)), (WordScore("thin", 0.04), WordScore("rim.", -0.08)))
     >>> top_words(found, 2)
     [('rim', -1.0), ('thin', 0.5)]

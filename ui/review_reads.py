@@ -10,13 +10,13 @@ import numpy as np
 import streamlit as st
 import torch
 
+from fairvlm_core.analysis.similarity_map import SimilarityMap, heat_on_image, similarity_map
 from fairvlm_core.errors import InputError
 from fairvlm_core.models import Clip, load_clip
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.review import Queue, ReviewStore
 from fairvlm_core.review.database import DATABASE_FILE, URL_VARIABLE
 from fairvlm_core.runs import Run, RunStore
-from fairvlm_core.similarity_map import SimilarityMap, heat_on_image, similarity_map
 
 from .image_viewer import Picture, heat_address, picture_address
 from .reads import Stamp, pair_table, stamp

@@ -307,7 +307,7 @@ def map_command(
     json: Json = False,
 ) -> None:
     """Make the map of a run's pairs (UMAP of images and of notes) for the Bad pairs page."""
-    from ..pairmap import make_map
+    from ..analysis.pairmap import make_map
     from ..runs import RunStore
 
     found = RunStore(workspace).get(run)

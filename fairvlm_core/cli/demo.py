@@ -21,11 +21,11 @@ _RATES = {"Asian": 0.35, "Black": 0.20, "White": 0.10}
 
 def run_demo(workspace: Path | None, seeds: int) -> None:
     """Make the data unless it is there, train what is missing, print the comparison."""
+    from ..analysis.pairmap import make_map_if_possible
     from ..config import RunConfig
     from ..features import pair_arrays
     from ..launch import Hooks, create_run, execute
     from ..models import load_clip
-    from ..pairmap import make_map_if_possible
     from ..pairs import PairTable
     from ..synth import SynthConfig, synthesize, write_synth
     from .figures import print_comparison

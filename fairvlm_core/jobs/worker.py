@@ -23,8 +23,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from .. import safeio
+from ..analysis.pairmap import make_map_if_possible
 from ..errors import InputError, TrainingError
-from ..pairmap import make_map_if_possible
 from ..processes import Process, process_of
 from ..runs import BusyError, Run, RunStore, wordless
 from .queue import cancel, jobs_folder, queue_held, waiting

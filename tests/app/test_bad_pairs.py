@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 from recipes import add_run, asked, set_running, words_of
 
+from fairvlm_core.analysis.projection import Projection
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.csvsafe import read_csv
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.mining import audit_mining, mine_bad_pairs
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.projection import Projection
 from fairvlm_core.runs import Run, RunStore
 from ui import bad_pairs, bad_pairs_charts, bad_pairs_export, bad_pairs_map, inspector
 from ui.bad_pairs import Filter, Settings

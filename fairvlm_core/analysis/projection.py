@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .errors import InputError
+from ..errors import InputError
 
 FEWEST = 15  # pairs below which a neighbourhood graph says nothing
 LARGEST_FIT = 20_000  # pairs that UMAP is fitted on; the others are placed among them

@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import InputError
-from .models import Clip
+from ..errors import InputError
+from ..models import Clip
 
 STEPS = 16
 BLUR = 1 / 8  # standard deviation of the baseline's blur, as a share of the shorter side

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from filelock import FileLock, Timeout
 
-from . import safeio
-from .errors import InputError
+from .. import safeio
+from ..errors import InputError
+from ..runs import Run
 from .projection import project
-from .runs import Run
 
 _LOCK = ".map.lock"
 _PATIENCE = 2.0  # seconds: who only looks holds the lock for a moment

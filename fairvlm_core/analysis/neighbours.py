@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 _TIE = 1e-5  # cosines closer than this are equal: embeddings are stored in half precision
 
