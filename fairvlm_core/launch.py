@@ -86,7 +86,7 @@ def create_run(
         "prompts": list(table.info.prompts),
         "attributes": list(table.attributes),
         "n": {split: int((table.frame["split"] == split).sum()) for split in ("train", "val", "test")},
-        "warnings": list(table.report.warnings),
+        "warnings": [warning.to_dict() for warning in table.report.warnings],
     }
     columns = ["pair_id", "patient_id", "split", "label", *table.attributes]
     if verdicts is None or applied is None:

@@ -111,7 +111,7 @@ def intake(table: PairTable) -> None:
     """Warnings, what was left out, images, notes, identifiers."""
     report = table.report
     widgets.section("Intake report", *ABOUT_INTAKE)
-    widgets.warnings(report.warnings)
+    widgets.warnings([str(warning) for warning in report.warnings])
     left, right = st.columns(2)
     with left:
         st.markdown("**Notes**")

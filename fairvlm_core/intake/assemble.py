@@ -26,6 +26,7 @@ from .groups import MAX_GROUPS, to_groups, why_no_attribute
 from .images import ImageFacts, inspect_many
 from .report import build_report
 from .splits import SPLITS, make_splits, related_units
+from .warning import IntakeWarning, WarningKind
 
 # Columns that fairvlm's own tables put beside the attributes; an attribute of that name would hide one of them.
 OUTPUT_COLUMNS = frozenset(("kind", "mean_loss", "z", "weight", "score", "probe_score"))
@@ -87,7 +88,7 @@ class RawRows:
     refused: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)
     columns_left_out: Mapping[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[IntakeWarning] = field(default_factory=list)
     n_found: int = 0
 
 
@@ -129,7 +130,8 @@ def assemble(
         for i in np.flatnonzero(gone & keep):
             left_out.append({"row": raw.row(i), "pair_id": pair_id[i].as_py(), "reason": reason})
         if gone.any():
-            warnings.append(f"{int((gone & keep).sum())} of {n_found} pairs are left out: {reason}")
+            counts = {"n": int((gone & keep).sum()), "total": n_found, "reason": reason}
+            warnings.append(IntakeWarning(WarningKind.LEFT_OUT, values=counts))
         keep &= ~gone
 
     refused = list(raw.refused)
@@ -138,7 +140,8 @@ def assemble(
         facts = check_all_images(raw, root, image, pair_id, keep, refused, progress)
         check_refused_share(refused, n_found, max_refused_share, raw.source)
     if refused:
-        warnings.append(f"{len(refused)} of {n_found} pairs are left out: their image cannot be used")
+        counts = {"n": len(refused), "total": n_found, "reason": "their image cannot be used"}
+        warnings.append(IntakeWarning(WarningKind.LEFT_OUT, values=counts))
     if not keep.any():
         raise InputError(
             f"{raw.source}: no pair is left; {len(refused)} images cannot be used and "
@@ -170,11 +173,7 @@ def assemble(
         frame[title] = groups
     shared = shared_patients(raw, frame, rows, allow_shared_patients)
     if shared:
-        warnings.insert(
-            0,
-            f"{shared} patients have pairs in more than one split, let in by allow_shared_patients: scores "
-            f"on held-out pairs may be too good",
-        )
+        warnings.insert(0, IntakeWarning(WarningKind.SHARED_PATIENTS, values={"n": shared}))
 
     attributes = tuple(columns)
     sources = {title: raw.attributes[title][1].column for title in attributes}
@@ -382,7 +381,7 @@ def check_all_images(
     return facts
 
 
-def patients(raw: RawRows, pair_id: pa.Array, warnings: list[str]) -> pa.Array:
+def patients(raw: RawRows, pair_id: pa.Array, warnings: list[IntakeWarning]) -> pa.Array:
     """Patient ids; a pair without one is a patient of its own."""
     if raw.patient_id is None:
         return pair_id
@@ -391,7 +390,7 @@ def patients(raw: RawRows, pair_id: pa.Array, warnings: list[str]) -> pa.Array:
     count = pc.sum(missing).as_py() or 0
     if not count:
         return ids
-    warnings.append(f"{count} pairs have no patient_id; each counts as a patient of its own")
+    warnings.append(IntakeWarning(WarningKind.NO_PATIENT, values={"n": count}))
     alone = pc.binary_join_element_wise(pa.scalar("no-patient", ids.type), pair_id, pa.scalar(":", ids.type))
     return pc.if_else(missing, alone, ids)
 
@@ -418,7 +417,7 @@ def shared_patients(raw: RawRows, frame: pd.DataFrame, rows: np.ndarray, allowed
 
 
 def group_columns(
-    raw: RawRows, taken: pa.Array | None, warnings: list[str]
+    raw: RawRows, taken: pa.Array | None, warnings: list[IntakeWarning]
 ) -> tuple[dict[str, pd.Categorical], dict[str, str]]:
     """The attributes as categoricals, and the columns that are none with the reason."""
     columns, left_out = {}, dict(raw.columns_left_out)
@@ -444,7 +443,7 @@ def group_columns(
                 f'{MAX_GROUPS}; give it "bins" or "names" in the description, or leave it out'
             )
         columns[title] = grouping.groups
-        warnings.extend(f"attribute {title}: {phrase}" for phrase in grouping.odd)
+        warnings.extend(IntakeWarning(kind, title, values=values) for kind, values in grouping.odd.items())
     return columns, left_out
 
 

@@ -19,6 +19,7 @@ from .files import DamagedFile, resolve_inside, shown
 from .images import ImageFacts, inspect_npz
 from .layouts import SPLIT_FOLDERS, split_folders
 from .npz import NpzFile, scalars
+from .warning import IntakeWarning, WarningKind
 
 SUMMARY = "data_summary.csv"
 NOTE_FILES = {"summarized": "gpt-4_summarized_notes.csv", "original": "original_notes.csv"}
@@ -80,7 +81,10 @@ def fairvlmed_rows(
             left_out.append(entry | {"reason": f"no note in {NOTE_FILES[note_source]}"})
         else:
             kept.append(i)
-    warnings = [f"{len(left_out)} of {len(files)} files have no note in {NOTE_FILES[note_source]}"] if left_out else []
+    warnings = []
+    if left_out:
+        counts = {"n": len(left_out), "total": len(files), "file": NOTE_FILES[note_source]}
+        warnings.append(IntakeWarning(WarningKind.NO_NOTE, values=counts))
     paths = [files[i][0] for i in kept]
     stems = [_stem(path) for path in paths]
     values = [eyes[i].values for i in kept]
@@ -233,31 +237,26 @@ def _patients(
 
 def _disagreements(
     files: list[tuple[str, str]], eyes: list[_Eye], summary: dict[str, dict[str, str]] | None, by_summary: bool
-) -> list[str]:
-    """Sentences on where data_summary.csv and the files differ; the files are believed."""
+) -> list[IntakeWarning]:
+    """Where data_summary.csv and the files differ; the files are believed."""
     if summary is None:
         return []
-    counts: Counter[str] = Counter()
+    missing = WarningKind.SUMMARY_LACKS_PATIENT if by_summary else WarningKind.SUMMARY_LACKS_FILE
+    counts: Counter[WarningKind] = Counter()
     for (path, split), eye in zip(files, eyes, strict=True):
         row = summary.get(_stem(path))
         if row is None:
-            counts["missing"] += 1
+            counts[missing] += 1
             continue
         said = row.get("use") or row.get("split")
         if said and SPLIT_FOLDERS.get(said.lower(), split) != split:
-            counts["split"] += 1
+            counts[WarningKind.SUMMARY_SPLIT] += 1
         label = {"yes": "1", "no": "0", "true": "1", "false": "0"}.get(row.get(LABEL, "").lower(), row.get(LABEL, ""))
         if label.removesuffix(".0") in ("0", "1") and eye.values.get(LABEL, label) != label.removesuffix(".0"):
-            counts["label"] += 1
-    counts["without file"] = len(set(summary) - {_stem(path) for path, _ in files})
-    sentences = {
-        "split": "files in another folder than data_summary.csv says: {n} (the folder counts)",
-        "label": "files with another label than data_summary.csv says: {n} (the file counts)",
-        "missing": "files that are not in data_summary.csv: {n}"
-        + (" (their patient is not known)" if by_summary else ""),
-        "without file": "rows of data_summary.csv without a file: {n}",
-    }
-    return [sentence.format(n=counts[key]) for key, sentence in sentences.items() if counts[key]]
+            counts[WarningKind.SUMMARY_LABEL] += 1
+    counts[WarningKind.SUMMARY_WITHOUT_FILE] = len(set(summary) - {_stem(path) for path, _ in files})
+    order = (WarningKind.SUMMARY_SPLIT, WarningKind.SUMMARY_LABEL, missing, WarningKind.SUMMARY_WITHOUT_FILE)
+    return [IntakeWarning(kind, values={"n": counts[kind]}) for kind in order if counts[kind]]
 
 
 def _table(folder: Path, name: str) -> StringTable:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .description import AttributeRule
+from .warning import WarningKind
 
 UNKNOWN = "Unknown"
 MAX_GROUPS = 50
@@ -19,7 +20,7 @@ _NOT_KNOWN = frozenset(("", "-1", "-1.0", "none", "nan", "null", "<na>", "unknow
 
 
 @dataclass(frozen=True)
-class Grouping:
+class GroupedColumn:
     """A column as groups.
 
     Attributes
@@ -27,11 +28,11 @@ class Grouping:
     groups
         Categorical of length N; "Unknown" is the last category where there is any, and absent otherwise.
     odd
-        What was found on the way, as plain phrases (values without a name, cells that are no number).
+        What was odd (cells that are no number, values without a name), with the values that its warning states.
     """
 
     groups: pd.Categorical
-    odd: tuple[str, ...] = ()
+    odd: Mapping[WarningKind, dict[str, int | str]] = field(default_factory=dict)
 
 
 def is_unknown(value: str) -> bool:
@@ -60,7 +61,7 @@ def band_names(edges: Sequence[float]) -> list[str]:
     return [f"<{written[0]}", *between, f"{written[-1]}+"]
 
 
-def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | None = None) -> Grouping:
+def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | None = None) -> GroupedColumn:
     """Group a column of text.
 
     Parameters
@@ -79,13 +80,13 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
     coded = pc.dictionary_encode(pc.utf8_trim_whitespace(cells))
     values = coded.dictionary.to_pylist()
     words = {word.strip().casefold() for word in rule.unknown}
-    odd: list[str] = []
+    odd: dict[WarningKind, dict[str, int | str]] = {}
     counts = np.bincount(coded.indices.to_numpy(), minlength=len(values))
     if rule.bins is not None:
         names = [_band(value, rule.bins, words) for value in values]
         wrong = [i for i, name in enumerate(names) if name is None]
         if wrong:
-            odd.append(f"{int(counts[wrong].sum())} cells are no number and count as Unknown")
+            odd[WarningKind.NOT_NUMBERS] = {"n": int(counts[wrong].sum())}
         named = [name or UNKNOWN for name in names]
         order = band_names(rule.bins)
     else:
@@ -97,9 +98,7 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
         if rule.names is not None:
             unnamed = [i for i, name in enumerate(named) if name not in known and name != UNKNOWN]
             if unnamed:
-                odd.append(
-                    f"{int(counts[unnamed].sum())} cells hold {len(unnamed)} values without a name, kept as they are"
-                )
+                odd[WarningKind.UNNAMED_VALUES] = {"n": int(counts[unnamed].sum()), "values": len(unnamed)}
             order = list(dict.fromkeys(rule.names.values()))
     present = set(named)
     first = [name for name in order or () if name in present and name != UNKNOWN]
@@ -108,7 +107,7 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
     place = {name: i for i, name in enumerate(categories)}
     lookup = np.array([place[name] for name in named], np.int32) if named else np.empty(0, np.int32)
     codes = lookup[coded.indices.to_numpy()] if len(cells) else np.empty(0, np.int32)
-    return Grouping(pd.Categorical.from_codes(codes, pd.Index(categories, dtype="str")), tuple(odd))
+    return GroupedColumn(pd.Categorical.from_codes(codes, pd.Index(categories, dtype="str")), odd)
 
 
 def why_no_attribute(cells: pa.Array) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..words import listed, many
 from .images import ImageFacts
 from .splits import SPLITS
 from .text import Truncation, count_identifiers, note_facts
+from .warning import IntakeWarning, WarningKind
 
 SMALL_GROUP = 10
 MANY_GROUPS = 12
@@ -54,7 +55,7 @@ class IntakeReport:
     truncation
         Counts for a tokenizer, once one was asked; see `with_truncation`.
     warnings
-        Plain sentences.
+        What looks wrong, see `IntakeWarning`.
     """
 
     name: str
@@ -73,20 +74,23 @@ class IntakeReport:
     left_out: list[dict[str, Any]] = field(default_factory=list)
     columns_left_out: dict[str, str] = field(default_factory=dict)
     truncation: Truncation | None = None
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[IntakeWarning] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, strings and numbers, ready for JSON."""
-        return asdict(self)
+        """Plain dictionaries, lists, strings and numbers, ready for JSON; of a warning its sentence."""
+        return asdict(replace(self, warnings=[])) | {"warnings": [str(warning) for warning in self.warnings]}
 
     def with_truncation(self, truncation: Truncation) -> IntakeReport:
         """The report with a tokenizer's counts, and a warning where notes are cut."""
-        warnings = [line for line in self.warnings if "truncated" not in line]
+        warnings = [warning for warning in self.warnings if warning.kind is not WarningKind.TRUNCATED]
         if truncation.n_truncated:
-            warnings.append(
-                f"{truncation.n_truncated} of {truncation.n} notes are truncated: they have more than "
-                f"{truncation.context_length} tokens (the longest has {truncation.longest})"
-            )
+            counts = {
+                "n": truncation.n_truncated,
+                "total": truncation.n,
+                "context_length": truncation.context_length,
+                "longest": truncation.longest,
+            }
+            warnings.append(IntakeWarning(WarningKind.TRUNCATED, values=counts))
         return replace(self, truncation=truncation, warnings=warnings)
 
 
@@ -102,7 +106,7 @@ def build_report(
     columns_left_out: Mapping[str, str],
     sources: Mapping[str, str],
     facts: Sequence[ImageFacts] | None,
-    warnings: Sequence[str],
+    warnings: Sequence[IntakeWarning],
 ) -> IntakeReport:
     """Count what is in a validated frame (see `PairTable`); `warnings` are those of the reading, put first."""
     split = frame["split"].cat.codes.to_numpy()
@@ -144,10 +148,9 @@ def build_report(
     lines = [
         *warnings,
         *_split_warnings(splits),
-        *_attribute_warnings(described, len(frame)),
+        *(w for attribute, seen in described.items() for w in _attribute_warnings(attribute, seen, len(frame))),
         *_patient_warnings(frame, attributes, patient),
-        *_duplicate_warnings(duplicates, len(frame)),
-        *_note_warnings(notes, identifiers),
+        *_pair_warnings(duplicates, notes, identifiers, len(frame)),
     ]
     return IntakeReport(
         name=name,
@@ -202,98 +205,71 @@ def _group_counts(groups: Any, label: np.ndarray, split: np.ndarray) -> dict[str
     }
 
 
-def _split_warnings(splits: Mapping[str, Mapping[str, int]]) -> list[str]:
-    lines = []
+def _split_warnings(splits: Mapping[str, Mapping[str, int]]) -> Iterator[IntakeWarning]:
     for part, facts in splits.items():
         if not facts["n"]:
-            lines.append(f"split {part} is empty")
+            yield IntakeWarning(WarningKind.SPLIT_EMPTY, split=part)
         elif facts["n_positive"] in (0, facts["n"]):
-            lines.append(f"split {part} holds one label only ({facts['n_positive']} positive of {facts['n']})")
-    return lines
+            counts = {name: facts[name] for name in ("n", "n_positive")}
+            yield IntakeWarning(WarningKind.SPLIT_ONE_LABEL, split=part, values=counts)
 
 
-def _attribute_warnings(attributes: Mapping[str, Mapping[str, Any]], n: int) -> list[str]:
-    lines = []
-    for name, facts in attributes.items():
-        groups = facts["groups"]
-        if len(groups) == 1:
-            lines.append(f"attribute {name} has one group only ({next(iter(groups))})")
-        if len(groups) > MANY_GROUPS:
-            lines.append(f"attribute {name} has {len(groups)} groups; bands or fewer groups would say more")
-        folded = Counter(group.strip().casefold() for group in groups)
-        if any(count > 1 for count in folded.values()):
-            lines.append(f"attribute {name} has groups that differ only in upper and lower case")
-        if n and facts["unknown"] > 0.2 * n:
-            lines.append(f"attribute {name} is Unknown for {facts['unknown']} of {n} pairs")
-        for part, counts in facts["by_split"].items():
-            total = sum(c["n"] for c in counts.values())
-            if not total:
-                continue
-            absent = [group for group, c in counts.items() if c["n"] == 0]
-            single = [
-                f"{group} ({c['n_positive']} positive of {c['n']})"
-                for group, c in counts.items()
-                if c["n"] and c["n_positive"] in (0, c["n"])
-            ]
-            small = [f"{group} (n={c['n']})" for group, c in counts.items() if 0 < c["n"] < SMALL_GROUP]
-            if absent:
-                lines.append(f"attribute {name}, split {part}: nobody in group {listed(absent, limit=5)}")
-            if single:
-                lines.append(
-                    f"attribute {name}, split {part}: one label only, AUC undefined, in group {listed(single, limit=5)}"
-                )
-            if small:
-                lines.append(
-                    f"attribute {name}, split {part}: fewer than {SMALL_GROUP} pairs in group {listed(small, limit=5)}"
-                )
-    return lines
+def _attribute_warnings(name: str, facts: Mapping[str, Any], n: int) -> Iterator[IntakeWarning]:
+    groups = list(facts["groups"])
+    if len(groups) == 1:
+        yield IntakeWarning(WarningKind.ONE_GROUP, name, values={"group": groups[0]})
+    if len(groups) > MANY_GROUPS:
+        yield IntakeWarning(WarningKind.MANY_GROUPS, name, values={"n": len(groups)})
+    if len({group.strip().casefold() for group in groups}) < len(groups):
+        yield IntakeWarning(WarningKind.SAME_BUT_CASE, name)
+    if n and facts["unknown"] > 0.2 * n:
+        yield IntakeWarning(WarningKind.OFTEN_UNKNOWN, name, values={"n": facts["unknown"], "total": n})
+    for part, counts in facts["by_split"].items():
+        if any(c["n"] for c in counts.values()):
+            yield from _group_warnings(name, part, counts)
 
 
-def _patient_warnings(frame: pd.DataFrame, attributes: Sequence[str], patient: np.ndarray) -> list[str]:
-    lines = []
+def _group_warnings(name: str, split: str, counts: Mapping[str, Mapping[str, Any]]) -> Iterator[IntakeWarning]:
+    """Groups of one attribute in one split that are absent, have one label only, or are small."""
+    found = {
+        WarningKind.GROUPS_ABSENT: [group for group, c in counts.items() if c["n"] == 0],
+        WarningKind.GROUPS_ONE_LABEL: [
+            f"{group} ({c['n_positive']} positive of {c['n']})"
+            for group, c in counts.items()
+            if c["n"] and c["n_positive"] in (0, c["n"])
+        ],
+        WarningKind.GROUPS_SMALL: [f"{group} (n={c['n']})" for group, c in counts.items() if 0 < c["n"] < SMALL_GROUP],
+    }
+    for kind, groups in found.items():
+        if groups:
+            yield IntakeWarning(kind, name, split, {"groups": listed(groups, limit=5), "limit": SMALL_GROUP})
+
+
+def _patient_warnings(frame: pd.DataFrame, attributes: Sequence[str], patient: np.ndarray) -> Iterator[IntakeWarning]:
     if _distinct(patient) == len(patient):
-        return lines
+        return
     for name in attributes:
         codes = frame[name].cat.codes.to_numpy()
         known = (frame[name] != "Unknown").to_numpy(bool)
         differ = _across(np.where(known, patient, -1), codes)
-        if differ:  # right for a band of age, which moves on with the years; wrong for most else
-            lines.append(f"attribute {name} differs between the pairs of {many(differ, 'patient')}")
-    return lines
+        if differ:  # right for a band of age, which changes with the years; wrong for most others
+            yield IntakeWarning(WarningKind.VARIES_IN_PATIENT, name, values={"patients": many(differ, "patient")})
 
 
-def _duplicate_warnings(duplicates: Mapping[str, int], n: int) -> list[str]:
-    lines = []
+def _pair_warnings(
+    duplicates: Mapping[str, int], notes: Mapping[str, int], identifiers: Mapping[str, int], n: int
+) -> Iterator[IntakeWarning]:
     if duplicates["notes"] > 0.05 * n:
-        lines.append(
-            f"{duplicates['notes']} of {n} pairs repeat the note of another pair: in a batch they are "
-            f"each other's negatives"
-        )
-    if duplicates["images_across_patients"]:
-        lines.append(
-            f"images under more than one patient_id: {duplicates['images_across_patients']} "
-            f"(the same person twice, or a wrong path)"
-        )
-    if duplicates["images_across_splits"]:
-        lines.append(
-            f"images in more than one split: {duplicates['images_across_splits']} "
-            f"(scores on held-out pairs will be too good)"
-        )
-    return lines
-
-
-def _note_warnings(notes: Mapping[str, int], identifiers: Mapping[str, int]) -> list[str]:
-    lines = []
-    if notes["replacement_characters"]:
-        lines.append(
-            f"notes with the character for lost text (U+FFFD): {notes['replacement_characters']} "
-            f"(saved in a wrong encoding before)"
-        )
-    if notes["without_spaces"]:
-        lines.append(f"notes of more than 30 characters without a space: {notes['without_spaces']}")
-    if notes["control_characters"]:
-        lines.append(f"notes with control characters: {notes['control_characters']}")
-    found = [f"{kind} in {n}" for kind, n in identifiers.items() if n]
+        yield IntakeWarning(WarningKind.REPEATED_NOTES, values={"n": duplicates["notes"], "total": n})
+    for kind, count in (
+        (WarningKind.IMAGES_ACROSS_PATIENTS, duplicates["images_across_patients"]),
+        (WarningKind.IMAGES_ACROSS_SPLITS, duplicates["images_across_splits"]),
+        (WarningKind.LOST_CHARACTERS, notes["replacement_characters"]),
+        (WarningKind.NO_SPACES, notes["without_spaces"]),
+        (WarningKind.CONTROL_CHARACTERS, notes["control_characters"]),
+    ):
+        if count:
+            yield IntakeWarning(kind, values={"n": count})
+    found = [f"{kind} in {count}" for kind, count in identifiers.items() if count]
     if found:
-        lines.append(f"notes may identify people: {', '.join(found)} notes; remove them before sharing")
-    return lines
+        yield IntakeWarning(WarningKind.IDENTIFIERS, values={"found": ", ".join(found)})

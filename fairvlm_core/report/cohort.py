@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..intake.warning import IntakeWarning
 from .privacy import Cell, hidden_cells
 
 SPLITS = ("train", "val", "test")
@@ -69,6 +70,7 @@ def data_card(data: Mapping[str, Any], pairs: pd.DataFrame, cells: Sequence[Grou
             }
         )
     hidden = any(cell.hidden for cell in cells)
+    warnings = [IntakeWarning.from_stored(stored) for stored in data["warnings"]]
     return {
         "name": data["name"],
         "fingerprint": data["fingerprint"],
@@ -76,17 +78,18 @@ def data_card(data: Mapping[str, Any], pairs: pd.DataFrame, cells: Sequence[Grou
         "attributes": list(data["attributes"]),
         "splits": splits,
         "groups": [asdict(cell) for cell in cells],
-        "warnings": _without_groups(data["warnings"]) if hidden else list(data["warnings"]),
+        "warnings": _without_groups(warnings) if hidden else [str(warning) for warning in warnings],
     }
 
 
-def _without_groups(warnings: Sequence[str]) -> list[str]:
-    """Warnings without those on attributes: "nobody in group A" or "one label only" says what a hidden cell holds.
+def _without_groups(warnings: Sequence[IntakeWarning]) -> list[str]:
+    """Warnings without those about groups: "nobody in group A" or "one label only" tells the count of a hidden cell.
 
-    >>> _without_groups(["attribute sex, split val: nobody in group F", "90 of 950 pairs repeat a note"])
+    >>> stored = ["attribute sex, split val: nobody in group F", "90 of 950 pairs repeat a note"]
+    >>> _without_groups([IntakeWarning.from_stored(warning) for warning in stored])
     ['90 of 950 pairs repeat a note', 'warnings on attributes are left out, because they tell of hidden groups: 1']
     """
-    kept = [line for line in warnings if not line.startswith("attribute ")]
+    kept = [str(warning) for warning in warnings if not warning.kind.about_groups]
     left_out = len(warnings) - len(kept)
     if left_out:
         kept.append(f"warnings on attributes are left out, because they tell of hidden groups: {left_out}")

@@ -63,7 +63,7 @@ def test_fault_06_a_missing_or_unreadable_image_is_left_out_and_listed(manifest,
     assert "p004" not in table.pair_ids
     assert [(r["row"], r["pair_id"]) for r in table.report.refused] == [(6, "p004")]
     assert table.report.n_rows == 40
-    assert any("1 of 40 pairs are left out" in line for line in table.report.warnings)
+    assert any("1 of 40 pairs are left out" in line for line in table.report.to_dict()["warnings"])
 
 
 def test_fault_06_above_the_threshold_the_table_is_refused(manifest, rows):
@@ -285,7 +285,7 @@ def test_fault_12_a_patient_in_two_splits_is_refused_unless_allowed(manifest, ro
     assert PairTable.read(manifest([row for i, row in enumerate(rows) if i != 2])).info.shared_patients == 0
     table = PairTable.read(manifest(rows), allow_shared_patients=True)
     assert table.info.shared_patients == 1
-    assert "allow_shared_patients" in table.report.warnings[0]
+    assert "allow_shared_patients" in table.report.to_dict()["warnings"][0]
 
 
 # 15 ----------------------------------------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ def test_fault_17_truncation_is_counted_and_reported(manifest, rows):
     assert report.truncation.n_truncated == 1
     assert report.truncation.longest == 502
     assert len(calls) == len(set(calls)) == 40
-    assert any("1 of 40 notes are truncated" in line for line in report.warnings)
+    assert any("1 of 40 notes are truncated" in line for line in report.to_dict()["warnings"])
     assert report.to_dict()["truncation"]["context_length"] == 77
 
 

@@ -90,7 +90,7 @@ def test_the_warning_gives_counts_by_kind_and_never_the_content():
     frame = pd.DataFrame({"pair_id": list("abc"), "text": text, "label": [0, 1, 0], "split": ["train", "val", "test"]})
     report = PairTable.from_frame(frame).report
     assert report.identifiers == dict.fromkeys(IDENTIFIERS, 1) | {"names after a title": 2}
-    (line,) = [line for line in report.warnings if "identify" in line]
+    (line,) = [line for line in report.to_dict()["warnings"] if "identify" in line]
     assert "names after a title in 2" in line
     assert "ages over 89 in 1" in line
     for content in ("Smith", "Miller", "0012345", "2021", "555", "b.org", "93"):

@@ -93,8 +93,8 @@ def test_which_columns_become_attributes(manifest, rows):
     assert left_out["visit"] == "every value is different"
     assert left_out["empty"] == "it is empty"
     assert "fairvlm's own results" in left_out["weight"]
-    assert "attribute site has one group only (A)" in table.report.warnings
-    assert any("attribute code has 39 groups" in line for line in table.report.warnings)
+    assert "attribute site has one group only (A)" in table.report.to_dict()["warnings"]
+    assert any("attribute code has 39 groups" in line for line in table.report.to_dict()["warnings"])
     chosen = PairTable.read(manifest(rows, description={"attributes": ["score_band"]}))
     assert chosen.attributes == ("score_band",)
     assert list(chosen.frame["score_band"].cat.categories) == ["0", "1", "2"]
@@ -131,7 +131,7 @@ def test_fairvlmed(fairvlmed):
     assert table.info.note_source == "summarized"
     assert table.image(9).size == (51, 66)
     assert table.image(9).getpixel((0, 0)) == (9, 9, 9)
-    assert not any("data_summary" in line for line in table.report.warnings)
+    assert not any("data_summary" in line for line in table.report.to_dict()["warnings"])
     assert table.report.images["sizes"] == {"51x66": 24}
 
 
@@ -164,7 +164,7 @@ def test_fairvlmed_disagreements_are_reported(fairvlmed):
         "\n".join(line for line in notes if "data_00007" not in line) + "\n"
     )
     table = PairTable.read(folder)
-    said = " | ".join(table.report.warnings)
+    said = " | ".join(table.report.to_dict()["warnings"])
     assert "files in another folder than data_summary.csv says: 1" in said
     assert "files with another label than data_summary.csv says: 1" in said
     assert "rows of data_summary.csv without a file: 1" in said
@@ -253,7 +253,7 @@ def test_foreign(foreign, tmp_path, way):
     assert table.labels[:4].tolist() == [1, 0, 1, 0]
     assert list(table.frame["sex"].cat.categories) == ["Male", "Female", "Unknown"]
     assert list(table.frame["age_band"].cat.categories) == ["<40", "40-59", "Unknown"]
-    assert "attribute age_band: 6 cells are no number and count as Unknown" in table.report.warnings
+    assert "attribute age_band: 6 cells are no number and count as Unknown" in table.report.to_dict()["warnings"]
     assert table.frame["image"].iloc[0] == "pics/0.png"
     assert table.pair_ids[[0, 1]].tolist() == ["0~s0", "1~s0"]
     assert len(set(table.pair_ids)) == 24

@@ -129,7 +129,7 @@ def test_the_report_warns_in_sentences(manifest, rows):
         row["text"] = "the same note"
     rows[20]["text"] = "lost \ufffd letters"
     rows[33]["image"] = rows[3]["image"]
-    said = PairTable.read(manifest(rows)).report.warnings
+    said = PairTable.read(manifest(rows)).report.to_dict()["warnings"]
     for sentence in (
         "split val holds one label only (4 positive of 4)",
         "attribute race has groups that differ only in upper and lower case",
@@ -147,7 +147,7 @@ def test_patients_without_an_id_are_people_of_their_own(manifest, rows):
     rows[0]["patient_id"] = rows[30]["patient_id"] = ""
     table = PairTable.read(manifest(rows))
     assert table.report.n_patients == 40
-    assert "2 pairs have no patient_id; each counts as a patient of its own" in table.report.warnings
+    assert "2 pairs have no patient_id; each counts as a patient of its own" in table.report.to_dict()["warnings"]
 
 
 @pytest.mark.parametrize(

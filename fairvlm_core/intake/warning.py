@@ -1,0 +1,152 @@
+"""What reading a data folder warns of: a kind with its values. The sentence is made from them, and never read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class WarningKind(Enum):
+    """The kinds of intake warnings; the value is how a kind is stored, the template is its sentence."""
+
+    SHARED_PATIENTS = "shared-patients"
+    LEFT_OUT = "left-out"
+    NO_PATIENT = "no-patient"
+    NO_NOTE = "no-note"
+    SUMMARY_SPLIT = "summary-split"
+    SUMMARY_LABEL = "summary-label"
+    SUMMARY_LACKS_FILE = "summary-lacks-file"
+    SUMMARY_LACKS_PATIENT = "summary-lacks-patient"
+    SUMMARY_WITHOUT_FILE = "summary-without-file"
+    SPLIT_EMPTY = "split-empty"
+    SPLIT_ONE_LABEL = "split-one-label"
+    NOT_NUMBERS = "not-numbers"
+    UNNAMED_VALUES = "unnamed-values"
+    ONE_GROUP = "one-group"
+    MANY_GROUPS = "many-groups"
+    SAME_BUT_CASE = "same-but-case"
+    OFTEN_UNKNOWN = "often-unknown"
+    GROUPS_ABSENT = "groups-absent"
+    GROUPS_ONE_LABEL = "groups-one-label"
+    GROUPS_SMALL = "groups-small"
+    VARIES_IN_PATIENT = "varies-in-patient"
+    REPEATED_NOTES = "repeated-notes"
+    IMAGES_ACROSS_PATIENTS = "images-across-patients"
+    IMAGES_ACROSS_SPLITS = "images-across-splits"
+    LOST_CHARACTERS = "lost-characters"
+    NO_SPACES = "no-spaces"
+    CONTROL_CHARACTERS = "control-characters"
+    IDENTIFIERS = "identifiers"
+    TRUNCATED = "truncated"
+    TEXT = "text"
+    GROUP_TEXT = "group-text"
+
+    @property
+    def about_groups(self) -> bool:
+        """Whether the sentence can tell how many pairs or patients a group has; a report that hides such counts omits it.
+
+        >>> [kind.about_groups for kind in (WarningKind.GROUPS_SMALL, WarningKind.REPEATED_NOTES)]
+        [True, False]
+        """
+        return self is WarningKind.GROUP_TEXT or "{attribute}" in _TEMPLATES[self]
+
+
+_TEMPLATES = {
+    WarningKind.SHARED_PATIENTS: "{n} patients have pairs in more than one split, let in by allow_shared_patients: "
+    "scores on held-out pairs may be too good",
+    WarningKind.LEFT_OUT: "{n} of {total} pairs are left out: {reason}",
+    WarningKind.NO_PATIENT: "{n} pairs have no patient_id; each counts as a patient of its own",
+    WarningKind.NO_NOTE: "{n} of {total} files have no note in {file}",
+    WarningKind.SUMMARY_SPLIT: "files in another folder than data_summary.csv says: {n} (the folder counts)",
+    WarningKind.SUMMARY_LABEL: "files with another label than data_summary.csv says: {n} (the file counts)",
+    WarningKind.SUMMARY_LACKS_FILE: "files that are not in data_summary.csv: {n}",
+    WarningKind.SUMMARY_LACKS_PATIENT: "files that are not in data_summary.csv: {n} (their patient is not known)",
+    WarningKind.SUMMARY_WITHOUT_FILE: "rows of data_summary.csv without a file: {n}",
+    WarningKind.SPLIT_EMPTY: "split {split} is empty",
+    WarningKind.SPLIT_ONE_LABEL: "split {split} holds one label only ({n_positive} positive of {n})",
+    WarningKind.NOT_NUMBERS: "attribute {attribute}: {n} cells are no number and count as Unknown",
+    WarningKind.UNNAMED_VALUES: "attribute {attribute}: {n} cells hold {values} values without a name, kept as they are",
+    WarningKind.ONE_GROUP: "attribute {attribute} has one group only ({group})",
+    WarningKind.MANY_GROUPS: "attribute {attribute} has {n} groups; bands or fewer groups would say more",
+    WarningKind.SAME_BUT_CASE: "attribute {attribute} has groups that differ only in upper and lower case",
+    WarningKind.OFTEN_UNKNOWN: "attribute {attribute} is Unknown for {n} of {total} pairs",
+    WarningKind.GROUPS_ABSENT: "attribute {attribute}, split {split}: nobody in group {groups}",
+    WarningKind.GROUPS_ONE_LABEL: "attribute {attribute}, split {split}: one label only, AUC undefined, in group {groups}",
+    WarningKind.GROUPS_SMALL: "attribute {attribute}, split {split}: fewer than {limit} pairs in group {groups}",
+    WarningKind.VARIES_IN_PATIENT: "attribute {attribute} differs between the pairs of {patients}",
+    WarningKind.REPEATED_NOTES: "{n} of {total} pairs repeat the note of another pair: in a batch they are "
+    "each other's negatives",
+    WarningKind.IMAGES_ACROSS_PATIENTS: "images under more than one patient_id: {n} "
+    "(the same person twice, or a wrong path)",
+    WarningKind.IMAGES_ACROSS_SPLITS: "images in more than one split: {n} (scores on held-out pairs will be too good)",
+    WarningKind.LOST_CHARACTERS: "notes with the character for lost text (U+FFFD): {n} (saved in a wrong encoding before)",
+    WarningKind.NO_SPACES: "notes of more than 30 characters without a space: {n}",
+    WarningKind.CONTROL_CHARACTERS: "notes with control characters: {n}",
+    WarningKind.IDENTIFIERS: "notes may identify people: {found} notes; remove them before sharing",
+    WarningKind.TRUNCATED: "{n} of {total} notes are truncated: they have more than {context_length} tokens "
+    "(the longest has {longest})",
+    WarningKind.TEXT: "{text}",
+    WarningKind.GROUP_TEXT: "{text}",
+}
+
+
+@dataclass(frozen=True)
+class IntakeWarning:
+    """One warning; ``str(warning)`` is its sentence.
+
+    Attributes
+    ----------
+    kind
+        What it is about.
+    attribute, split
+        The attribute and the split it concerns; None where it concerns all.
+    values
+        Counts and names that the sentence of this kind states.
+
+    >>> str(IntakeWarning(WarningKind.GROUPS_ABSENT, "sex", "val", {"groups": "F"}))
+    'attribute sex, split val: nobody in group F'
+    """
+
+    kind: WarningKind
+    attribute: str | None = None
+    split: str | None = None
+    values: Mapping[str, int | str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return _TEMPLATES[self.kind].format(**{"attribute": self.attribute, "split": self.split} | dict(self.values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; `from_stored` reads it back."""
+        return {
+            "kind": self.kind.value,
+            "attribute": self.attribute,
+            "split": self.split,
+            "values": dict(self.values),
+            "text": str(self),
+        }
+
+    @classmethod
+    def from_stored(cls, stored: str | Mapping[str, Any]) -> IntakeWarning:
+        """A warning from the ``data.json`` of a run, whose earlier versions hold the sentence alone.
+
+        A kind that this version does not know counts as `about_groups`, so that no hidden count is shown.
+
+        >>> IntakeWarning.from_stored("attribute sex is Unknown for 3 of 9 pairs").kind.name
+        'GROUP_TEXT'
+        >>> warning = IntakeWarning(WarningKind.NO_PATIENT, values={"n": 2})
+        >>> IntakeWarning.from_stored(warning.to_dict()) == warning
+        True
+        """
+        if isinstance(stored, str):
+            old = WarningKind.GROUP_TEXT if stored.startswith("attribute ") else WarningKind.TEXT
+            return cls(old, values={"text": stored})
+        try:
+            known = cls(
+                WarningKind(stored["kind"]), stored.get("attribute"), stored.get("split"), stored.get("values") or {}
+            )
+            str(known)
+        except (KeyError, ValueError):
+            return cls(WarningKind.GROUP_TEXT, values={"text": str(stored.get("text", ""))})
+        return known
