@@ -20,16 +20,16 @@ from .words import literal, percent
 ABOUT_DISTRIBUTIONS = (
     "Each row is one group: how the loss (or similarity) of its training pairs is distributed in an epoch. Each curve has "
     "area 1, the dotted outline is everyone, and the vertical line is the group's median. A curve to the right of the "
-    "outline means higher losses: the model fits this group worse. Groups with fewer than 10 pairs are shown pair by pair, "
-    "because so few pairs give no reliable curve. The values were recorded during training, before any weighting.",
+    "outline means higher losses: the model fits this group worse. Groups with fewer than 10 pairs are shown pair by "
+    "pair, because so few pairs give no reliable curve. The values were recorded during training, before any weighting.",
     r"\hat f_g(x) = \frac{1}{n_g h} \sum_{i \in g} \varphi\!\left(\frac{x - \ell_i}{h}\right), \qquad "
     r"h = 0.9 \min\!\left(s, \tfrac{\mathrm{IQR}}{1.34}\right) n_g^{-1/5}",
 )
 ABOUT_QUANTILES = (
     "At each probability: the group's quantile minus everyone's. A flat line at zero means equal distributions; a line "
     "above zero means higher values; a slope means a wider or narrower spread. The band holds 95 % of 300 bootstrap draws "
-    "of the pairs. The Wasserstein distance is the area between the two distribution functions. The Sinkhorn divergence is "
-    "a smooth version of it, and the fairness term uses it (see *Divergence over training*).",
+    "of the pairs. The Wasserstein distance is the area between the two distribution functions. The Sinkhorn divergence "
+    "is a smooth version of it, and the fairness term uses it (see *Divergence over training*).",
     r"\Delta_g(p) = Q_g(p) - Q(p), \qquad W_1(P_g, P) = \int \left| F_g(x) - F(x) \right| dx",
 )
 

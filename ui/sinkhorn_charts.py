@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from fairvlm_core.analysis.divergences import MEAN, groups_of
+
 from .charts import bars, layout
 from .losses_charts import panels, rgba
 from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours
-from .sinkhorn import MEAN, groups_of
 from .words import chart_text, figure, many, span
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
@@ -31,12 +32,12 @@ def method_marks(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go.Figure:
-    """A panel a group, the mean over groups first; a line a method (by its dash) in the group's colour, seeds as a band.
+    """A panel for each group, the mean over groups first: a line for each method in the group's colour, seeds as a band.
 
     Parameters
     ----------
     band
-        As from `sinkhorn.bands`.
+        As from `divergences.bands`.
     """
     groups, methods = groups_of(band), list(dict.fromkeys(band["method"]))
     colours = {MEAN: ACCENT} | group_colours([g for g in groups if g != MEAN])
@@ -91,7 +92,7 @@ def _epoch_step(epochs: int) -> int:
 
 
 def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:
-    """Divergence against validation ES-AUC: a path a run, from its first epoch (open) past the selected one (star)."""
+    """Divergence against validation ES-AUC: a path for each run, open at its first epoch, a star at the selected one."""
     methods = list(dict.fromkeys(walked["method"]))
     marks = method_marks(methods)
     chart = go.Figure()
@@ -100,7 +101,7 @@ def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:
         colour, _, dash = marks[method]
         first = i == list(walked.drop_duplicates("run")["method"]).index(method)
         facts = [
-            f"<b>{chart_text(run)}</b>, epoch {row.epoch}{' (selected)' if row.chosen else ''}<br>distance "
+            f"<b>{chart_text(run)}</b>, epoch {row.epoch}{' (selected)' if row.chosen else ''}<br>divergence "
             f"{figure(row.divergence, 4)}, validation ES-AUC {figure(row.es_auc)}"
             for row in part.itertuples()
         ]
@@ -119,7 +120,7 @@ def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:
 def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Figure:
     """Divergence at the selected epoch against test ES-AUC with its interval, a point a run; a tick at the chance level.
 
-    `methods` are those of `path_chart` beside it, so that a method keeps its mark.
+    `methods` are those of `path_chart`, so that a method has the same mark in both.
     """
     marks = method_marks(methods)
     chart = go.Figure()
@@ -127,8 +128,8 @@ def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Fi
         part = end[end["method"] == method]
         colour, symbol, _ = marks[method]
         facts = [
-            f"<b>{chart_text(row.run)}</b><br>distance {figure(row.divergence, 4)}, test ES-AUC {figure(row.es_auc)} "
-            f"({span(row.low, row.high)})<br>if groups did not matter: {figure(row.chance)}, n = {row.n:,}"
+            f"<b>{chart_text(row.run)}</b><br>divergence {figure(row.divergence, 4)}, test ES-AUC {figure(row.es_auc)} "
+            f"({span(row.low, row.high)})<br>chance level: {figure(row.chance)}, n = {row.n:,}"
             for row in part.itertuples()
         ]
         chart.add_scatter(
@@ -139,7 +140,7 @@ def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Fi
     known = end[np.isfinite(end["chance"].astype(float))]
     if len(known):
         chart.add_scatter(
-            x=known["divergence"], y=known["chance"], mode="markers", name="if groups did not matter", hoverinfo="skip",
+            x=known["divergence"], y=known["chance"], mode="markers", name="chance level", hoverinfo="skip",
             marker={"symbol": "line-ew", "size": 14, "line": {"color": NEUTRAL, "width": 2.5}},
         )  # fmt: skip
     chart.update_xaxes(title_text=_axis(quantity), rangemode="tozero")

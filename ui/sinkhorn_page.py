@@ -1,4 +1,4 @@
-"""Pieces of the page on losses: the divergence over training, and what became of fairness."""
+"""Parts of the page on losses: the divergence over training, and whether fairness improved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from fairvlm_core.analysis import divergences
+from fairvlm_core.analysis.divergences import MEAN
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 
@@ -16,24 +18,24 @@ from .frame import Here
 from .losses_reads import run_metrics
 from .paired import pair_runs
 from .reads import fairness_report, paired
-from .sinkhorn import MEAN
 from .words import literal
 
 ABOUT_DIVERGENCE = (
-    "How far a group's distribution of losses (or similarities) is from everyone's, at the end of each epoch: 0 for equal "
-    "distributions. It is counted without the miner's weights, so that runs of every method can be compared. **Blur** (√ε) "
-    "is the scale below which differences are smoothed away; it is given in standard deviations of everyone's values, so "
-    "one setting means the same at any loss. As blur goes to 0, the divergence becomes half the squared Wasserstein "
-    "distance. Its unit is that of the values squared: it shrinks as well when all losses shrink together, so a falling "
-    "curve alone is not yet fairness. A method with several seeds is their mean with a band from smallest to largest.",
+    "How far the distribution of a group's losses (or similarities) is from everyone's at the end of each epoch; 0 for "
+    "equal distributions. The miner's weights are not used, so that runs of all methods can be compared. Differences "
+    "smaller than the **blur** (√ε) are smoothed away; it is given in standard deviations of everyone's values, so that "
+    "one setting fits losses of any size. As blur goes to 0, the divergence becomes half the squared Wasserstein "
+    "distance. Its unit is that of the values squared. It also shrinks when all losses shrink, so a falling curve alone "
+    "does not show fairness. For a method with several seeds the line is their mean, and the band goes from the smallest "
+    "to the largest seed.",
     r"S_\varepsilon(P_g, P) = \mathrm{OT}_\varepsilon(P_g, P) - \tfrac12 \mathrm{OT}_\varepsilon(P_g, P_g) - \tfrac12 "
     r"\mathrm{OT}_\varepsilon(P, P), \quad c(x, y) = \tfrac12 (x - y)^2, \quad \varepsilon = \mathrm{blur}^2",
 )
 ABOUT_ANSWER = (
-    "The fairness term makes the distance small; what counts is whether groups are served equally well. Left: each run's "
-    "way over its epochs, on validation, from the open mark to the star, the epoch that validation selected. Right: every "
-    "run at its selected epoch, with the test ES-AUC, its 95 % interval, and the level that groups of these sizes reach by "
-    "chance. The sentence compares two methods on the same test patients.",
+    "The fairness term makes the divergence small. What matters is whether all groups are served equally well. Left: the "
+    "epochs of each run on validation, from the open mark to the star, the epoch that validation selected. Right: every "
+    "run at its selected epoch, with the test ES-AUC, its 95 % interval, and the level that groups of these sizes reach "
+    "by chance. The sentence compares two methods on the same test patients.",
     r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
 )
 _MOST = 4
@@ -69,7 +71,7 @@ def choose_methods(here: Here, entry: RunEntry) -> tuple[list[Method], dict[str,
 def over_training(methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str) -> None:
     """Divergence by group and epoch, methods overlaid."""
     widgets.section("Divergence over training", *ABOUT_DIVERGENCE)
-    band = sinkhorn.bands(sinkhorn.divergences(methods, metrics, attribute, quantity))
+    band = divergences.bands(divergences.divergences(_runs(methods), metrics, attribute, quantity))
     if band.empty:
         widgets.empty("Nothing to show", "Choose a method above whose runs have finished an epoch.")
         return
@@ -80,9 +82,9 @@ def over_training(methods: Sequence[Method], metrics: Mapping[str, Any], attribu
         f"Sinkhorn divergence of the {quantity} by {attribute} over epochs",
     )
     if (band["n_runs"] > 1).any():
-        st.caption("Lines are means over seeds, bands reach from the smallest seed to the largest.")
+        st.caption("Lines are means over seeds; bands go from the smallest to the largest seed.")
     if logarithmic and (band["low"] <= 0).any():
-        st.caption("Epochs with a divergence of 0 have no place on a logarithmic axis and are left out.")
+        st.caption("A logarithmic axis cannot show 0: epochs with a divergence of 0 are left out.")
     saved = band.assign(group=band["group"].where(band["group"] != MEAN, "mean over groups"))
     widgets.chart_table(sinkhorn.divergence_table(band), saved, f"divergence-{attribute}.csv".replace("/", "-"))
 
@@ -90,9 +92,9 @@ def over_training(methods: Sequence[Method], metrics: Mapping[str, Any], attribu
 def against_fairness(
     here: Here, entry: RunEntry, methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str
 ) -> None:
-    """The distance against ES-AUC, and the answer in words."""
-    widgets.section("The distance moved: did fairness improve?", *ABOUT_ANSWER)
-    walked = sinkhorn.paths(methods, metrics, attribute, quantity)
+    """The divergence against ES-AUC, and whether fairness improved."""
+    widgets.section("The divergence changed: did fairness improve?", *ABOUT_ANSWER)
+    walked = divergences.paths(_runs(methods), metrics, attribute, quantity)
     if walked.empty:
         widgets.empty("Nothing to show", f"No chosen run has a validation ES-AUC for {literal(attribute)}.")
         return
@@ -104,7 +106,7 @@ def against_fairness(
                 reports[run.id] = fairness_report(here.run_of(run))
             except InputError as error:
                 st.error(literal(f"Left out: {error}"), icon=":material/broken_image:")
-    end = sinkhorn.ends(methods, walked, reports, attribute)
+    end = divergences.ends(walked, reports, attribute)
     _answer(here, methods, end, attribute)
     if line := sinkhorn.within_run(walked[walked["run"] == entry.id]):
         st.caption(literal(line))
@@ -117,7 +119,7 @@ def against_fairness(
         )
     with right:
         if end.empty:
-            widgets.empty("No finished run", "Test figures are made once, at the end of a run.")
+            widgets.empty("No finished run", "Test metrics are computed once, at the end of a run.")
         else:
             widgets.chart(
                 sinkhorn_charts.end_chart(end, quantity, list(dict.fromkeys(walked["method"]))),
@@ -125,6 +127,10 @@ def against_fairness(
                 "Divergence against test ES-AUC by run",
             )
     widgets.chart_table(walked, walked, f"divergence-and-es-auc-{attribute}.csv".replace("/", "-"))
+
+
+def _runs(methods: Sequence[Method]) -> dict[str, tuple[RunEntry, ...]]:
+    return {method.name: method.runs for method in methods}
 
 
 def _answer(here: Here, methods: Sequence[Method], end: Any, attribute: str) -> None:
@@ -135,7 +141,7 @@ def _answer(here: Here, methods: Sequence[Method], end: Any, attribute: str) -> 
         if m.name in set(end["method"])
     ]
     if len(done) < 2:
-        st.info("Choose two methods with finished runs above: then this place says whether fairness improved.")
+        st.info("Choose two methods with finished runs above to see whether fairness improved.")
         return
     by_name = {method.name: method for method in done}
     weights = {m.name: here.run_of(m.runs[0]).config.fairness.weight for m in done}
@@ -149,5 +155,5 @@ def _answer(here: Here, methods: Sequence[Method], end: Any, attribute: str) -> 
         compared = paired([here.run_of(e) for e in pairing.a], [here.run_of(e) for e in pairing.b])
     seen = end[end["run"].isin([e.id for e in (*pairing.a, *pairing.b)])]
     with st.container(border=True):
-        st.markdown(literal(sinkhorn.answer(sinkhorn.effect_of(compared, seen, attribute, first, second))))
+        st.markdown(literal(sinkhorn.answer(divergences.effect_of(compared, seen, attribute, first, second))))
         st.caption(literal(pairing.line))

@@ -26,8 +26,8 @@ ABOUT = (
     "A sweep draws settings and trains a run for each seed. A trial counts with the mean of its seeds. A trial is on the "
     "**Pareto front** if none is as good in all objectives and better in one. Bars are 95 % intervals over seeds on the "
     "same validation patients; they say nothing about other patients. All metrics here are from the **validation** split, "
-    "at the epoch that validation selected. The best of many trials looks better on these patients than it is: compare its "
-    "runs on the test split, which no sweep uses. Click a point to compare its runs.",
+    "at the epoch that validation selected. The best of many trials looks better on these patients than it is: compare "
+    "its runs on the test split, which no sweep uses. Click a point to compare its runs.",
     r"\bar m \pm t_{k-1}\, \frac{s}{\sqrt{k}}",
 )
 

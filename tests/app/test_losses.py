@@ -9,13 +9,13 @@ from recipes import add_run, set_running, words_of
 from recorded import EPOCHS, planted_losses, record
 from scipy import stats
 
+from fairvlm_core.analysis import divergences
 from fairvlm_core.analysis import loss_distributions as distributions
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.runs import RunStore
 from ui import losses, losses_charts, sinkhorn, sinkhorn_charts
-from ui.compare import Method
 
 PAGE = "4_Loss_and_Sinkhorn.py"
 TABS = ("Distributions", "Quantiles", "Divergence over training", "Distance and fairness")
@@ -154,7 +154,7 @@ def lines(values: list[dict[str, float]], es_auc: list[float | None], best: int)
     ]
 
 
-METHODS = [Method("clip", (entry(1, 0), entry(2, 1))), Method("fair", (entry(3, 0),))]
+RUNS = {"clip": (entry(1, 0), entry(2, 1)), "fair": (entry(3, 0),)}
 METRICS = {
     "0001-x-s0": lines([{"A": 0.2, "B": 0.4}, {"A": 0.1, "B": 0.2}], [0.70, 0.72], 2),
     "0002-x-s1": lines([{"A": 0.4, "B": 0.4}, {"A": 0.3, "B": 0.2}], [0.71, 0.69], 1),
@@ -163,19 +163,19 @@ METRICS = {
 
 
 def test_bands_are_means_and_extremes_over_seeds() -> None:
-    band = sinkhorn.bands(sinkhorn.divergences(METHODS, METRICS, "site", "loss")).set_index(
+    band = divergences.bands(divergences.divergences(RUNS, METRICS, "site", "loss")).set_index(
         ["method", "group", "epoch"]
     )
     row = band.loc[("clip", "A", 1)]
     assert (row["mean"], row["low"], row["high"], row["n_runs"], row["n"]) == (pytest.approx(0.3), 0.2, 0.4, 2, 50)
-    assert band.loc[("clip", sinkhorn.MEAN, 2), "mean"] == pytest.approx((0.15 + 0.25) / 2)
-    assert band.loc[("fair", sinkhorn.MEAN, 2), "n"] == 100
-    assert sinkhorn.divergences(METHODS, METRICS, "site", "similarity").empty
-    assert sinkhorn.groups_of(sinkhorn.divergences(METHODS, METRICS, "site", "loss")) == ["", "A", "B"]
+    assert band.loc[("clip", divergences.MEAN, 2), "mean"] == pytest.approx((0.15 + 0.25) / 2)
+    assert band.loc[("fair", divergences.MEAN, 2), "n"] == 100
+    assert divergences.divergences(RUNS, METRICS, "site", "similarity").empty
+    assert divergences.groups_of(divergences.divergences(RUNS, METRICS, "site", "loss")) == ["", "A", "B"]
 
 
 def test_a_logarithmic_axis_leaves_out_what_has_no_place_on_it() -> None:
-    band = sinkhorn.bands(sinkhorn.divergences(METHODS, METRICS, "site", "loss"))
+    band = divergences.bands(divergences.divergences(RUNS, METRICS, "site", "loss"))
     for logarithmic in (False, True):
         chart = sinkhorn_charts.divergence_chart(band, "D", logarithmic=logarithmic)
         values = [float(y) for trace in chart.data if trace.mode == "lines+markers" for y in trace.y]
@@ -184,19 +184,19 @@ def test_a_logarithmic_axis_leaves_out_what_has_no_place_on_it() -> None:
 
 
 def test_paths_mark_the_selected_epoch_and_skip_what_is_undefined() -> None:
-    walked = sinkhorn.paths(METHODS, METRICS, "site", "loss")
+    walked = divergences.paths(RUNS, METRICS, "site", "loss")
     assert walked["run"].tolist() == ["0001-x-s0"] * 2 + ["0002-x-s1"] * 2 + ["0003-x-s0"]
     assert walked.loc[walked["chosen"], "epoch"].tolist() == [2, 1, 1]
     assert walked["divergence"].round(3).tolist() == [0.3, 0.15, 0.4, 0.25, 0.1]
     chart = sinkhorn_charts.path_chart(walked, "loss")
     assert list(chart.data[0].marker.symbol) == ["circle-open", "star"]
     said = sinkhorn.within_run(walked[walked["run"] == "0001-x-s0"])
-    assert "the distance fell by 50 %; validation ES-AUC changed by +0.020" in said
-    assert "the first: there is no path" in sinkhorn.within_run(walked[walked["run"] == "0002-x-s1"])
+    assert "the divergence fell by 50 %; validation ES-AUC changed by +0.020" in said
+    assert "the first: there is nothing to compare" in sinkhorn.within_run(walked[walked["run"] == "0002-x-s1"])
 
 
 def test_ends_take_the_selected_epoch_and_the_test_figure() -> None:
-    walked = sinkhorn.paths(METHODS, METRICS, "site", "loss")
+    walked = divergences.paths(RUNS, METRICS, "site", "loss")
     facts = {
         "es_auc": 0.8,
         "n": 60,
@@ -207,7 +207,7 @@ def test_ends_take_the_selected_epoch_and_the_test_figure() -> None:
         "0001-x-s0": {"attributes": {"site": facts}},
         "0003-x-s0": {"attributes": {"site": facts | {"es_auc": None}}},
     }
-    end = sinkhorn.ends(METHODS, walked, reports, "site")
+    end = divergences.ends(walked, reports, "site")
     assert end[["run", "divergence", "es_auc", "low", "chance"]].to_numpy().tolist() == [
         ["0001-x-s0", pytest.approx(0.15), 0.8, 0.7, 0.85]
     ]
@@ -223,13 +223,13 @@ def test_ends_take_the_selected_epoch_and_the_test_figure() -> None:
         ((0.010, 0.0066, 0.030, 0.01, 0.05, False), "survives the correction over attributes"),
         ((0.010, 0.0130, 0.0, -0.01, 0.01, False), "rose by 30 %; ES-AUC changed by 0.000"),
         ((0.010, 0.0100, 0.0, -0.01, 0.01, False), "stayed the same"),
-        ((0.010, 0.0066, np.nan, np.nan, np.nan, False), "undefined for one of them"),
+        ((0.010, 0.0066, np.nan, np.nan, np.nan, False), "undefined for one of the methods"),
         ((0.010, 0.0066, 0.010, np.nan, np.nan, False), "no interval"),
         ((0.0, 0.0066, 0.010, 0.0, 0.02, False), "went from 0 to 0.0066"),
     ],
 )
 def test_the_answer_follows_from_numbers(numbers, expected: str) -> None:
-    assert expected in sinkhorn.answer(sinkhorn.Effect(*numbers, seeds=2, n=200))
+    assert expected in sinkhorn.answer(divergences.Effect(*numbers, seeds=2, n=200))
 
 
 # The page
@@ -280,9 +280,9 @@ def test_the_question_is_answered_in_words(open_page) -> None:
     app = open_page(PAGE, run=["3"], view=["Distance and fairness"], attribute=["gender"])
     said = words_of(app).replace("\\", "").replace("\u2060", "")
     # clip is at 0.4 · 0.75 in its selected epoch, robustfair at 0.4 · 0.5
-    assert "The distance fell by 33 %; ES-AUC changed by" in said
+    assert "The divergence fell by 33 %; ES-AUC changed by" in said
     assert "2 seeds, n = 40" in said
-    assert "from epoch 1 to the selected epoch 2: the distance fell by 50 %" in said
+    assert "from epoch 1 to the selected epoch 2: the divergence fell by 50 %" in said
 
 
 def test_one_run_alone_has_no_comparison(open_page, tmp_path, monkeypatch, table) -> None:
@@ -298,7 +298,7 @@ def test_a_run_at_work_is_shown_so_far(open_page, recorded_workspace) -> None:
     set_running(run)
     app = open_page(PAGE, run=["4"], view=["Distance and fairness"], attribute=["gender"])
     assert not app.error
-    assert "Inside run 0004" in words_of(app).replace("\\", "")
+    assert "In run 0004" in words_of(app).replace("\\", "")
     (run.path / "ledger.parquet").unlink()
     assert "no finished epoch yet (running)" in words_of(open_page(PAGE, run=["4"])).replace("\\", "")
 

@@ -129,7 +129,7 @@ def test_the_other_views_open_by_their_address(visit: Visit, address: str, view:
     visit.settle()
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if "fairness" in view:
-        assert re.search(r"The distance .* ES-AUC changed by", visit.text())
+        assert re.search(r"The divergence .* ES-AUC changed by", visit.text())
 
 
 def test_a_report_is_previewed_saved_and_opened(visit: Visit, address: str, tmp_path: Path) -> None:
