@@ -1,7 +1,7 @@
 """One frozen, validated configuration object; presets are values of it.
 
-A preset fixes what makes a method (mining and fairness term), nothing else: the same model, optimiser and schedule
-serve all eight, so that two runs differ by the method alone. `RunConfig.build` lays a user's settings over a preset.
+A preset sets mining and fairness term only. All presets share model, optimiser and schedule, so that two runs differ by the
+method alone. `RunConfig.build` applies a user's settings on top of a preset.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import InputError
+from .mining import RANKING_RULES, WEIGHTING_RULES, fits
+from .plugins import Registry
 
 SCHEMA_VERSION = 1
 
@@ -23,27 +25,42 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+def _registered(registry: Registry) -> Any:
+    """A setting that names a registered part."""
+
+    def check(name: str) -> str:
+        try:
+            registry[name]
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    return Annotated[str, AfterValidator(check)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class MiningConfig(_Frozen):
-    """How bad pairs are found and what becomes of them (see docs/method.md)."""
+    """How bad pairs are found and how they are weighed (see docs/method.md)."""
 
-    enabled: bool = Field(False, description="Turn the weight of flagged pairs down; the ledger is recorded either way")
+    enabled: bool = Field(False, description="Down-weight flagged pairs; the ledger is recorded either way")
     key: Literal["pair", "slot"] = Field(
-        "pair", description="Whose history is kept: a pair's, or (as released) that of a position in the batch"
+        "pair", description="Whose history is kept: a pair's, or (as released) that of a position in the epoch"
     )
     channel: Literal["loss", "margin"] = Field(
         "loss", description="What is mined: the loss inside the batch, or the margin against the whole set"
     )
-    rule: Literal["threshold", "mixture", "mismatch"] = Field(
+    rule: _registered(RANKING_RULES) = Field(  # type: ignore[valid-type]
         "threshold",
-        description="mean ± β·sd as in the paper; a two-component mixture; or how far image and note are from what the "
-        "other pairs show, judged before training already",
+        description="threshold: mean ± β·sd as in the paper; mixture: two components; mismatch: compares image and note "
+        "with the other pairs, from before the first step on; or a rule of your own",
     )
-    weights: Literal["bounded", "pdf", "posterior"] = Field(
-        "bounded", description="exp(-(l-mean)²/(2 sd²)); the unbounded density as released; or 1 - P(bad)"
+    weights: _registered(WEIGHTING_RULES) = Field(  # type: ignore[valid-type]
+        "bounded",
+        description="bounded: exp(-(l-mean)²/(2 sd²)); pdf: the unbounded density as released; posterior: 1 - P(wrong "
+        "note); or a rule of your own",
     )
     history: Literal["mean", "recency", "last"] = Field(
         "mean", description="Mean over past epochs, later epochs count more, or the last one alone"
@@ -53,11 +70,15 @@ class MiningConfig(_Frozen):
     noisy_sd: Positive = Field(3.0, description="β_n: flagged as noisy below mean - β_n · spread")
     warmup: int = Field(1, ge=0, description="Epochs before anything is flagged")
 
+    def rule_settings(self) -> dict[str, Any]:
+        """The keyword arguments of `mine_bad_pairs`."""
+        return self.model_dump(exclude={"enabled", "key"})
+
 
 class FairnessConfig(_Frozen):
-    """The Sinkhorn term: how far each group's distribution is from everyone's."""
+    """The Sinkhorn term: the distance of each group's distribution from everyone's."""
 
-    weight: NonNegative = Field(0.0, description="λ: the term's share of the objective; 0 turns it off")
+    weight: NonNegative = Field(0.0, description="λ: weight of the term in the objective; 0: no term")
     quantity: Literal["loss", "similarity"] = Field("loss", description="The per-pair value that is compared")
     estimator: Literal["ledger", "released"] = Field(
         "ledger", description="From the ledger's values, or (as released) by one extra forward pass per group and step"
@@ -94,16 +115,17 @@ class RunConfig(_Frozen):
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of steps with a rising rate")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
     averaging: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="Evaluate and keep an exponential average of the weights over about this share of all steps"
+        0.0,
+        description="Evaluate and keep an exponential average of the weights over this share of all steps; 0: none",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 where the device has it, unless fp32")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, …")
     chunk_size: int = Field(
         0, ge=0, description="Pairs encoded at a time in a process, for batches larger than memory; 0: the whole batch"
     )
-    checkpointing: bool = Field(False, description="Hold less of a step in memory and compute it again: slower")
+    checkpointing: bool = Field(False, description="Recompute activations instead of storing them: less memory, slower")
     select_by: Literal["auc", "es_auc", "loss"] = Field(
-        "auc", description="Validation figure that picks the epoch (es_auc: mean over attributes)"
+        "auc", description="Validation metric that selects the epoch (es_auc: mean over attributes)"
     )
     trainable: Literal["all", "full", "towers", "last-k", "lora", "head"] = Field(
         "all",
@@ -124,17 +146,17 @@ class RunConfig(_Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if self.mining.weights == "posterior" and self.mining.rule == "threshold":
-            raise ValueError("mining.weights=posterior needs mining.rule=mixture or mismatch")
-        if self.mining.rule == "mismatch" and self.mining.weights != "posterior":
-            raise ValueError("mining.rule=mismatch needs mining.weights=posterior")
+        if not fits(self.mining.rule, self.mining.weights):
+            raise ValueError(
+                f"mining.weights={self.mining.weights} needs a rule that gives P(wrong note), such as mixture"
+            )
         if self.mining.key == "slot" and self.mining.channel != "loss":
             raise ValueError("mining.key=slot keeps losses only: set mining.channel=loss")
         return self
 
     @classmethod
     def build(cls, preset: str = "clip", settings: Mapping[str, Any] | None = None) -> RunConfig:
-        """The preset with `settings` laid over it; keys may be dotted (``mining.faulty_sd``).
+        """The preset with some settings changed; keys may be dotted (``mining.faulty_sd``).
 
         Raises
         ------
@@ -159,7 +181,7 @@ class RunConfig(_Frozen):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> RunConfig:
-        """A configuration from plain values, as a run folder keeps them; one `InputError` where they are wrong."""
+        """A configuration from plain values, as stored in a run's folder; `InputError` names the first wrong one."""
         if (version := values.get("schema_version", SCHEMA_VERSION)) != SCHEMA_VERSION:
             raise InputError(
                 f"configuration has schema version {version}, this fairvlm reads {SCHEMA_VERSION}: "
@@ -199,12 +221,12 @@ class RunConfig(_Frozen):
         return walk(self.to_dict(), "")
 
     def without_paths(self) -> RunConfig:
-        """As others may see it: of a model's file or folder only the last part of its path."""
+        """The configuration with the model's path reduced to its last part, to be shown to others."""
         return self.model_copy(update={"model": name_without_path(self.model)})
 
     @property
     def method_key(self) -> str:
-        """A short hash of everything but seed and way of computing: runs that share it are repetitions of one another."""
+        """A hash of all settings but the seed and those that change no result; repetitions share it."""
         values = self.to_dict() | {"seed": None, "device": None}
         for name in ("chunk_size", "checkpointing"):
             values.pop(name)
@@ -212,7 +234,7 @@ class RunConfig(_Frozen):
 
 
 def name_without_path(model: str) -> str:
-    """A model's name as others may see it: of a file or folder only the last part.
+    """A model's name without the path of a file or folder.
 
     >>> name_without_path("ViT-B-32@/home/me/w.pt#sha256=ab"), name_without_path("/home/me/models/mine/")
     ('ViT-B-32@w.pt#sha256=ab', 'mine')
@@ -264,12 +286,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 PRESET_SUMMARIES: dict[str, str] = {
-    "clip": "plain CLIP fine-tuning; the ledger is recorded, nothing is turned down",
+    "clip": "plain CLIP fine-tuning; the ledger is recorded, nothing is down-weighted",
     "fairclip": "Sinkhorn term on similarities, one attribute, sum-normalised as in FairCLIP's released code",
-    "a-fairclip": "Sinkhorn term on similarities, one attribute, as FairCLIP's text has it",
+    "a-fairclip": "Sinkhorn term on similarities, one attribute, as described in the FairCLIP paper",
     "fairclip-plus": "Sinkhorn term on similarities, several attributes with a weight each",
-    "dbpm": "bad pairs found by their loss history and turned down by bounded weights",
+    "dbpm": "bad pairs found by their loss history and down-weighted by bounded weights",
     "robustfair": "mining and a Sinkhorn term on losses, several attributes: the paper as described",
-    "robustfair-plus": "wrong notes told by what the other pairs show, from before the first step on: our own form",
+    "robustfair-plus": "wrong notes found by comparison with the other pairs, from before the first step on: our method",
     "robustfair-released": "what the released research code does, kept for comparison",
 }

@@ -327,7 +327,7 @@ def latest_state(run: Run, *, log: bool = True) -> TrainState | None:
             try:
                 values = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
                 values["ledger"] = _to_arrays(values["ledger"])
-                return TrainState(**values)
+                return TrainState.read(values)
             except Exception as error:  # what torch raises on foreign bytes differs by version; all of it is a refusal
                 problem = f"it is no state of a run ({type(error).__name__})"
         if log:

@@ -1,8 +1,8 @@
-"""The memory of a run: the raw loss of every pair in every epoch, keyed by the pair's stable id.
+"""The raw loss of every pair in every epoch, keyed by the pair's stable id.
 
-Mining needs a history that belongs to a *pair*. A loader shuffles, the last batch is short, workers see parts of an epoch:
-so nothing here is indexed by a position in a batch. Rows are pairs, in the order of `PairLossLedger.pair_ids`; what was
-not seen is NaN, and a pair cannot be recorded twice in an epoch without an error.
+Mining needs the history of a *pair*. A loader shuffles and the last batch is short, so nothing here is indexed by position
+in a batch. Rows are pairs, in the order of `PairLossLedger.pair_ids`. Unseen values are NaN, and recording a pair twice in
+an epoch is an error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ HistoryKind = Literal["mean", "recency", "last"]
 _SHOWN_IDS = 5
 _SCHEMA = 1
 _ON_DISK = "/var/tmp"  # nosec B108: unnamed files only, which nobody else can open; /tmp may be memory
-_IN_FILE = 2**20  # bytes of a line, about 260,000 pairs, from which on further channels lie in files
+_IN_FILE = 2**20  # bytes of a line (about 260,000 pairs) above which further channels are kept in files
 
 
 class PairLossLedger:
-    """Raw per-pair values L[e, i] of E epochs and N pairs, float32, growing by epoch.
+    """Raw per-pair values L[e, i] of E epochs and N pairs, float32.
 
     Parameters
     ----------
     pair_ids : sequence of str, length N
-        Unique, not blank; numbers are taken as text.
+        Unique, not blank; numbers are converted to text.
     channels : sequence of str
-        Names of what is recorded, ``"loss"`` by default; the first one must be complete when an epoch is closed. Further
-        ones (a similarity, a margin) may be left out of an epoch, but not be recorded for some of its pairs only.
+        Names of the recorded values, ``"loss"`` by default. The first channel must be complete when an epoch is closed. Any
+        other (a similarity, a margin) may be missing from an epoch, but then for all of its pairs.
 
     Raises
     ------
@@ -44,17 +44,16 @@ class PairLossLedger:
 
     Notes
     -----
-    One channel of 1,000,000 pairs and 20 epochs takes 80 MB. From some 260,000 pairs on only the first channel is held in
-    memory; each further one lies in a file without a name, on the disk of ``$TMPDIR`` or else ``/var/tmp``, and is read
-    through a memory map: the same numbers to the bit, in pages that the system may drop. Where that disk has no room they
-    stay in memory. Epochs are counted from 0.
+    One channel of 1,000,000 pairs and 20 epochs takes 80 MB. With more than about 260,000 pairs only the first channel is
+    held in memory. Each other channel is a memory map of an unnamed temporary file in ``$TMPDIR`` or ``/var/tmp``, with the
+    same bits; where that disk is full it stays in memory. Epochs are counted from 0.
 
     Examples
     --------
     >>> ledger = PairLossLedger(["p1", "p2", "p3"])
     >>> ledger.record(0, [2, 0], loss=[1.5, 0.5])            # a batch: rows in the order of pair_ids
-    >>> ledger.record_ids(0, ["p2"], loss=[1.0])             # or by id
-    >>> ledger.close_epoch(0)                                # every pair was seen exactly once
+    >>> ledger.record(0, [1], loss=[1.0])
+    >>> ledger.close_epoch(0)                                # checks that every pair was seen exactly once
     >>> ledger.losses
     array([[0.5, 1. , 1.5]], dtype=float32)
     >>> ledger.record(1, [0, 0], loss=[0.4, 0.4])
@@ -100,12 +99,12 @@ class PairLossLedger:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory: ids, values that do not lie in a file, histories kept for the next question."""
+        """Bytes held in memory: ids, values that are not in a file, cached histories."""
         kept = [*(lines for lines in self._values.values() if not lines.in_file), *self._history.values()]
         return self._ids.nbytes + sum(each.nbytes for each in kept)
 
     def is_closed(self, epoch: int) -> bool:
-        """Whether an epoch was closed, that is, whether every pair is known to have been seen exactly once."""
+        """Whether an epoch was closed, so that every pair was seen exactly once."""
         return 0 <= epoch < self.n_epochs and self._closed[epoch]
 
     def __len__(self) -> int:
@@ -115,7 +114,7 @@ class PairLossLedger:
         return f"PairLossLedger({len(self)} pairs, {self.n_epochs} epochs, channels: {', '.join(self._channels)})"
 
     def rows_of(self, pair_ids: Sequence[Any]) -> np.ndarray:
-        """Rows of the given ids, int64 array; InputError names those that are not in the ledger.
+        """Rows of the given ids, int64 array; `InputError` names unknown ids.
 
         >>> PairLossLedger(["a", "b", "c"]).rows_of(["c", "a"])
         array([2, 0])
@@ -142,15 +141,14 @@ class PairLossLedger:
         before : int, optional
             Use epochs 0 … before - 1; all recorded epochs by default.
         kind : {"mean", "recency", "last"}
-            ``last``: the latest epoch the pair was seen in. ``mean``: v_e = 1. ``recency``: v_e = e + 1, so later epochs
-            count linearly more. The code of Dynamic Bad Pair Mining (Lan et al., ICLR 2024) uses (e + 1) / E_max without
-            dividing by the sum; the ranking of the pairs is the same, but here m stays in the unit of the loss, so that a
-            live loss can be compared with it.
+            ``last``: the latest epoch in which the pair was seen. ``mean``: v_e = 1. ``recency``: v_e = e + 1, so later
+            epochs count linearly more. The code of Dynamic Bad Pair Mining (Lan et al., ICLR 2024) uses (e + 1) / E_max
+            without dividing by the sum: the ranking is the same, but here m has the unit of the loss.
 
         Returns
         -------
         float64 ndarray of shape (N,)
-            Kept until something is recorded; read-only. NaN for a pair that was never seen.
+            Cached until something is recorded; read-only. NaN for a pair that was never seen.
 
         Examples
         --------
@@ -193,7 +191,7 @@ class PairLossLedger:
         ------
         InputError
             Unknown channel or rows, a pair twice, or values that are not finite (up to five pairs are named). Nothing
-            has been recorded then.
+            is recorded then.
         """
         epoch = self._writable(epoch)
         places = self._checked_rows(epoch, rows)
@@ -216,10 +214,6 @@ class PairLossLedger:
             self._values[name].room[epoch, places] = column
         self._forget(columns)
 
-    def record_ids(self, epoch: int, pair_ids: Sequence[Any], **values: Any) -> None:
-        """As `record`, with pairs named by id."""
-        self.record(epoch, self.rows_of(pair_ids), **values)
-
     def close_epoch(self, epoch: int) -> None:
         """Confirm that every pair was seen exactly once; later records of this epoch are refused.
 
@@ -239,56 +233,6 @@ class PairLossLedger:
                     f"{_some(self._ids[missing])}; every pair must be seen once an epoch"
                 )
         self._closed[epoch] = True
-
-    def truncate(self, n_epochs: int) -> None:
-        """Forget every epoch from `n_epochs` on, such as one that was interrupted."""
-        if not 0 <= n_epochs <= self.n_epochs:
-            raise InputError(f"n_epochs: must be within 0 and {self.n_epochs} (got {n_epochs})")
-        del self._closed[n_epochs:]
-        self._forget(self._channels)
-
-    def merge(self, *others: PairLossLedger) -> PairLossLedger:
-        """One ledger out of several workers' ledgers that each saw a part of every epoch (a new one; none is changed).
-
-        Pairs and channels are united in order of first appearance. Epochs are open in the result: close them to confirm
-        that the parts together hold every pair.
-
-        Raises
-        ------
-        InputError
-            Two workers recorded the same pair in the same epoch.
-
-        Examples
-        --------
-        >>> parts = [PairLossLedger(["a", "b"]), PairLossLedger(["a", "b"])]
-        >>> parts[0].record(0, [0], loss=[1.0])
-        >>> parts[1].record(0, [1], loss=[2.0])
-        >>> whole = parts[0].merge(parts[1])
-        >>> whole.close_epoch(0)
-        >>> whole.losses
-        array([[1., 2.]], dtype=float32)
-        """
-        parts = (self, *others)
-        ids = self._ids
-        if any(not np.array_equal(ids, part.pair_ids) for part in others):
-            ids = pd.unique(np.concatenate([part.pair_ids for part in parts]))
-        merged = PairLossLedger(ids, tuple(dict.fromkeys(name for part in parts for name in part.channels)))
-        for _ in range(max(part.n_epochs for part in parts)):
-            merged._begin_epoch()
-        for part in parts:
-            rows = merged.rows_of(part.pair_ids)
-            for name in part.channels:
-                for epoch, line in enumerate(part.channel(name)):
-                    seen = ~np.isnan(line)
-                    target = merged._values[name].room[epoch]
-                    twice = ~np.isnan(target[rows[seen]])
-                    if twice.any():
-                        raise InputError(
-                            f"epoch {epoch}: {name} of {_some(merged._ids[rows[seen][twice]])} was recorded by two "
-                            "workers; give each pair to one"
-                        )
-                    target[rows[seen]] = line[seen]
-        return merged
 
     # Storing ----------------------------------------------------------------------------------------------------------
 
@@ -422,7 +366,7 @@ class PairLossLedger:
                 f"epoch {epoch}: rows out of range: {_some(places[unknown])}; there are {len(self)} pairs, rows 0 to "
                 f"{len(self) - 1}"
             )
-        # A count over all pairs is cheaper than a sort once the batch is a large part of them.
+        # For a large batch a count over all pairs is cheaper than a sort.
         if len(places) * 8 > len(self):
             twice = np.flatnonzero(np.bincount(places, minlength=1) > 1)
         else:
@@ -460,7 +404,7 @@ class PairLossLedger:
 
 
 class _Lines:
-    """A channel's values by epoch: `room`, float32 (E or more, N), in memory or through a map of a file without a name."""
+    """A channel's values by epoch: `room`, float32 (E or more, N), in memory or as a map of an unnamed file."""
 
     def __init__(self, n: int, in_file: bool):
         self.room = np.empty((0, n), np.float32)
@@ -477,18 +421,18 @@ class _Lines:
         return self.room.nbytes
 
     def begin(self, epoch: int) -> None:
-        """Make room for one more epoch, unseen as yet."""
+        """Make room for one more epoch, with all pairs unseen."""
         if epoch >= len(self.room):
             grown = self._grown_file(epoch)
             if grown is None:
-                # A quarter more each time: amortised, and never far above what is used.
+                # Grow by a quarter: amortised cost, little unused memory.
                 grown = np.empty((max(4, epoch + 1 + epoch // 4), self.room.shape[1]), np.float32)
                 grown[:epoch] = self.room[:epoch]
             self.room = grown
         self.room[epoch] = np.nan
 
     def fill(self, lines: Sequence[Any] | np.ndarray) -> None:
-        """Take a copy of all epochs, in place of what was there."""
+        """Replace all epochs by a copy of `lines`."""
         if self._file is None:
             self.room = np.array(lines, np.float32).reshape(-1, self.room.shape[1])
         else:
@@ -497,9 +441,9 @@ class _Lines:
                 self.room[epoch] = line
 
     def _grown_file(self, epoch: int) -> np.ndarray | None:
-        """A map of the file with one line more; None where there is no file, or no room for the line.
+        """A map of the file with one more line; None where there is no file, or no room on its disk.
 
-        The line is written plainly: on a full disk that is an error, while writing through a map would end the process.
+        The line is written with `write`: on a full disk that raises, while writing to a map would kill the process.
         """
         if self._file is None:
             return None
@@ -517,7 +461,7 @@ class _Lines:
 
 
 def _unnamed_file() -> IO[bytes] | None:
-    """A file that nobody else can open and that is gone with the process; None where none can be made."""
+    """A file without a name, deleted when the process ends; None where it cannot be made."""
     on_disk = None if os.environ.get("TMPDIR") or not os.access(_ON_DISK, os.W_OK) else _ON_DISK
     try:
         return tempfile.TemporaryFile(dir=on_disk)
@@ -534,7 +478,7 @@ def as_numpy(values: Any) -> Any:
 
 
 def _weighted_mean(values: np.ndarray, kind: str) -> np.ndarray:
-    """Over axis 0, leaving NaN out; float64 sums row by row, so that nothing of the size of `values` is copied."""
+    """Over axis 0 without NaN; sums in float64 row by row, so that `values` is not copied."""
     weights = np.ones(len(values)) if kind == "mean" else np.arange(1.0, len(values) + 1)
     total = np.zeros(values.shape[1])
     seen: np.ndarray | float = 0.0
@@ -586,6 +530,6 @@ def _checked_channels(channels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _some(values: np.ndarray) -> str:
-    """Up to five of the values as text, and how many more there are."""
+    """Up to five of the values as text, and the number of the others."""
     shown = ", ".join(str(value) for value in values[:_SHOWN_IDS])
     return shown if len(values) <= _SHOWN_IDS else f"{shown} and {len(values) - _SHOWN_IDS} more"

@@ -11,6 +11,7 @@ Jobs inherit the environment, so a part that works in a terminal also works in a
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -86,12 +87,17 @@ def load_plugins() -> None:
     InputError
         A plugin cannot be imported. The message names it, and the line of the first error.
     """
-    for point in importlib.metadata.entry_points(group=GROUP):
+    for point in _entry_points():
         _load(f"entry point {point.name}", point.load)
     for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
         _load(
             name, lambda name=name: _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
         )
+
+
+@functools.cache
+def _entry_points() -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=GROUP))
 
 
 def _load(name: str, load: Callable[[], object]) -> None:

@@ -99,8 +99,7 @@ def mine_with(ledger: PairLossLedger, settings: MiningConfig, **changes: Any) ->
     for name in ("faulty_sd", "noisy_sd"):
         if not (np.isfinite(values[name]) and values[name] > 0):
             raise InputError(f"{name}: must be a number above 0 (got {values[name]})")
-    names = ("faulty_sd", "noisy_sd", "history", "spread", "warmup", "channel", "rule", "weights")
-    return mine_bad_pairs(ledger, **{name: values[name] for name in names})
+    return mine_bad_pairs(ledger, **{name: values[name] for name in settings.rule_settings()})
 
 
 def _number(value: float | None) -> float | None:

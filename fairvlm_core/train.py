@@ -1,15 +1,15 @@
 """Fine-tuning, top to bottom: one loop for every preset.
 
-What a preset changes are three small objects made before the loop: who mines (`_Miner`), which Sinkhorn term there is, and
-which parameters learn. All random draws come from (seed, epoch), so a run that stopped after any epoch goes on bit for bit
-from that epoch's :class:`TrainState`.
+Presets exchange two objects of the loop: the miner (`miners.py`), which gives pairs their weights, and the fairness term
+(`fairness_terms.py`). All random draws come from (seed, epoch): a run that stopped after any epoch continues bit for bit
+from that epoch's `TrainState`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,21 +24,22 @@ from .distributed import ALONE, Team, device_of, embed_together, encode, set_che
 from .errors import InputError, TrainingError
 from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
+from .fairness_terms import FairnessTerm, LedgerTerm, ReleasedTerm
 from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
-from .mining import MiningResult, margin, mine_bad_pairs, outlyingness, pair_weights, word_features
+from .miners import Miner, make_miner, mine_ledger
+from .mining import MiningResult, margin
+from .model_state import BestEpoch, WeightAverage, copied
 from .models import Clip, load_clip
-from .objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
+from .objective import Groups, LedgerDivergence, pair_losses
 from .pairs import PairTable
-from .running import RunningMismatch, WeightAverage, copied
 
 _LARGEST_LOGIT_SCALE = math.log(100.0)
-_RELEASED_SD = 3.0
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What is known after an epoch; plain values, one line of a run's metrics.
+    """What is recorded after an epoch: plain values, one line of metrics.jsonl.
 
     `val` holds AUC, ES-AUC and group AUC of the validation split; `sinkhorn` one entry a quantity, attribute and group.
     """
@@ -58,7 +59,7 @@ class EpochReport:
 
 @dataclass
 class TrainState:
-    """Everything a run needs to go on after `epoch` epochs; tensors and plain values only, safe to load without pickle.
+    """What a run needs to continue after `epoch` epochs; tensors and plain values only, safe to load without pickle.
 
     `on_epoch` gets it by reference: save or copy it before the next step changes it.
     """
@@ -67,13 +68,21 @@ class TrainState:
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     ledger: dict[str, Any]
-    slots: Tensor
-    best_epoch: int
-    best_value: float
-    best_model: dict[str, Tensor]
+    miner: dict[str, Any]
+    average: dict[str, Any]
+    best: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
-    mismatch: dict[str, Any] | None = None
-    average: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> TrainState:
+        """A state from stored values, also as version 0.1 stored them."""
+        values = dict(values)
+        if "best_epoch" in values:
+            slots, mismatch = values.pop("slots"), values.pop("mismatch", None)
+            values["miner"] = {"slots": slots} | (mismatch or {})
+            values["average"] = values.get("average") or {}
+            values["best"] = {name: values.pop(f"best_{name}") for name in ("epoch", "value", "model")}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -131,11 +140,11 @@ def fit(
     config : RunConfig or str
         A configuration, or the name of a preset.
     state : TrainState, optional
-        Go on from here; the result equals that of the run that was not interrupted.
+        Continue from here; the result equals that of a run without interruption.
     arrays, clip : optional
-        Model input and model prepared beforehand, when several runs share them; `clip` is trained in place.
+        Model input and model prepared beforehand, for several runs on the same data; `clip` is trained in place.
     trusted : collection of str, optional
-        Pair ids whose weight stays 1 whatever their loss: judged to be right.
+        Pair ids whose weight stays 1 whatever their loss, since a reviewer judged them to be right.
     team : Team
         The processes that train this run together; all call `fit` alike and get the same result.
     on_step : callable (steps done, steps in all)
@@ -150,188 +159,92 @@ def fit(
     InputError
         A split is empty or has one label only; an attribute is unknown.
     TrainingError
-        The loss is not finite: names step and pairs. Another process of the team is gone.
+        The loss is not finite (step and pairs are named), or another process of the team has ended.
     """
     config = RunConfig.build(config) if isinstance(config, str) else config
     rows_of = _split_rows(table)
-    device = device_of(config.device, team)
-    clip = clip if clip is not None else load_clip(config.model, device=device, seed=config.seed)
-    clip.module.to(device)
-    arrays = arrays if arrays is not None else pair_arrays(table, clip)
-    prepared = prepare(clip, arrays, config)
-    clip, arrays = prepared.clip, prepared.arrays
-    train = rows_of["train"]
-    pair_ids = table.pair_ids[train]
-    kept = np.isin(pair_ids, list(trusted or ()))
-    batch_size = min(config.batch_size, len(train))
-    steps_per_epoch = -(-len(train) // batch_size)
+    train, n = rows_of["train"], len(rows_of["train"])
+    clip, arrays, device = _model_and_input(table, config, clip, arrays, team)
+    batch_size = min(config.batch_size, n)
+    steps_per_epoch = -(-n // batch_size)
     steps = steps_per_epoch * config.epochs
     set_up(clip, config, batch_size, team)
-
-    more = ("disagreement", "mismatch", "outlyingness") if config.mining.rule == "mismatch" else ()
-    ledger = PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *more))
-    optimizer = _optimizer(clip, config)
-    slots = torch.full((steps_per_epoch, config.epochs), torch.nan)
-    mismatch, words = None, None
-    if config.mining.enabled and config.mining.rule == "mismatch":
-        words = word_features(np.asarray(table.frame["text"], str)[train], seed=config.seed)
-    history: list[EpochReport] = []
-    best_epoch, best_value, best_model = 0, -math.inf, {}
+    term = _fairness_term(table, train, config, batch_size, clip, arrays, team)
+    parts = _parts(table, train, config, steps_per_epoch, clip, trusted)
+    miner, ledger, optimizer, average = parts.miner, parts.ledger, parts.optimizer, parts.average
     if state is not None:
-        clip.module.load_state_dict(state.model)
-        optimizer.load_state_dict(state.optimizer)
-        ledger = PairLossLedger.from_state_dict(state.ledger)
-        slots = state.slots.clone()
-        mismatch = state.mismatch and RunningMismatch(words, config.seed, **state.mismatch)
-        history = [EpochReport(**line) for line in state.history]
-        best_epoch, best_value, best_model = state.best_epoch, state.best_value, state.best_model
+        parts.load(state)
+        ledger = parts.ledger
+    elif miner.observes_pretrained:
+        miner.observe(*embed_together(clip, arrays, train, team))
+    features = torch.zeros(2, n, int(clip.config["model_cfg"]["embed_dim"]))
 
-    if words is not None and mismatch is None:
-        mismatch = RunningMismatch(words, config.seed)
-        mismatch.add(*embed_together(clip, arrays, train, team))  # by the model as it comes: no bad pair touched it yet
-    attributes = _attributes(table, config)
-    groups = Groups.of({name: table.attribute(name)[train] for name in attributes}, config.fairness.attribute_weights)
-    all_groups = Groups.of({name: table.attribute(name)[train] for name in table.attributes})
-    fairness_on = config.fairness.weight > 0 and len(groups.names) > 0
-    term = LedgerDivergence(groups, blur=config.fairness.blur, normalise=config.fairness.normalise == "sum")
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device))
-    features = torch.zeros(2, len(train), _width(clip), dtype=torch.float32)
-    average = None
-    if config.averaging:
-        decay = 1 - 1 / max(1.0, config.averaging * steps)
-        average = WeightAverage(clip.module, decay, **((state and state.average) or {}))
-
-    for epoch in range(0 if state is None else state.epoch, config.epochs):
+    for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
-        order = _order(config.seed, epoch, len(train))
-        torch.manual_seed(_mix(config.seed, epoch) + team.rank)  # dropout and the like, where a model has it
+        torch.manual_seed(_mix(config.seed, epoch) + team.rank)  # for dropout, where a model has it
         clip.module.train()
-        mined = _mine(ledger, config, mismatch)
-        weights = np.ones(len(train)) if mined is None else np.where(kept, 1.0, mined.weight)
-        released = None
-        if fairness_on and config.fairness.estimator == "released":
-            generator = torch.Generator().manual_seed(_mix(config.seed, epoch, 1))
-            released = ReleasedDivergence(groups, batch_size, generator)
-        elif fairness_on and epoch > 0:
-            term.start_epoch(torch.from_numpy(ledger.channel(config.fairness.quantity)[epoch - 1]), weights)
+        term.begin_epoch(ledger, miner.begin_epoch(ledger))
         used_weight, step_times = 0.0, []
 
-        for slot, (rows, fill) in enumerate(_batches(order, batch_size)):
+        for slot, (rows, fill) in enumerate(_batches(config.seed, epoch, n, batch_size)):
             tick = time.perf_counter()
             step = epoch * steps_per_epoch + slot
-            rate = _learning_rate(config, step, steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = train[np.concatenate([rows, fill])]
-
-            with autocast:  # this process's share, and with gradient those of the others
-                image, text = encode(clip, arrays, batch, team, config.chunk_size)
+            rate = _set_learning_rate(optimizer, config, step, steps)
+            with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device)):
+                image, text = encode(clip, arrays, train[np.concatenate([rows, fill])], team, config.chunk_size)
                 pairs = pair_losses(image, text, clip.scale, clip.bias)
-            live = pairs.loss[: len(rows)]  # the filling pairs are negatives only
-            if not bool(torch.isfinite(live).all()):
-                broken = pair_ids[rows[~torch.isfinite(live).cpu().numpy()]]
-                raise TrainingError(
-                    f"loss is not finite at step {step + 1} of {steps} for pairs {', '.join(broken[:5])}"
-                    f"{' and others' if len(broken) > 5 else ''}: lower learning_rate, or look at these pairs"
-                )
-            if mined is not None:
-                weight = pair_weights(mined, rows, live.detach() if config.mining.channel == "loss" else None).to(live)
-            elif config.mining.enabled and config.mining.key == "slot":
-                weight = _slot_weight(slots, slot, epoch, live.detach().mean()).to(live).expand(len(rows))
-            else:
-                weight = torch.ones_like(live)
-            weight = torch.where(torch.from_numpy(kept[rows]).to(live.device), 1.0, weight)
-            total = (weight * live).mean()
-            if config.mining.key == "slot":
-                slots[slot, epoch] = total.detach().cpu()  # as released: what is remembered is already weighted
-            if released is not None:
-                total = total + config.fairness.weight * _released_term(
-                    released, clip, arrays, train, pairs.logits, team, config.chunk_size
-                )
-            elif fairness_on and epoch > 0:
-                values = live if config.fairness.quantity == "loss" else pairs.similarity[: len(rows)]
-                limit = 1 / (config.fairness.weight * len(rows))  # what the pair's own loss pulls, at most
-                total = total + config.fairness.weight * term.term(torch.from_numpy(rows), values, limit)
+            loss = pairs.loss[: len(rows)]  # the pairs that fill up the batch are negatives only
+            _check_losses(loss, ledger.pair_ids[rows], step, steps)
 
-            if not bool(torch.isfinite(total)):
-                raise TrainingError(
-                    f"the fairness term is not finite at step {step + 1} of {steps}: lower fairness.weight"
-                )
+            weight = miner.weigh(rows, loss)
+            objective = (weight * loss).mean() + term(rows, pairs)
+            _check_objective(objective, step, steps)
             optimizer.zero_grad(set_to_none=True)
-            total.backward()
+            objective.backward()
             team.average_gradients(clip.module)
             torch.nn.utils.clip_grad_norm_(clip.module.parameters(), config.gradient_clip)
             optimizer.step()
             with torch.no_grad():
                 clip.module.logit_scale.clamp_(0, _LARGEST_LOGIT_SCALE)
-            if average is not None:
-                average.add(clip.module)
+            average.add(clip.module)
 
-            loss = live.detach().float().cpu()
-            similarity = pairs.similarity[: len(rows)].detach().float().cpu()
-            ledger.record(epoch, rows, loss=loss.numpy(), similarity=similarity.numpy())
-            features[0, rows] = image[: len(rows)].detach().float().cpu()
-            features[1, rows] = text[: len(rows)].detach().float().cpu()
+            similarity = pairs.similarity[: len(rows)]
+            ledger.record(epoch, rows, loss=_numpy(loss), similarity=_numpy(similarity))
+            for side, values in enumerate((image, text)):
+                features[side, rows] = values[: len(rows)].detach().float().cpu()
             used_weight += float(weight.sum())
             step_times.append(time.perf_counter() - tick)
             if on_step is not None:
                 on_step(step + 1, steps)
 
-        every = np.arange(len(train))
-        ledger.record(
-            epoch, every, margin=margin(features[0], features[1], float(clip.scale.detach()), seed=config.seed)
-        )
-        if mismatch is not None:
-            mismatch.add(features[0], features[1])
-            far = outlyingness(features[0], features[1])
-            ledger.record(epoch, every, disagreement=mismatch.own, mismatch=mismatch.probability, outlyingness=far)
+        margins = margin(*features, float(clip.scale.detach()), seed=config.seed)
+        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(*features))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
-
-        raw = None if average is None else average.swap(clip.module)
-        val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size, team)
-        value = {"auc": val["overall"]["auc"], "es_auc": _mean_es_auc(val), "loss": -val_loss}[config.select_by]
-        best = value is not None and value > best_value
-        if best:
-            best_epoch, best_value, best_model = epoch + 1, value, copied(clip.module.state_dict())
-        if raw is not None:
-            clip.module.load_state_dict(raw)
+        with average.applied(clip.module):
+            val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size, team)
+            is_best = parts.best.offer(epoch + 1, _selection_value(config, val_loss, val), clip.module)
         report = EpochReport(
             epoch=epoch + 1,
             train_loss=float(np.mean(ledger.losses[epoch])),
             val_loss=val_loss,
             val=val,
-            sinkhorn=_sinkhorn_lines(ledger, epoch, all_groups, config.fairness.blur),
-            flagged={"faulty": 0, "noisy": 0} if mined is None else mined.n_flagged,
-            mean_weight=used_weight / len(train),
+            sinkhorn=_sinkhorn_lines(table, train, ledger, config.fairness.blur),
+            flagged=miner.n_flagged,
+            mean_weight=used_weight / n,
             learning_rate=rate,
             seconds=time.perf_counter() - started,
             step_seconds=float(np.median(step_times)),
-            best=best,
+            best=is_best,
         )
-        history.append(report)
+        parts.history.append(report)
         if on_epoch is not None:
-            on_epoch(
-                report,
-                TrainState(
-                    epoch=epoch + 1,
-                    model=copied(clip.module.state_dict()),
-                    optimizer=optimizer.state_dict(),
-                    ledger=ledger.state_dict(),
-                    slots=slots,
-                    mismatch=mismatch and mismatch.state(),
-                    average=average and average.state(),
-                    best_epoch=best_epoch,
-                    best_value=best_value,
-                    best_model=best_model,
-                    history=[asdict(line) for line in history],
-                ),
-            )
+            on_epoch(report, parts.state())
 
-    clip.module.load_state_dict(best_model)
+    parts.best.restore(clip.module)
     if config.checkpointing:
         set_checkpointing(clip, False)
-    return _evaluate(clip, arrays, table, rows_of, ledger, config, history, best_epoch, team)
+    return _evaluate(clip, arrays, table, rows_of, config, parts, team)
 
 
 def check_table(table: PairTable, config: RunConfig) -> None:
@@ -368,14 +281,109 @@ def _attributes(table: PairTable, config: RunConfig) -> tuple[str, ...]:
     return chosen[:1] if config.fairness.only_first else chosen
 
 
+@dataclass
+class _Parts:
+    """What training changes from epoch to epoch, and `TrainState` holds."""
+
+    module: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    ledger: PairLossLedger
+    miner: Miner
+    average: WeightAverage
+    best: BestEpoch
+    history: list[EpochReport]
+
+    def state(self) -> TrainState:
+        return TrainState(
+            epoch=self.ledger.n_epochs,
+            model=copied(self.module.state_dict()),
+            optimizer=self.optimizer.state_dict(),
+            ledger=self.ledger.state_dict(),
+            miner=self.miner.state(),
+            average=self.average.state(),
+            best=self.best.state(),
+            history=[asdict(line) for line in self.history],
+        )
+
+    def load(self, state: TrainState) -> None:
+        self.module.load_state_dict(state.model)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.ledger = PairLossLedger.from_state_dict(state.ledger)
+        self.miner.load(state.miner)
+        self.average.load(state.average)
+        self.best.load(state.best)
+        self.history = [EpochReport(**line) for line in state.history]
+
+
+def _parts(
+    table: PairTable,
+    train: np.ndarray,
+    config: RunConfig,
+    steps_per_epoch: int,
+    clip: Clip,
+    trusted: Collection[str] | None,
+) -> _Parts:
+    pair_ids = table.pair_ids[train]
+    miner = make_miner(
+        config.mining,
+        np.isin(pair_ids, list(trusted or ())),
+        np.asarray(table.frame["text"], str)[train],
+        slots=steps_per_epoch,
+        epochs=config.epochs,
+        seed=config.seed,
+    )
+    return _Parts(
+        module=clip.module,
+        optimizer=_optimizer(clip, config),
+        ledger=PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *miner.channels)),
+        miner=miner,
+        average=WeightAverage(clip.module, config.averaging * steps_per_epoch * config.epochs),
+        best=BestEpoch(),
+        history=[],
+    )
+
+
+def _model_and_input(
+    table: PairTable, config: RunConfig, clip: Clip | None, arrays: PairArrays | None, team: Team
+) -> tuple[Clip, PairArrays, torch.device]:
+    device = device_of(config.device, team)
+    clip = clip if clip is not None else load_clip(config.model, device=device, seed=config.seed)
+    clip.module.to(device)
+    prepared = prepare(clip, arrays if arrays is not None else pair_arrays(table, clip), config)
+    return prepared.clip, prepared.arrays, device
+
+
+def _fairness_term(
+    table: PairTable,
+    train: np.ndarray,
+    config: RunConfig,
+    batch_size: int,
+    clip: Clip,
+    arrays: PairArrays,
+    team: Team,
+) -> FairnessTerm:
+    groups = Groups.of(
+        {name: table.attribute(name)[train] for name in _attributes(table, config)}, config.fairness.attribute_weights
+    )
+    if config.fairness.weight == 0 or not groups.names:
+        return FairnessTerm()
+    if config.fairness.estimator == "ledger":
+        return LedgerTerm(config.fairness, groups)
+
+    def logits_of(rows: np.ndarray) -> Tensor:
+        image, text = encode(clip, arrays, train[rows], team, config.chunk_size)
+        return pair_losses(image, text, clip.scale, clip.bias).logits
+
+    def generator_of(epoch: int) -> torch.Generator:
+        return torch.Generator().manual_seed(_mix(config.seed, epoch, 1))
+
+    return ReleasedTerm(config.fairness, groups, batch_size, logits_of, generator_of)
+
+
 def _bf16(config: RunConfig, device: torch.device) -> bool:
     if config.precision == "bf16":
         return True
     return config.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def _width(clip: Clip) -> int:
-    return int(clip.config["model_cfg"]["embed_dim"])
 
 
 def _optimizer(clip: Clip, config: RunConfig) -> torch.optim.Optimizer:
@@ -387,85 +395,58 @@ def _optimizer(clip: Clip, config: RunConfig) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 
-def _learning_rate(config: RunConfig, step: int, steps: int) -> float:
+def _set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, step: int, steps: int) -> float:
     """Linear warm-up, then a cosine to zero."""
     warmup = max(1, round(config.warmup_share * steps))
     if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+        rate = config.learning_rate * (step + 1) / warmup
+    else:
+        rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
 
 
 def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng(_mix(seed, epoch, 2)).permutation(n)
-
-
-def _batches(order: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of each batch and the rows that fill a short last one up.
+def _batches(seed: int, epoch: int, n: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of each batch, and the rows that fill up a short last one.
 
     In-batch losses grow with log B. The last batch is filled with pairs of the same epoch that serve as negatives and
-    count neither in the loss nor in the ledger, so that its pairs look like all others.
+    count neither in the loss nor in the ledger, so that its pairs are comparable with all others.
     """
-    for start in range(0, len(order), batch_size):
+    order = np.random.default_rng(_mix(seed, epoch, 2)).permutation(n)
+    for start in range(0, n, batch_size):
         rows = order[start : start + batch_size]
         yield rows, order[: batch_size - len(rows)]
 
 
-def _mine(ledger: PairLossLedger, config: RunConfig, mismatch: RunningMismatch | None) -> MiningResult | None:
-    mining = config.mining
-    if not mining.enabled or mining.key == "slot" or ledger.n_epochs < max(mismatch is None, mining.warmup):
-        return None
-    if mismatch is not None and ledger.n_epochs == 0:
-        ledger = PairLossLedger.from_values(mismatch.probability[None], ledger.pair_ids, "mismatch")
-    return _mine_with(ledger, config)
+def _check_losses(loss: Tensor, pair_ids: np.ndarray, step: int, steps: int) -> None:
+    finite = torch.isfinite(loss)
+    if not bool(finite.all()):
+        broken = pair_ids[~finite.cpu().numpy()]
+        raise TrainingError(
+            f"loss is not finite at step {step + 1} of {steps} for pairs {', '.join(broken[:5])}"
+            f"{' and others' if len(broken) > 5 else ''}: lower learning_rate, or look at these pairs"
+        )
 
 
-def _mine_with(ledger: PairLossLedger, config: RunConfig) -> MiningResult:
-    mining = config.mining
-    return mine_bad_pairs(
-        ledger,
-        faulty_sd=mining.faulty_sd,
-        noisy_sd=mining.noisy_sd,
-        history=mining.history,
-        spread=mining.spread,
-        warmup=mining.warmup,
-        channel=mining.channel if mining.channel in ledger.channels else None,
-        rule=mining.rule,
-        weights=mining.weights,
-    )
+def _check_objective(objective: Tensor, step: int, steps: int) -> None:
+    if not bool(torch.isfinite(objective)):
+        raise TrainingError(f"the fairness term is not finite at step {step + 1} of {steps}: lower fairness.weight")
 
 
-def _slot_weight(slots: Tensor, slot: int, epoch: int, loss: Tensor) -> Tensor:
-    """As released: the history is that of a position in the epoch, whatever pairs stand there now; an unbounded density."""
-    if epoch == 0:
-        return torch.ones(())
-    means = slots[:, :epoch].mean(1)
-    mean, sd = means.mean(), means.std(unbiased=False)
-    if abs(means[slot] - mean) <= _RELEASED_SD * sd or sd == 0:
-        return torch.ones(())
-    loss = loss.cpu()
-    return torch.exp(-((loss - mean) ** 2) / (2 * sd**2)) / (sd * math.sqrt(2 * math.pi))
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()
 
 
-def _released_term(
-    released: ReleasedDivergence,
-    clip: Clip,
-    arrays: PairArrays,
-    train: np.ndarray,
-    batch_logits: Tensor,
-    team: Team,
-    chunk_size: int,
-) -> Tensor:
-    total = batch_logits.new_zeros((), dtype=torch.float32)
-    for stream in released.streams:
-        with torch.no_grad():
-            image, text = encode(clip, arrays, train[next(stream).numpy()], team, chunk_size)
-            logits = pair_losses(image, text, clip.scale, clip.bias).logits
-        total = total + released.distance(batch_logits, logits)
-    return total
+def _selection_value(config: RunConfig, val_loss: float, val: dict[str, Any]) -> float | None:
+    if config.select_by == "es_auc":
+        values = [a["es_auc"] for a in val["attributes"].values() if a["es_auc"] is not None]
+        return float(np.mean(values)) if values else None
+    return -val_loss if config.select_by == "loss" else val["overall"]["auc"]
 
 
 def _validate(
@@ -494,23 +475,15 @@ def _report(table: PairTable, rows: np.ndarray, score: np.ndarray) -> FairnessRe
     )
 
 
-def _mean_es_auc(report: dict[str, Any]) -> float | None:
-    values = [a["es_auc"] for a in report["attributes"].values() if a["es_auc"] is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _sinkhorn_lines(ledger: PairLossLedger, epoch: int, groups: Groups, blur: float) -> list[dict[str, Any]]:
-    """The divergence of every group, unweighted, so that runs of all presets can be compared."""
-    lines = []
-    if not groups.names:
-        return lines
-    for quantity in ("loss", "similarity"):
+def _sinkhorn_lines(table: PairTable, train: np.ndarray, ledger: PairLossLedger, blur: float) -> list[dict[str, Any]]:
+    """Every group's divergence in the latest epoch over all pairs, unweighted, so that all presets can be compared."""
+    groups = Groups.of({name: table.attribute(name)[train] for name in table.attributes})
+    lines: list[dict[str, Any]] = []
+    for quantity in ("loss", "similarity") if groups.names else ():
         divergence = LedgerDivergence(groups, blur=blur)
-        divergence.start_epoch(torch.from_numpy(ledger.channel(quantity)[epoch]), None)
-        values = divergence.solve()
-        for (attribute, group), n, value in zip(
-            groups.names, groups.membership.sum(1).tolist(), values.tolist(), strict=True
-        ):
+        divergence.start_epoch(torch.from_numpy(ledger.channel(quantity)[-1]), None)
+        found = zip(groups.names, groups.membership.sum(1).tolist(), divergence.solve().tolist(), strict=True)
+        for (attribute, group), n, value in found:
             lines.append({"quantity": quantity, "attribute": attribute, "group": group, "n": n, "value": value})
     return lines
 
@@ -520,13 +493,11 @@ def _evaluate(
     arrays: PairArrays,
     table: PairTable,
     rows_of: dict[str, np.ndarray],
-    ledger: PairLossLedger,
     config: RunConfig,
-    history: list[EpochReport],
-    best_epoch: int,
+    parts: _Parts,
     team: Team,
 ) -> FitResult:
-    """The test split is scored here, once, by the model that validation selected."""
+    """Score the test split once, by the model that validation selected."""
     image, text = embed_together(clip, arrays, team=team)
     score = zero_shot(clip, image, table.info.prompts)
     held_out = np.concatenate([rows_of["val"], rows_of["test"]])
@@ -542,13 +513,13 @@ def _evaluate(
         predictions[name] = table.attribute(name)[held_out]
     return FitResult(
         clip=finished(clip),
-        ledger=ledger,
-        mining=_mine_with(ledger, config),
-        history=history,
+        ledger=parts.ledger,
+        mining=mine_ledger(parts.ledger, config.mining),
+        history=parts.history,
         predictions=predictions,
         image_features=image.numpy(),
         text_features=text.numpy(),
         val=_report(table, rows_of["val"], score[rows_of["val"]]),
         test=_report(table, rows_of["test"], score[rows_of["test"]]),
-        best_epoch=best_epoch,
+        best_epoch=parts.best.epoch,
     )

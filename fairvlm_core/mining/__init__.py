@@ -1,34 +1,62 @@
-"""Bad-pair mining: which pairs hold each other back, how much weight they keep, and for whom that matters.
+"""Bad-pair mining: which pairs are bad, how much weight they keep, and which groups of patients that affects.
 
-`mine_bad_pairs` reads a ledger and flags pairs, `pair_weights` turns the result into weights inside a training step,
-`margin` gives a quantity to mine that does not depend on the batch, `word_features`, `disagreement` and
-`mismatch_probability` tell wrong notes by what the other pairs show, `outlyingness` tells pairs that share what no other
-pair has, `audit_mining` asks whether one group of patients loses more of its data than others.
+`mine_bad_pairs` reads a ledger and flags pairs; `pair_weights` gives their weights inside a training step. `ranking_rule`
+and `weighting_rule` register rules of your own beside the built-in ones. `margin` is a value to mine that is independent of
+the batch; `word_features`, `disagreement` and `mismatch_probability` find wrong notes by comparison with the other pairs;
+`outlyingness` finds pairs that share a marker. `audit_mining` asks whether one group of patients loses more of its data.
 """
 
 from __future__ import annotations
 
 from .agreement import Disagreement, Mismatch, disagreement, mismatch_probability, outlyingness, word_features
 from .audit import AttributeAudit, GroupAudit, MiningAudit, audit_mining
-from .bad_pairs import MiningResult, mine_bad_pairs, pair_weights
+from .bad_pairs import KINDS, MiningResult, check_settings, fits, mine_bad_pairs, pair_weights
+from .explain import explain_pair
 from .margins import margin
 from .mixture import BadTail, fit_bad_tail
+from .notices import Notice, Reason
+from .rules import (
+    RANKING_RULES,
+    WEIGHTING_RULES,
+    Evidence,
+    Flags,
+    Judgement,
+    RankingRule,
+    WeightingRule,
+    ranking_rule,
+    weighting_rule,
+)
 
 __all__ = [
+    "KINDS",
+    "RANKING_RULES",
+    "WEIGHTING_RULES",
     "AttributeAudit",
     "BadTail",
     "Disagreement",
+    "Evidence",
+    "Flags",
     "GroupAudit",
+    "Judgement",
     "MiningAudit",
     "MiningResult",
     "Mismatch",
+    "Notice",
+    "RankingRule",
+    "Reason",
+    "WeightingRule",
     "audit_mining",
+    "check_settings",
     "disagreement",
+    "explain_pair",
     "fit_bad_tail",
+    "fits",
     "margin",
     "mine_bad_pairs",
     "mismatch_probability",
     "outlyingness",
     "pair_weights",
+    "ranking_rule",
+    "weighting_rule",
     "word_features",
 ]

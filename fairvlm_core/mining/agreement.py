@@ -1,14 +1,14 @@
-"""Does a note belong to its image, judged by what the other pairs show? Scores that no pair gives itself.
+"""Does a note belong to its image? Scores in which no pair is judged by itself, and the rule ``mismatch``.
 
-The scale is set by the data: every image is also scored with notes of other images. How mismatched pairs look is therefore
-known, and their share and each pair's probability follow without any assumption on how clean pairs are distributed.
+Every image is also scored with the notes of other images. So it is known what mismatched pairs look like, and their share
+and each pair's probability follow without an assumption on the distribution of clean pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import diags
@@ -17,14 +17,23 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.extmath import randomized_svd
 
 from ..errors import InputError
+from .notices import Notice, Reason
+from .rules import Evidence, Judgement, ranking_rule
 
-_LARGEST_CORRELATION = 0.98  # beyond, a single direction would decide alone
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .bad_pairs import MiningResult
+
+_LARGEST_CORRELATION = 0.98  # above it, one direction alone would decide
 _TAILS = (0.8, 0.9, 0.95)  # quantiles of the re-paired scores above which clean pairs are rare
-_SHARE = (0.06, 0.6)  # of mismatched pairs: below, clean outliers explain them; above, the scores tell too little
-_TOLD_APART = 0.73  # least AUC between clean own notes and others
-_LEVEL = 0.5  # least ratio between the last tail and the first
+_SHARE = (0.06, 0.6)  # of mismatched pairs: below, clean outliers explain them; above, the features say too little
+_LEAST_AUC = 0.73  # between own notes of clean pairs and notes of other images
+_LEVEL = 0.5  # least ratio of the share in the last tail to the share in the first
 _FEWEST = 100  # pairs
-_OFTEN = 0.97  # share of notes above which a word says nothing
+_OFTEN = 0.97  # share of notes above which a word carries no information
+_WORD_WEIGHT = 2.0  # of the words of a note, beside its features by the model
+_RANKED_BY = ("disagreement", "margin", "outlyingness")
 
 
 @dataclass(frozen=True)
@@ -34,9 +43,9 @@ class Disagreement:
     Attributes
     ----------
     own : float64 ndarray of shape (N,)
-        Of each pair.
+        The score of each pair.
     repaired : float64 ndarray of shape (R,)
-        Of images with notes of other images: what mismatched pairs look like. The same re-pairings for the same seed.
+        Scores of images with notes of other images, as mismatched pairs would have. The same seed gives the same pairings.
     """
 
     own: np.ndarray
@@ -50,16 +59,16 @@ class Mismatch:
     Attributes
     ----------
     probability : float64 ndarray of shape (N,)
-        Never falling with the score; 0 everywhere where nothing can be said.
+        Rises with the score; all 0 where nothing can be flagged.
     share : float
         Mean probability; where nothing is flagged, the estimate that was too small or too large.
-    message : str
-        Why nothing is flagged; empty otherwise.
+    notice : Notice or None
+        Why nothing is flagged.
     """
 
     probability: np.ndarray
     share: float
-    message: str
+    notice: Notice | None = None
 
 
 def disagreement(
@@ -72,32 +81,31 @@ def disagreement(
     repairings: int = 4,
     seed: int = 0,
 ) -> Disagreement:
-    """Minus the pointwise mutual information of notes and images, each pair held out of what it is judged by.
+    """Minus the pointwise mutual information of notes and images; no pair is part of what it is judged by.
 
     Both feature sets are taken as jointly normal. Regularised canonical correlation analysis gives directions a_k, b_k with
     correlations ρ_k; with u_k = a_k·(f − mean f) and v_k = b_k·(t − mean t),
 
         log p(f, t) − log p(f) p(t) = −½ Σ_k [log(1 − ρ_k²) + (ρ_k² (u_k² + v_k²) − 2 ρ_k u_k v_k) / (1 − ρ_k²)]
 
-    is above 0 where the two belong together (Bach & Jordan, A probabilistic interpretation of canonical correlation
-    analysis, 2005, for the model). Means, covariances and directions come from the other folds, so that no pair vouches
-    for itself.
+    is above 0 where the two belong together (model: Bach & Jordan, A probabilistic interpretation of canonical correlation
+    analysis, 2005). Means, covariances and directions are estimated on the other folds.
 
     Parameters
     ----------
     image_features, text_features : array or tensor of shape (N, D)
         Row i of both belongs to pair i.
     weight : float array of shape (N,), optional
-        What each pair counts in the covariance between the two sides, 0 or more; 1 by default.
+        Weight of each pair in the covariance between the two sides, 0 or more; 1 by default.
     folds : int
-        Between 2 and N / 2; fewer where N is small.
+        2 or more; at most N / 2 are used.
     ridge : float
-        Added to both covariances, in units of their mean eigenvalue; above 0. Large values shrink the correlations, and
-        with them the say of the weak directions.
+        Added to both covariances, in units of their mean eigenvalue; above 0. Large values shrink the correlations, most
+        of all those of weak directions.
     repairings : int
-        Notes of other images that each image is scored with, 1 or more.
+        Number of notes of other images that each image is scored with, 1 or more.
     seed : int
-        Of the folds and the re-pairings.
+        For the folds and the re-pairings.
 
     Returns
     -------
@@ -144,17 +152,17 @@ def disagreement(
         canonical = _Canonical.of(others, ridge)
         u, v = canonical.image(image[rows]), canonical.text(text[rows])
         own[rows] = -canonical.log_ratio(u, v)
-        turns = 1 + rng.permutation(len(rows) - 1)[:repairings]  # every image meets other notes, none its own
+        turns = 1 + rng.permutation(len(rows) - 1)[:repairings]  # never an image's own note
         repaired += [-canonical.log_ratio(u, np.roll(v, turn, axis=0)) for turn in turns]
     return Disagreement(own, np.concatenate(repaired))
 
 
 def word_features(notes: Sequence[str], *, width: int = 256, rarest: int = 5, seed: int = 0) -> np.ndarray:
-    """Which words stand in each note, in few numbers: a view of the notes that no model has to learn.
+    """The words of each note as a few numbers; no model is needed.
 
     Presence of a word, divided by the fourth root of its variance p (1 − p), then the strongest principal directions
-    (randomised SVD, Halko et al., SIAM Review 53, 2011). Rare words keep some of the say that a plain covariance denies
-    them and an inverse-variance scale would give them in excess.
+    (randomised SVD, Halko et al., SIAM Review 53, 2011). This up-weights rare words, but less than scaling by the inverse
+    variance would.
 
     Parameters
     ----------
@@ -162,9 +170,9 @@ def word_features(notes: Sequence[str], *, width: int = 256, rarest: int = 5, se
     width : int
         Largest number of directions.
     rarest : int
-        Words in fewer notes than that are left out, as are those in more than 97 % of the notes.
+        Words in fewer notes than this, or in more than 97 % of the notes, are left out.
     seed : int
-        Of the randomised SVD.
+        For the randomised SVD.
 
     Returns
     -------
@@ -192,11 +200,11 @@ def word_features(notes: Sequence[str], *, width: int = 256, rarest: int = 5, se
 
 
 def outlyingness(image_features: Any, text_features: Any, *, ridge: float = 0.1) -> np.ndarray:
-    """How far a pair's image and its note, both taken together, lie from all others.
+    """How far a pair's image and note together lie from all others.
 
     The logarithm of the Mahalanobis distance of each side to the mean of its side, standardised over pairs; the two are
-    added and standardised again. A mismatched note is a note like others at the wrong image, so it lies no further out than
-    others do. A pair whose two sides share a mark, or a text of a few stock words, lies far out on both.
+    added and standardised again. A wrong note is an ordinary note beside the wrong image, so it is not an outlier. A pair
+    whose image and note share a marker, or whose note has only a few stock words, is an outlier on both sides.
 
     Parameters
     ----------
@@ -238,48 +246,139 @@ def outlyingness(image_features: Any, text_features: Any, *, ridge: float = 0.1)
 
 
 def mismatch_probability(scores: Disagreement) -> Mismatch:
-    """Local false discovery rate with a known law of the mismatched (Efron, JASA 99, 2004).
+    """Local false discovery rate with a known distribution of the mismatched (Efron, JASA 99, 2004).
 
-    Own scores are a blend (1 − π) f_clean + π f_mismatched, and f_mismatched is that of the re-paired ones. Where clean
-    pairs are rare, P(own > t) ≈ π P(repaired > t): π is the smallest such ratio over the upper tails (Storey, JRSS B 64,
-    2002). The probability of a pair is π f_mismatched / f_own, with the ratio of densities from an isotonic regression.
+    The density of own scores is (1 − π) f_clean + π f_mismatched, and f_mismatched is that of the re-paired scores. Where
+    clean pairs are rare, P(own > t) ≈ π P(repaired > t): π is the smallest such ratio over the upper tails (Storey, JRSS
+    B 64, 2002). The probability of a pair is π f_mismatched / f_own; the ratio of densities comes from an isotonic
+    regression.
 
-    Notes that contradict their image lie further out than notes drawn at random, and π comes out too large, two-fold
-    where half of the random notes would fit. So the probability is tapered from all of it at the median of the re-paired
-    scores to none at their lower quartile: a note that fits better than most others is hardly called wrong.
+    Notes that contradict their image have higher scores than notes drawn at random. Then π comes out too large, two-fold
+    where half of the random notes would fit. So the probability is multiplied by a taper: 1 above the median of the
+    re-paired scores, falling to 0 at their lower quartile. A note that fits better than most others is hardly ever wrong.
 
     Returns
     -------
     Mismatch
-        Nothing is flagged where little can be said: below 100 pairs; below π = 6 % (clean outliers make up to 3 %);
-        where the features hardly tell a clean pair's own note from others (π above 60 %, or an AUC below 0.73 once the
-        mismatched are discounted); where the ratio falls along the tail instead of levelling off, as it does for clean
-        pairs alone.
+        Nothing is flagged for fewer than 100 pairs; for π below 6 % (clean outliers make up to 3 %); where the features
+        hardly separate own notes from others (π above 60 %, or an AUC below 0.73 after discounting the mismatched); and
+        where the ratio in the last tail is less than half of that in the first. With mismatched pairs the ratio levels
+        off at π; clean pairs alone let it fall.
     """
     own, repaired = scores.own, scores.repaired
     nobody = np.zeros(len(own))
     if len(own) < _FEWEST:
-        return Mismatch(nobody, 0.0, f"mismatches need {_FEWEST} pairs or more to be told (got {len(own)})")
+        return Mismatch(nobody, 0.0, Notice(Reason.TOO_FEW_FOR_MISMATCH, {"needed": _FEWEST, "n": len(own)}))
     ratio = [float(np.mean(own > np.quantile(repaired, q))) / (1 - q) for q in _TAILS]
     share = min(ratio)
     place = np.searchsorted(np.sort(repaired), own) / len(repaired)
     if share < _SHARE[0]:
-        return Mismatch(nobody, share, f"{share:.1%} of the notes look like notes of other images: none is flagged")
-    if share > _SHARE[1] or (1 - place.mean() - share / 2) / (1 - share) < _TOLD_APART:
-        return Mismatch(
-            nobody, share, "own notes look like notes of other images: the features tell too little to flag any"
-        )
+        return Mismatch(nobody, share, Notice(Reason.SMALL_SHARE, {"share": share}))
+    if share > _SHARE[1] or (1 - place.mean() - share / 2) / (1 - share) < _LEAST_AUC:
+        return Mismatch(nobody, share, Notice(Reason.WEAK_FEATURES))
+    if ratio[-1] < _LEVEL * ratio[0]:
+        return Mismatch(nobody, share, Notice(Reason.FALLING_TAIL, {"first": ratio[0], "last": ratio[-1]}))
     values = np.concatenate([own, repaired])
     is_repaired = np.repeat([0.0, 1.0], [len(own), len(repaired)])
     equal = np.repeat([1 / len(own), 1 / len(repaired)], [len(own), len(repaired)])
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(values, is_repaired, equal)
     of_repaired = np.clip(fitted.predict(own), 0.0, 1 - 1e-9)
     probability = np.minimum(1.0, share * of_repaired / (1 - of_repaired)) * np.clip(4 * place - 1, 0.0, 1.0)
-    return Mismatch(probability, float(probability.mean()), "")
+    return Mismatch(probability, float(probability.mean()))
+
+
+class MismatchObserver:
+    """Records how far every note disagrees with its image, by its words and by its features, while a run trains.
+
+    Scores are an exponential average with weight ½ over epochs, starting from the pretrained model. Words weigh twice as
+    much as features: they are as informative before the first step as after the last.
+
+    Parameters
+    ----------
+    notes : sequence of str, N of them
+    seed : int
+    """
+
+    channels = ("disagreement", "mismatch", "outlyingness")
+
+    def __init__(self, notes: Sequence[str], seed: int):
+        self._words, self._seed = word_features(notes, seed=seed), seed
+        self._scores: Disagreement | None = None
+        self._probability: np.ndarray | None = None
+
+    def add(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:
+        """Take in the features (N, D) of the pretrained model or of an epoch; returns the values of `channels`."""
+        weight = None if self._probability is None else 1.0 - self._probability
+        words, features = (disagreement(image, note, weight, seed=self._seed) for note in (self._words, text))
+        own = _WORD_WEIGHT * words.own + features.own
+        repaired = _WORD_WEIGHT * words.repaired + features.repaired  # both used the same re-pairings
+        if self._scores is not None:
+            own, repaired = 0.5 * (self._scores.own + own), 0.5 * (self._scores.repaired + repaired)
+        self._judge(Disagreement(own, repaired))
+        return {
+            "disagreement": own,
+            "mismatch": self._probability,
+            "outlyingness": outlyingness(image, text),
+        }
+
+    def state(self) -> dict[str, Any]:
+        import torch
+
+        if self._scores is None:
+            return {}
+        return {"own": torch.from_numpy(self._scores.own), "repaired": torch.from_numpy(self._scores.repaired)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        if "own" in state:
+            self._judge(Disagreement(state["own"].numpy(), state["repaired"].numpy()))
+
+    def _judge(self, scores: Disagreement) -> None:
+        self._scores, self._probability = scores, mismatch_probability(scores).probability
+
+
+def _explain_mismatch(result: MiningResult, row: int) -> str:
+    if result.kind[row] == "noisy":
+        return (
+            f"Image and note both lie far from all others and yet fit: far more alike than any normal pair (rank "
+            f"{result.z[row]:.1f}, limit −{result.noisy_sd:g}). They may share a marker instead of the findings."
+        )
+    said = "flagged as a wrong note" if result.kind[row] == "faulty" else "not flagged"
+    return (
+        f"Judged by the other pairs, image and note belong to different patients with a probability of "
+        f"{result.posterior[row]:.2f}: {said}."
+    )
+
+
+@ranking_rule(
+    "mismatch",
+    title="Agreement",
+    limits=("noisy_sd",),
+    gives_posterior=True,
+    channels=("mismatch",),
+    observer=MismatchObserver,
+    explain=_explain_mismatch,
+)
+def judge_mismatch(evidence: Evidence) -> Judgement:
+    """Wrong notes by `mismatch_probability`, shared markers by `outlyingness`, as recorded in the latest epoch.
+
+    The ranking z adds the standardised disagreement and half the standardised margin, standardises the sum, and subtracts
+    three times the amount by which outlyingness exceeds 1.5. Pairs with z < −β_n are noisy: they fit although both sides
+    lie far from all others. Before the first epoch there is no margin, and nothing is noisy.
+    """
+    probability = evidence.latest("mismatch")
+    z, noisy = evidence.z, np.zeros(len(probability), bool)
+    if all(name in evidence.ledger.channels for name in _RANKED_BY):
+        apart, margin, far = (evidence.latest(name) for name in _RANKED_BY)
+        fit = _standardised_seen(_standardised_seen(apart) + 0.5 * _standardised_seen(margin))
+        z = fit - 3.0 * np.maximum(far - 1.5, 0.0)
+        noisy = z < -evidence.noisy_sd
+        probability = np.where(noisy, 0.0, probability)
+    notice = None if np.any(probability > 0) else Notice(Reason.NO_WRONG_NOTE)
+    return Judgement(z, probability > 0.5, noisy, probability, notice=notice)  # NaN compares false
 
 
 class _Moments(tuple):
-    """Sums over pairs, so that a fold's complement is a difference: n, Σf, Σt, Σff', Σtt', Σw, Σwf, Σwt, Σwft'."""
+    """Sums over pairs: n, Σf, Σt, Σff', Σtt', Σw, Σwf, Σwt, Σwft'. All folds but one are a difference of two sums."""
 
     def __new__(cls, *values: Any) -> _Moments:
         return super().__new__(cls, values)
@@ -326,6 +425,10 @@ class _Canonical:
         square = self.r**2
         fit = (square * (u**2 + v**2) - 2 * self.r * u * v) / (1 - square)
         return -0.5 * (np.log1p(-square) + fit).sum(1)
+
+
+def _standardised_seen(values: np.ndarray) -> np.ndarray:
+    return (values - np.nanmean(values)) / (np.nanstd(values) or 1.0)
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

@@ -19,15 +19,13 @@ import pandas as pd
 
 from ..errors import InputError
 from ..ledger import HistoryKind, PairLossLedger
-from .mixture import BadTail, fit_bad_tail
+from .notices import Notice, Reason
+from .rules import RANKING_RULES, WEIGHTING_RULES, Evidence, Flags, RankingRule, location_and_spread
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 KINDS = ("clean", "faulty", "noisy")
-_MAD_TO_SD = 1.4826  # for normal data 1.4826 · MAD estimates the standard deviation
-_RANKED_BY = ("disagreement", "margin", "outlyingness")
-_SAME = 1e-7  # a relative spread that float32 losses cannot resolve
 
 
 @dataclass(frozen=True)
@@ -40,25 +38,24 @@ class MiningResult:
     mean_loss : float64 ndarray of shape (N,)
         m_i, in the unit of the mined channel; NaN for a pair that was never seen.
     z : float64 ndarray of shape (N,)
-        (m_i − μ) / σ; 0 where σ = 0. Under the rule ``mismatch`` a rank of its own, from the last epoch: disagreement and
-        half the margin, each standardised, their sum standardised again, less three times what outlyingness exceeds 1.5 by.
-        High values are wrong notes, low ones shortcuts.
+        The ranking: high values are wrong notes, low values shared markers. (m_i − μ) / σ, or 0 where σ = 0, for the rules
+        ``threshold`` and ``mixture``; other rules have a ranking of their own (`judge_mismatch` for ``mismatch``).
     kind : Categorical of shape (N,)
         ``"clean"``, ``"faulty"`` or ``"noisy"``; ``result.kind == "faulty"`` is a mask.
     weight : float64 ndarray of shape (N,)
-        What a pair keeps, within [0, 1] (the pdf form alone may exceed 1), evaluated at ℓ_i = m_i.
+        Within [0, 1] (the pdf form alone may exceed 1), evaluated at ℓ_i = m_i.
     posterior : float64 ndarray of shape (N,)
-        P(bad) under the rules ``mixture`` and ``mismatch``, else NaN.
+        P(wrong note) where the rule gives it, else NaN.
     mu, sigma : float
-        Location and spread over the pairs; NaN before anything was recorded.
+        Location and spread of `mean_loss` over the pairs; NaN before anything was recorded.
     faulty_above, noisy_below : float
-        A pair beyond is flagged; NaN where nothing can be, or where something else decides.
-    n_flagged : dict
-        ``{"faulty": …, "noisy": …}``
+        A pair beyond is flagged; NaN where nothing can be, or where the rule has no limit in this unit.
     n_epochs : int
         Epochs that went into m.
-    message : str
-        Why nothing (or less) is flagged, in one line; empty where there is nothing to say.
+    notices : tuple of Notice
+        Why nothing (or less) is flagged.
+    rule, weights, channel, spread, faulty_sd, noisy_sd
+        The settings.
     """
 
     pair_ids: np.ndarray
@@ -71,13 +68,14 @@ class MiningResult:
     sigma: float
     faulty_above: float
     noisy_below: float
-    n_flagged: dict[str, int]
     n_epochs: int
-    message: str
-    weights: str
+    notices: tuple[Notice, ...]
     rule: str
+    weights: str
     channel: str
-    tail: BadTail | None = field(default=None, repr=False)
+    spread: str
+    faulty_sd: float
+    noisy_sd: float
     ledger: PairLossLedger | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -88,6 +86,16 @@ class MiningResult:
         """Mask of the pairs that are faulty or noisy, bool array of shape (N,)."""
         return self.kind.codes != 0
 
+    @property
+    def n_flagged(self) -> dict[str, int]:
+        """``{"faulty": …, "noisy": …}``"""
+        return {name: int((self.kind.codes == code).sum()) for code, name in enumerate(KINDS) if code}
+
+    @property
+    def message(self) -> str:
+        """The notices in one line; empty without any."""
+        return "; ".join(map(str, self.notices))
+
     def trajectory(self, pair_id: str) -> np.ndarray:
         """The mined quantity of one pair by epoch, float32 array of shape (E,)."""
         if self.ledger is None:
@@ -95,17 +103,12 @@ class MiningResult:
         return self.ledger.trajectory(pair_id, self.channel)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a pair: pair_id, kind (categorical), mean_loss, z, weight, and under the mixture rule posterior."""
+        """One row a pair: pair_id, kind (categorical), mean_loss, z, weight, and posterior where the rule gives it."""
         columns: dict[str, Any] = {
-            "pair_id": self.pair_ids,
-            "kind": self.kind,
-            "mean_loss": self.mean_loss,
-            "z": self.z,
-            "weight": self.weight,
+            name: getattr(self, name) for name in ("pair_ids", "kind", "mean_loss", "z", "weight")
         }
-        if self.rule == "mixture":
-            columns["posterior"] = self.posterior
-        return pd.DataFrame(columns)
+        frame = pd.DataFrame(columns).rename(columns={"pair_ids": "pair_id"})
+        return frame.assign(posterior=self.posterior) if RANKING_RULES[self.rule].gives_posterior else frame
 
 
 def mine_bad_pairs(
@@ -118,8 +121,8 @@ def mine_bad_pairs(
     before: int | None = None,
     warmup: int = 1,
     channel: str | None = None,
-    rule: Literal["threshold", "mixture", "mismatch"] = "threshold",
-    weights: Literal["bounded", "pdf", "posterior"] = "bounded",
+    rule: str = "threshold",
+    weights: str = "bounded",
 ) -> MiningResult:
     """Flag pairs whose past losses stand out, and say what weight they keep.
 
@@ -139,14 +142,14 @@ def mine_bad_pairs(
         Nothing is flagged before so many epochs are recorded.
     channel : str, optional
         What is mined; the ledger's first channel by default.
-    rule : {"threshold", "mixture", "mismatch"}
-        ``threshold``: as above. ``mixture``: faulty are the pairs that more likely belong to a second, higher component
-        (`fit_bad_tail`), where the data show one; noisy pairs by the threshold. ``mismatch``: P(bad) is what the ledger's
-        channel ``mismatch`` holds (`mismatch_probability`), the latest epoch's; noisy are the pairs with z below −β_n,
-        which fit although both sides lie far from all others (`outlyingness`).
-    weights : {"bounded", "pdf", "posterior"}
-        ``bounded``: w as above. ``pdf``: times 1 / (σ √(2π)) as in the released code; exceeds 1 when σ < 0.4 and then
-        turns bad pairs *up*. ``posterior``: 1 − P(bad), for the other two rules.
+    rule : str
+        A registered ranking rule. ``threshold``: as above. ``mixture``: faulty are the pairs that more likely belong to a
+        second, higher component (`fit_bad_tail`), where the data show one; noisy pairs by the threshold. ``mismatch``:
+        see `judge_mismatch`. `ranking_rule` registers others.
+    weights : str
+        A registered weighting rule. ``bounded``: w as above. ``pdf``: times 1 / (σ √(2π)) as in the released code, above
+        1 when σ < 0.4, which turns bad pairs *up*. ``posterior``: 1 − P(wrong note), for rules that give it.
+        `weighting_rule` registers others.
 
     Returns
     -------
@@ -155,7 +158,7 @@ def mine_bad_pairs(
     Raises
     ------
     InputError
-        A setting out of range, or an array that is no ledger.
+        A setting out of range, an unknown rule, or an array that is no ledger.
 
     Notes
     -----
@@ -176,65 +179,52 @@ def mine_bad_pairs(
     >>> mine_bad_pairs(losses[:, :9]).message
     'nothing can be flagged: the largest possible |z| for 9 pairs is (N-1)/√N = 2.67, below 3; lower the limits'
     """
-    _check_settings(faulty_sd, noisy_sd, history, spread, warmup, rule, weights)
+    ranking = check_settings(faulty_sd, noisy_sd, history, spread, warmup, rule, weights)
     if not isinstance(ledger, PairLossLedger):
         ledger = PairLossLedger.from_values(ledger)
+    missing = [name for name in ranking.channels if name not in ledger.channels]
+    if missing:
+        raise InputError(
+            f"rule: {rule!r} needs {', '.join(missing)}, which is recorded in training with this rule only"
+        )
     channel = ledger.channels[0] if channel is None else channel
-    mean_loss = ledger.history(channel, before, history)
+    value = ledger.history(channel, before, history)
     n_epochs = ledger.n_epochs if before is None else min(before, ledger.n_epochs)
-    seen = ~np.isnan(mean_loss)
-    values = mean_loss if seen.all() else mean_loss[seen]
-    mu, sigma = _location_and_spread(values, spread)
+    seen = ~np.isnan(value)
+    mu, sigma = location_and_spread(value if seen.all() else value[seen], spread)
+    evidence = Evidence(ledger, before, value, mu, sigma, faulty_sd, noisy_sd, spread)
 
-    codes = np.zeros(len(mean_loss), np.int8)
-    weight = np.ones(len(mean_loss))
-    posterior = np.full(len(mean_loss), np.nan)
-    faulty_above = noisy_below = math.nan
-    tail = None
-    z = (mean_loss - mu) / sigma if sigma > 0 else np.where(seen, 0.0, np.nan)
-    message = _nothing_because(len(values), sigma, spread, n_epochs, warmup, min(faulty_sd, noisy_sd), rule)
-    if not message:
-        faulty_above, noisy_below = mu + faulty_sd * sigma, mu - noisy_sd * sigma
-        if rule == "threshold":
-            codes[mean_loss > faulty_above] = 1
-        elif rule == "mixture":
-            tail = fit_bad_tail(values)
-            posterior[seen] = tail.posterior(values)
-            faulty_above, message = tail.above, tail.message
-        codes[(mean_loss < noisy_below) & (codes == 0)] = 2
-    if rule == "mismatch":
-        posterior, faulty_above, noisy_below = ledger.history("mismatch", before, "last"), math.nan, math.nan
-        codes[:] = 0
-        if all(name in ledger.channels for name in _RANKED_BY):
-            z = _rank(*(ledger.history(name, before, "last") for name in _RANKED_BY))
-            codes[z < -noisy_sd] = 2
-            posterior = np.where(codes == 2, 0.0, posterior)
-    codes[posterior > 0.5] = 1  # NaN compares false
-    flagged = np.flatnonzero(codes)
-    weight[flagged] = np.exp(-0.5 * z[flagged] ** 2) * _height(weights, sigma)
-    if weights == "posterior":
-        weight = np.where(codes == 2, weight, 1.0 - np.nan_to_num(posterior))
-    if len(values) < len(mean_loss) and len(values):
-        unseen = f"{len(mean_loss) - len(values)} of {len(mean_loss)} pairs were never seen"
-        message = f"{message}; {unseen}" if message else unseen
+    n, n_seen = len(value), int(seen.sum())
+    faulty, noisy, posterior = np.zeros(n, bool), np.zeros(n, bool), np.full(n, np.nan)
+    z, faulty_above, noisy_below = evidence.z, math.nan, math.nan
+    notice = _nothing_because(n_seen, sigma, spread, n_epochs, warmup, min(faulty_sd, noisy_sd), ranking)
+    if notice is None:
+        judged = ranking.judge(evidence)
+        z, faulty, noisy, notice = judged.z, judged.faulty, judged.noisy & ~judged.faulty, judged.notice
+        posterior = posterior if judged.posterior is None else judged.posterior
+        faulty_above, noisy_below = judged.faulty_above, judged.noisy_below
+    notices = [notice] if notice else []
+    if 0 < n_seen < n:
+        notices.append(Notice(Reason.NEVER_SEEN, {"unseen": n - n_seen, "n": n}))
     return MiningResult(
         pair_ids=ledger.pair_ids,
-        mean_loss=mean_loss,
+        mean_loss=value,
         z=z,
-        kind=pd.Categorical.from_codes(codes, categories=list(KINDS)),
-        weight=weight,
+        kind=pd.Categorical.from_codes(np.where(faulty, 1, np.where(noisy, 2, 0)).astype(np.int8), categories=KINDS),
+        weight=_weights(weights, Flags(z, faulty, noisy, posterior, sigma)),
         posterior=posterior,
         mu=mu,
         sigma=sigma,
         faulty_above=faulty_above,
         noisy_below=noisy_below,
-        n_flagged={name: int((codes == code).sum()) for code, name in enumerate(KINDS) if code},
         n_epochs=int(n_epochs),
-        message=message,
-        weights=weights,
+        notices=tuple(notices),
         rule=rule,
+        weights=weights,
         channel=channel,
-        tail=tail,
+        spread=spread,
+        faulty_sd=faulty_sd,
+        noisy_sd=noisy_sd,
         ledger=ledger,
     )
 
@@ -248,8 +238,8 @@ def pair_weights(result: MiningResult, rows: Any, live_losses: Tensor | None = N
     rows : int array or tensor of shape (B,)
         Rows of the pairs in the result.
     live_losses : Tensor of shape (B,), optional
-        ℓ_i now, in the unit of the mined channel; without it, or with posterior weights, the weights of the result are
-        read. It is detached: a weight carries no gradient.
+        ℓ_i now, in the unit of the mined channel. Without it, or where rule or weights do not depend on the loss, the
+        weights of the result are read. It is detached: a weight carries no gradient.
 
     Returns
     -------
@@ -279,75 +269,73 @@ def pair_weights(result: MiningResult, rows: Any, live_losses: Tensor | None = N
     live = live_losses.detach()
     if live.shape != rows.shape:
         raise InputError(f"live_losses: one value a row, shape {rows.shape} (got {tuple(live.shape)})")
-    codes = result.kind.codes[rows]
     stored = torch.from_numpy(result.weight[rows]).to(live)
-    if result.rule == "mismatch" or not codes.any():  # that rule does not judge by the loss
+    weighting = WEIGHTING_RULES[result.weights]
+    fresh = np.isin(result.kind.codes[rows], [KINDS.index(kind) for kind in weighting.live_kinds])
+    if weighting.live is None or not RANKING_RULES[result.rule].ranks_loss or not fresh.any():
         return stored
-    fresh = torch.exp(-0.5 * ((live - result.mu) / result.sigma) ** 2) * _height(result.weights, result.sigma)
-    use_fresh = codes == 2 if result.weights == "posterior" else codes != 0
-    return torch.where(torch.from_numpy(use_fresh).to(live.device), fresh, stored)
+    now = weighting.live((live - result.mu) / result.sigma, result.sigma)
+    return torch.where(torch.from_numpy(fresh).to(live.device), now, stored)
 
 
-def _rank(disagreement: np.ndarray, margin: np.ndarray, outlyingness: np.ndarray) -> np.ndarray:
-    """One scale for both ends: wrong notes high, shortcuts low. See `MiningResult.z`."""
-
-    def standardised(values: np.ndarray) -> np.ndarray:
-        return (values - np.nanmean(values)) / (np.nanstd(values) or 1.0)
-
-    fit = standardised(standardised(disagreement) + 0.5 * standardised(margin))
-    return fit - 3.0 * np.maximum(outlyingness - 1.5, 0.0)
-
-
-def _height(weights: str, sigma: float) -> float:
-    return 1.0 / (sigma * math.sqrt(2 * math.pi)) if weights == "pdf" else 1.0
-
-
-def _location_and_spread(values: np.ndarray, spread: str) -> tuple[float, float]:
-    if len(values) == 0:
-        return math.nan, math.nan
-    if spread == "mad":
-        mu = float(np.median(values))
-        sigma = _MAD_TO_SD * float(np.median(np.abs(values - mu)))
-    else:
-        mu, sigma = float(values.mean()), float(values.std())
-    largest = max(abs(float(values.min())), abs(float(values.max())))
-    return mu, sigma if sigma > _SAME * largest else 0.0
-
-
-def _nothing_because(n: int, sigma: float, spread: str, n_epochs: int, warmup: int, limit: float, rule: str) -> str:
-    if n_epochs < warmup:
-        return f"nothing is flagged yet: {n_epochs} of {warmup} warm-up epochs are recorded"
-    if n == 0:
-        return "nothing is flagged yet: no epoch is recorded"
-    largest = (n - 1) / math.sqrt(n)
-    if spread == "sd" and rule == "threshold" and largest <= limit:
-        return (
-            f"nothing can be flagged: the largest possible |z| for {n} pairs is (N-1)/√N = {largest:.2f}, below "
-            f"{limit:g}; lower the limits"
-        )
-    if sigma == 0:
-        identical = "all values are the same" if spread == "sd" else "more than half of the values are the same"
-        return f"nothing is flagged: {identical}, so their spread is 0"
-    return ""
-
-
-def _check_settings(
+def check_settings(
     faulty_sd: float, noisy_sd: float, history: str, spread: str, warmup: int, rule: str, weights: str
-) -> None:
+) -> RankingRule:
+    """The ranking rule, once all settings are found to be right; `InputError` names the first that is not."""
     for name, value in (("faulty_sd", faulty_sd), ("noisy_sd", noisy_sd)):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
             raise InputError(f"{name}: must be a number above 0 (got {value!r})")
-    for name, value, known in (
-        ("history", history, ("mean", "recency", "last")),
-        ("spread", spread, ("sd", "mad")),
-        ("rule", rule, ("threshold", "mixture", "mismatch")),
-        ("weights", weights, ("bounded", "pdf", "posterior")),
-    ):
-        if value not in known:
-            raise InputError(f"{name}: must be one of {', '.join(known)} (got {value!r})")
+    known = {
+        "history": (history, ("mean", "recency", "last")),
+        "spread": (spread, ("sd", "mad")),
+        "rule": (rule, RANKING_RULES),
+        "weights": (weights, WEIGHTING_RULES),
+    }
+    for name, (value, choices) in known.items():
+        if value not in choices:
+            raise InputError(f"{name}: must be one of {', '.join(choices)} (got {value!r})")
     if isinstance(warmup, bool) or not isinstance(warmup, (int, np.integer)) or warmup < 0:
         raise InputError(f"warmup: must be a whole number of epochs, 0 or more (got {warmup!r})")
-    if weights == "posterior" and rule == "threshold":
-        raise InputError(
-            "weights: posterior needs rule='mixture' or 'mismatch', which give P(bad); or use weights='bounded'"
-        )
+    if not fits(rule, weights):
+        raise InputError(f"weights: {weights!r} needs a rule that gives P(wrong note): {', '.join(_with_posterior())}")
+    return RANKING_RULES[rule]
+
+
+def fits(rule: str, weights: str) -> bool:
+    """Whether a weighting rule can be used with a ranking rule.
+
+    >>> fits("threshold", "posterior"), fits("mixture", "posterior")
+    (False, True)
+    """
+    return RANKING_RULES[rule].gives_posterior or not WEIGHTING_RULES[weights].needs_posterior
+
+
+def _with_posterior() -> list[str]:
+    return [name for name, rule in RANKING_RULES.items() if rule.gives_posterior]
+
+
+def _weights(name: str, flags: Flags) -> np.ndarray:
+    weighting = WEIGHTING_RULES[name]
+    if weighting.needs_posterior:
+        return weighting.weigh(flags)
+    weight = np.ones(len(flags.z))
+    flagged = np.flatnonzero(flags.faulty | flags.noisy)
+    if len(flagged):
+        some = Flags(*(a[flagged] for a in (flags.z, flags.faulty, flags.noisy, flags.posterior)), flags.sigma)
+        weight[flagged] = weighting.weigh(some)
+    return weight
+
+
+def _nothing_because(
+    n: int, sigma: float, spread: str, n_epochs: int, warmup: int, limit: float, ranking: RankingRule
+) -> Notice | None:
+    if n_epochs < warmup:
+        return Notice(Reason.WARM_UP, {"recorded": n_epochs, "warmup": warmup})
+    if n == 0:
+        return Notice(Reason.NO_EPOCH)
+    largest = (n - 1) / math.sqrt(n)
+    if ranking.ranks_loss and spread == "sd" and "faulty_sd" in ranking.limits and largest <= limit:
+        return Notice(Reason.TOO_FEW_FOR_LIMIT, {"n": n, "largest": largest, "limit": limit})
+    if ranking.ranks_loss and sigma == 0:
+        return Notice(Reason.ALL_EQUAL if spread == "sd" else Reason.MOST_EQUAL)
+    return None

@@ -1,4 +1,4 @@
-"""How well a pair fits compared with the whole set, instead of with the batch it happened to be in."""
+"""How well a pair fits compared with the whole set instead of with its batch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Is there a second, higher group among the losses? A mixture that a long right tail does not fool.
+"""Is there a second, higher group among the losses? A mixture that allows for a long right tail; the rule ``mixture``.
 
-Contrastive losses of clean pairs are skewed. Two Gaussians fitted to one skewed bulk spend the second on the tail and call
-it bad. Here both hypotheses may be skewed: the clean pairs follow a Johnson S_U law (Johnson, Biometrika 36, 1949: any
-skewness and heavy tails, always one mode), bad pairs a normal law above it, and the second component has to earn its place.
+Contrastive losses of clean pairs are skewed. Where two Gaussians are fitted to one skewed group, the second one covers its
+tail and clean pairs are called bad. Here clean pairs follow a Johnson S_U distribution (Johnson, Biometrika 36, 1949: any
+skewness and heavy tails, always one mode) and bad pairs a normal distribution above it. The second component is kept only
+where the data clearly need it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import minimize
 
-_POINTS = 1024  # equal-mass groups that stand for the data
-_SAMPLED = 200_000  # values that are looked at: enough for a share of 0.3 %
-_FEWEST = 100  # pairs below which two components say nothing
+from .notices import Notice, Reason
+from .rules import Evidence, Judgement, ranking_rule
+
+_POINTS = 1024  # groups of equal size whose means represent the data
+_SAMPLED = 200_000  # values that are used: enough for a share of 0.3 %
+_FEWEST = 100  # pairs that a mixture needs
 _SHARE = (0.003, 0.6)  # of bad pairs
-_SEPARATION = 2.6  # Ashman's D less the share: a flat-topped law of one group, cut in halves, reaches 2.1
-_GAIN = 0.006  # nats a pair that the second component must add, so that no mere misfit of one law buys it
+_SEPARATION = 2.6  # least Ashman's D minus share; one flat-topped group, cut in halves, reaches 2.1
+_GAIN = 0.006  # minimum log-likelihood gain per pair for accepting a second component
 _LOG_2PI = math.log(2 * math.pi)
 _SINGLE_STARTS = [np.array([-0.5, 0.0, -1.0, 0.3]), np.array([0.0, 0.7, 0.0, 0.7])]
 _Law = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -36,13 +40,13 @@ class BadTail:
     mean, sd : float
         Of the bad component, in the unit of the data; NaN without one.
     separation : float
-        Ashman's D = √2 |mean₁ − mean₂| / √(sd₁² + sd₂²) of the fit that was tried.
+        Ashman's D = √2 |mean₁ − mean₂| / √(sd₁² + sd₂²) of the fit with two components.
     gain : float
         Log-likelihood per pair that the second component adds, in nats.
     above : float
         P(bad) exceeds ½ above this value; NaN without a bad component.
-    message : str
-        Why there is no bad component; empty where there is one.
+    notice : Notice or None
+        Why there is no bad component.
     """
 
     share: float
@@ -51,15 +55,15 @@ class BadTail:
     separation: float
     gain: float
     above: float
-    message: str
+    notice: Notice | None
     _grid: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(2))
     _posterior: np.ndarray = field(repr=False, default_factory=lambda: np.zeros(2))
 
     def posterior(self, values: np.ndarray) -> np.ndarray:
-        """P(bad | value) ∈ [0, 1], never falling with the value; shape as `values`."""
+        """P(bad | value) ∈ [0, 1], which rises with the value; shape as `values`."""
         if self.share == 0:
             return np.zeros(np.shape(values))
-        # The grid is even: a place in it is a division, several times faster than a search for a million values.
+        # The grid is even, so a division finds the place: several times faster than a search for a million values.
         step = (self._grid[-1] - self._grid[0]) / (len(self._grid) - 1)
         place = np.clip((np.asarray(values, float) - self._grid[0]) / step, 0, len(self._grid) - 1)
         left = np.minimum(place.astype(np.int64), len(self._grid) - 2)
@@ -67,17 +71,17 @@ class BadTail:
 
 
 def fit_bad_tail(values: np.ndarray) -> BadTail:
-    """Fit (1 − π) S_U + π N to losses and keep the second component only where the data call for it.
+    """Fit (1 − π) S_U + π N to losses and keep the second component only where the data clearly need it.
 
-    It is kept if all hold: BIC prefers it clearly (by 3) to one S_U law; it adds at least 0.006 nats a pair (with many
-    pairs BIC alone would answer any misfit of one law with a second component); Ashman's D ≥ 2.6 + its share (Ashman,
-    Bird & Zepf, AJ 108, 1994: 2 is the least for two groups at all); the share is within 0.3 % and 60 %.
+    It is kept if all of these hold: BIC prefers it by 3 or more to one S_U distribution; it adds at least 0.006 nats a pair
+    (with many pairs BIC alone prefers a second component for any small misfit); Ashman's D ≥ 2.6 + its share (Ashman,
+    Bird & Zepf, AJ 108, 1994: 2 is the least for two groups at all); the share is between 0.3 % and 60 %.
 
     Parameters
     ----------
     values : float array of shape (N,)
-        Finite, in any order that has nothing to do with their size. More than 400,000 are thinned out evenly; more than
-        1024 are summarised by the means of 1024 groups of equal size.
+        Finite, in an order that does not depend on their size. More than 400,000 are thinned out evenly; more than 1024
+        are represented by the means of 1024 groups of equal size.
 
     Returns
     -------
@@ -96,11 +100,11 @@ def fit_bad_tail(values: np.ndarray) -> BadTail:
     values = np.asarray(values, float)
     n = len(values)
     if n < _FEWEST:
-        return _one_group(f"the mixture needs {_FEWEST} pairs or more (got {n}): nothing is flagged as faulty")
+        return _one_group(Notice(Reason.TOO_FEW_FOR_MIXTURE, {"needed": _FEWEST, "n": n}))
     points, mass = _summary(np.sort(values[:: max(1, n // _SAMPLED)]))
     centre, unit = np.median(points), _robust_spread(points)
     if unit == 0:
-        return _one_group("more than half of the values are the same: the mixture flags nothing as faulty")
+        return _one_group(Notice(Reason.MOST_EQUAL_FOR_MIXTURE))
     x = (points - centre) / unit
 
     _, single_loss = _fit(_johnson, x, mass, _SINGLE_STARTS)
@@ -109,19 +113,19 @@ def fit_bad_tail(values: np.ndarray) -> BadTail:
     share, mean, sd = _bad_parameters(best)
     clean_mean, clean_sd = _clean_moments(x, mass, best)
     separation = math.sqrt(2) * (mean - clean_mean) / math.sqrt(sd**2 + clean_sd**2)
-    reason = ""
+    notice = None
     if 2 * n * gain <= 3 * math.log(n) + 3 or gain < _GAIN:
-        reason = "one skewed group explains the values as well as two"
+        notice = Notice(Reason.ONE_GROUP)
     elif separation < _SEPARATION + share:
-        reason = f"two groups are not told apart (separation {separation:.1f} below {_SEPARATION + share:.1f})"
+        notice = Notice(Reason.NOT_SEPARATE, {"separation": separation, "needed": _SEPARATION + share})
     elif not _SHARE[0] <= share <= _SHARE[1]:
-        reason = f"the higher group would hold {share:.1%} of the pairs"
-    if reason:
-        return _one_group(f"{reason}: the mixture flags nothing as faulty", separation, gain)
+        notice = Notice(Reason.UNLIKELY_SHARE, {"share": share})
+    if notice:
+        return _one_group(notice, separation, gain)
     grid = np.linspace(x[0], x[-1], 2048)
     posterior = _posterior(grid, best)
-    # A heavy clean tail can win again beyond the bad pairs, and a broad bad component below the clean ones: a higher loss
-    # never makes a pair less suspicious, and what is below the clean centre is not bad.
+    # The raw posterior can fall again above the bad pairs (heavy clean tail) and rise below the clean ones (broad bad
+    # component). A higher loss must never be less suspicious, and values below the clean centre are not bad.
     posterior[grid < clean_mean] = 0.0
     posterior = np.maximum.accumulate(posterior)
     above = grid[min(int(np.searchsorted(posterior, 0.5, side="right")), len(grid) - 1)]
@@ -132,14 +136,25 @@ def fit_bad_tail(values: np.ndarray) -> BadTail:
         separation=separation,
         gain=gain,
         above=float(centre + unit * above),
-        message="",
+        notice=None,
         _grid=centre + unit * grid,
         _posterior=posterior,
     )
 
 
-def _one_group(message: str, separation: float = math.nan, gain: float = 0.0) -> BadTail:
-    return BadTail(0.0, math.nan, math.nan, separation, gain, math.nan, message)
+def _one_group(notice: Notice, separation: float = math.nan, gain: float = 0.0) -> BadTail:
+    return BadTail(0.0, math.nan, math.nan, separation, gain, math.nan, notice)
+
+
+@ranking_rule("mixture", title="Mixture", limits=("noisy_sd",), ranks_loss=True, gives_posterior=True)
+def mixture(evidence: Evidence) -> Judgement:
+    """Faulty: more likely in the higher component than in the lower. Noisy: below the limit."""
+    seen = ~np.isnan(evidence.value)
+    tail = fit_bad_tail(evidence.value[seen])
+    posterior = np.full(len(evidence.value), np.nan)
+    posterior[seen] = tail.posterior(evidence.value[seen])
+    noisy = evidence.value < evidence.noisy_below
+    return Judgement(evidence.z, posterior > 0.5, noisy, posterior, tail.above, evidence.noisy_below, tail.notice)
 
 
 def _summary(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +170,7 @@ def _robust_spread(points: np.ndarray) -> float:
     return float(high - low) / 2
 
 
-# Laws, with their derivatives by the parameters (rows). Parameters are free of constraints: S_U is
+# Log-densities with their derivatives by the parameters (rows). Parameters have no constraints: S_U is
 # x = ξ + λ sinh((z − γ)/δ), z standard normal, p = (ξ, log λ, γ, log δ); the mixture adds (logit of share, mean, log sd).
 
 

@@ -1,4 +1,4 @@
-"""S_ε and its derivatives for G distributions at once, out of the solver's three problems."""
+"""S_ε and its derivatives for G distributions at once, from the solver's three problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .solver import exponent, first_potential, solve_cross, solve_symmetric
 
-_SYMMETRIC_TOL = 1e-2  # of the tolerance: these converge at once, so that no doubt comes from them
+_SYMMETRIC_TOL = 1e-2  # times the tolerance: these problems converge fast and are solved more tightly
 _ROUNDING = 1e-13  # of −C/ε, relative
 
 
@@ -18,9 +18,8 @@ _ROUNDING = 1e-13  # of −C/ε, relative
 class Solution:
     """S_ε(a, b) of every row, shape (G,), and its derivatives.
 
-    `by_a` (G, n) and `by_b` (G, m) are the debiased potentials f − h_a, g − h_b (cost units, defined off the support as
-    well); `slope_x`, `slope_y` their derivatives by the position, `by_x`, `by_y` those of the value. `tol` is the tolerance
-    that was used.
+    `by_a` (G, n) and `by_b` (G, m) are the debiased potentials f − h_a, g − h_b (cost units, also defined off the support);
+    `slope_x`, `slope_y` are their derivatives by position, `by_x`, `by_y` those of the value. `tol` is the tolerance used.
     """
 
     value: Tensor
@@ -39,23 +38,13 @@ class Solution:
         return b * self.slope_y
 
 
-def solve(
-    x: Tensor,
-    y: Tensor,
-    a: Tensor,
-    b: Tensor,
-    eps: float,
-    *,
-    tol: float,
-    max_iter: int,
-    start: Tensor | None = None,
-) -> Solution:
+def solve(x: Tensor, y: Tensor, a: Tensor, b: Tensor, eps: float, *, tol: float, max_iter: int) -> Solution:
     """S_ε(a, b) for rows of a (G or 1, n) on ascending x and b (G, m) on ascending y; all detached float64.
 
-    Newton's method works on y: let that be the smaller or sparser side. `start` (G, m) is `by_b` of an earlier solution.
+    Newton's method works on y, which should be the smaller or sparser side.
     """
     groups, shared = len(b), x is y
-    # Close to the limit of doubles the exponent itself is rounded: no iteration can do better than that.
+    # The exponent itself is rounded, which limits the accuracy that iterations can reach.
     extent = float(torch.maximum(x[-1], y[-1]) - torch.minimum(x[0], y[0]))
     tol = max(tol, _ROUNDING * extent**2 / eps)
     if shared:
@@ -70,8 +59,8 @@ def solve(
         self_a, self_b = _rows(one, slice(None)), _rows(other, slice(None))
         self_iterations = max(one.iterations, other.iterations)
     a_rows = a.expand(groups, -1)
-    potential = first_potential(x, y, a_rows, b) if start is None else start
-    cross = solve_cross(x, y, a_rows, b, minus_cost, potential / eps + self_b.h, eps, tol, max_iter)
+    start = first_potential(x, y, a_rows, b) / eps + self_b.h
+    cross = solve_cross(x, y, a_rows, b, minus_cost, start, eps, tol, max_iter)
     value = cross.value - 0.5 * self_a.value - 0.5 * self_b.value
     error = torch.stack([cross.error, self_a.error.expand(groups), self_b.error]).amax(0)
     return Solution(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +47,7 @@ class SinkhornResult:
     method : str
         ``"dense"``, ``"grid"`` or ``"exact"``: what was used.
     x_potential, y_potential : float64 Tensor of shape (n,), (m,)
-        f − h_a and g − h_b: derivatives of the divergence by the weights, up to a constant; what a warm start reads.
+        f − h_a and g − h_b: derivatives of the divergence by the weights, up to a constant.
     """
 
     value: Tensor
@@ -80,7 +80,6 @@ def sinkhorn_divergence(
     blur: float = 0.05,
     scale: Literal["sd"] | float | None = None,
     method: Literal["auto", "dense", "grid", "exact"] = "auto",
-    warm_start: SinkhornResult | None = None,
     tol: float = 1e-6,
     max_iter: int = 200,
 ) -> SinkhornResult:
@@ -102,11 +101,9 @@ def sinkhorn_divergence(
         None: 1. ``"sd"``: the weighted standard deviation of x and y together (each side counts half), so that one blur
         means the same at any scale of the data; held fixed in gradients.
     method : {"auto", "dense", "grid", "exact"}
-        ``dense``: every pair of points. ``grid``: both samples are laid on a common grid first. ``exact``: the limit
+        ``dense``: every pair of points. ``grid``: both samples are binned on a common grid first. ``exact``: the limit
         blur → 0 by `ot.wasserstein_1d`. ``auto``: dense up to 1,500,000 entries and 2,500 points a side, then the grid;
-        exact where blur is below what the grid or a double resolves.
-    warm_start : SinkhornResult, optional
-        An earlier dense result for as many points, in the same order.
+        exact where blur is too small for the grid or for a double.
     tol : float
         L1 error allowed in each marginal, out of a mass of 1; more where doubles resolve less (blur below 1e-3 sd).
     max_iter : int
@@ -132,12 +129,11 @@ def sinkhorn_divergence(
     is right, with only a warning), `sinkhorn_stabilized` gave NaN, `ot.solve_sample` needs about 100 ms for two samples of
     64. `ot.wasserstein_1d`, exact and fast, is used for the limit of small blur.
 
-    *Gradients* to x, y and both weights follow from the optimal potentials (envelope theorem): nothing is differentiated
-    through the iterations.
+    *Gradients* of x, y and both weights come from the optimal potentials (envelope theorem), not from the iterations.
 
     *Grid.* Linear binning keeps mass and mean; a cell of width h adds at most h²/4 to a variance. To first order that
-    changes S by ½ Σ φ″ h² t(1 − t) over the points, with φ the debiased potential and t the place in a cell; this term
-    is subtracted. What is left is of order h³ φ‴, below 0.1 % of S at the default of h ≤ blur.
+    changes S by ½ Σ φ″ h² t(1 − t) over the points, with φ the debiased potential and t the position in a cell; this term
+    is subtracted. The remaining error is of order h³ φ‴, below 0.1 % of S at the default of h ≤ blur.
 
     *Exact.* For smooth densities |S_ε − W₂²/2| = O(ε²); for samples it is at most about ε log n.
 
@@ -158,7 +154,7 @@ def sinkhorn_divergence(
     x, y = as_line("x", x), as_line("y", y)
     y = y.to(x.device)
     a, b = as_masses("x_weights", x_weights, x), as_masses("y_weights", y_weights, y)
-    # Moving a distribution by c adds a term that is known: S(x, y) = S(x − mean, y − mean) + (difference of means)²/2.
+    # The means contribute a known term: S(x, y) = S(x − mean, y − mean) + (difference of means)²/2.
     x_mean, y_mean = (a * x).sum(), (b * y).sum()
     shift = 0.5 * (x_mean - y_mean) ** 2
     with torch.no_grad():
@@ -168,12 +164,12 @@ def sinkhorn_divergence(
         eps = regularisation(blur, scale, spread)
         method = _choose(method, x_free, y_free, eps)
         if method == "dense":
-            parts = _dense(x_free, y_free, a, b, eps, tol, max_iter, warm_start)
+            parts = _dense(x_free, y_free, a, b, eps, tol, max_iter)
         elif method == "grid":
             parts = _grid(x_free, y_free, a, b, eps, tol, max_iter)
         else:
             parts = _exact(x_free, y_free, a, b)
-    # Positions enter through the means as well: the derivative by x_free is brought back to x.
+    # x also changes its mean: derivatives by x_free become derivatives by x.
     value = with_gradient(
         parts.value,
         (x, parts.by_x - a * parts.by_x.sum()),
@@ -218,33 +214,12 @@ def _choose(method: str, x: Tensor, y: Tensor, eps: float) -> str:
     return "grid" if knots_for(x, y, eps) is not None else "exact"
 
 
-def _dense(
-    x: Tensor, y: Tensor, a: Tensor, b: Tensor, eps: float, tol: float, max_iter: int, warm_start: SinkhornResult | None
-) -> _Parts:
+def _dense(x: Tensor, y: Tensor, a: Tensor, b: Tensor, eps: float, tol: float, max_iter: int) -> _Parts:
     if len(y) > len(x):  # Newton's method works on the smaller side
-        swapped = _dense(y, x, b, a, eps, tol, max_iter, _swap(warm_start))
-        return _Parts(
-            swapped.value,
-            swapped.by_y,
-            swapped.by_x,
-            swapped.by_b,
-            swapped.by_a,
-            swapped.error,
-            swapped.tol,
-            swapped.iterations,
-        )
+        swapped = _dense(y, x, b, a, eps, tol, max_iter)
+        return replace(swapped, by_x=swapped.by_y, by_y=swapped.by_x, by_a=swapped.by_b, by_b=swapped.by_a)
     x_order, y_order = torch.argsort(x), torch.argsort(y)
-    start = None
-    if warm_start is not None:
-        if warm_start.y_potential.shape != y.shape:
-            raise InputError(
-                f"warm_start: is for {len(warm_start.x_potential)} and {len(warm_start.y_potential)} values, not for "
-                f"{len(x)} and {len(y)}"
-            )
-        start = warm_start.y_potential[y_order][None]
-    solved = solve(
-        x[x_order], y[y_order], a[x_order][None], b[y_order][None], eps, tol=tol, max_iter=max_iter, start=start
-    )
+    solved = solve(x[x_order], y[y_order], a[x_order][None], b[y_order][None], eps, tol=tol, max_iter=max_iter)
     x_back, y_back = torch.argsort(x_order), torch.argsort(y_order)
     return _Parts(
         solved.value[0],
@@ -255,21 +230,6 @@ def _dense(
         float(solved.error[0]),
         solved.tol,
         solved.iterations,
-    )
-
-
-def _swap(result: SinkhornResult | None) -> Any:
-    if result is None:
-        return None
-    return SinkhornResult(
-        result.value,
-        result.marginal_error,
-        result.converged,
-        result.iterations,
-        result.eps,
-        result.method,
-        result.y_potential,
-        result.x_potential,
     )
 
 
@@ -295,7 +255,7 @@ def _grid(x: Tensor, y: Tensor, a: Tensor, b: Tensor, eps: float, tol: float, ma
 def _exact(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> _Parts:
     leaves = [t.detach().clone().requires_grad_() for t in (x, y, a, b)]
     with torch.enable_grad():
-        # As columns: POT transposes what it looks up, and torch warns where that is one-dimensional.
+        # As columns: POT transposes its input, and torch warns when that is one-dimensional.
         value = 0.5 * ot.wasserstein_1d(*(leaf[:, None] for leaf in leaves), p=2)[0]
         by_x, by_y, by_a, by_b = torch.autograd.grad(value, leaves)
     return _Parts(value.detach(), by_x, by_y, by_a, by_b, 0.0, 0.0, 0)

@@ -1,4 +1,4 @@
-"""Samples of any size on a common grid, so that solving costs the same for a thousand values and for a million."""
+"""Samples of any size on a common grid: a million values cost as much to solve as a thousand."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Binned:
 def knots_for(x: Tensor, y: Tensor, eps: float, required: bool = False) -> Tensor | None:
     """Ascending knots that hold both samples: even in the bulk (99.9 %), growing by 15 % a cell beyond it.
 
-    The spacing stays below blur (a Gaussian kernel sees no lattice then). None, or an error if `required`, where that
-    takes more than 768 cells.
+    The spacing is below blur, so that the Gaussian kernel is sampled finely enough. Where that takes more than 768 cells:
+    None, or an error if `required`.
     """
     blur = eps**0.5
     low, high = float(torch.minimum(x.min(), y.min())), float(torch.maximum(x.max(), y.max()))
@@ -56,7 +56,7 @@ def knots_for(x: Tensor, y: Tensor, eps: float, required: bool = False) -> Tenso
 
 
 def _bulk(sample: Tensor) -> Tensor:
-    outside = min(0.25, max(0.0005, 2 / len(sample)))  # a few far points must not decide the spacing of all
+    outside = min(0.25, max(0.0005, 2 / len(sample)))  # outliers must not determine the spacing
     return torch.quantile(sample, sample.new_tensor([outside, 1 - outside]))
 
 
@@ -72,7 +72,7 @@ def _tail(length: float, step: float) -> Tensor:
 
 
 def bin_linearly(values: Tensor, masses: Tensor, knots: Tensor) -> Binned:
-    """Share each point's mass between its two knots so that its mean is kept."""
+    """Split each point's mass between its two knots so that its mean is kept."""
     cell = (torch.searchsorted(knots, values, right=True) - 1).clamp_(0, len(knots) - 2)
     left = knots[cell]
     place = ((values - left) / (knots[cell + 1] - left)).clamp_(0.0, 1.0)

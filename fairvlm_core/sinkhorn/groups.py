@@ -33,7 +33,7 @@ class GroupSinkhorn:
     group_potential, everyone_potential : Tensor of shape (G, n)
         Derivatives of the divergence by the masses of the group and of everyone, up to a constant.
     group_slope, everyone_slope : Tensor of shape (G, n)
-        Derivatives of these potentials by the value: how the divergence pulls a unit of mass there, or one that would be.
+        Derivatives of these potentials by the value, also where there is no mass.
     """
 
     value: Tensor
@@ -46,7 +46,6 @@ class GroupSinkhorn:
     everyone_potential: Tensor = field(repr=False)
     group_slope: Tensor = field(repr=False)
     everyone_slope: Tensor = field(repr=False)
-    _support: Tensor = field(repr=False)
 
 
 def group_sinkhorn(
@@ -56,7 +55,6 @@ def group_sinkhorn(
     *,
     blur: float = 0.25,
     scale: Literal["sd"] | float | None = "sd",
-    warm_start: GroupSinkhorn | None = None,
     tol: float = 1e-5,
     max_iter: int = 100,
 ) -> GroupSinkhorn:
@@ -67,18 +65,14 @@ def group_sinkhorn(
     values : array or tensor of shape (n,)
         One number a pair (a loss, a similarity), or the knots of a grid.
     masses : array or tensor of shape (G, n)
-        How much of each value a group holds, ≥ 0: memberships, or memberships times weights. Rows are divided by their
-        sum.
+        A group's mass at each value, ≥ 0: memberships, or memberships times weights. Rows are divided by their sum.
     total : array or tensor of shape (n,), optional
-        Everyone's masses, such as the weights of mined pairs, so that flagged pairs do not drive the term; uniform by
-        default.
+        Everyone's masses, such as the weights of mined pairs; uniform by default.
     blur : float
         √ε in units of `scale`.
     scale : "sd", a number or None
-        ``"sd"``: the standard deviation of the values under `total`, so that one blur means the same at any scale of the
-        loss; held fixed in gradients. None: 1.
-    warm_start : GroupSinkhorn, optional
-        An earlier result for the same groups and number of values; its potentials are read off at the new values.
+        ``"sd"``: the standard deviation of the values under `total`, so that a blur means the same at any scale of the
+        loss; constant in gradients. None: 1.
     tol : float
         L1 error allowed in each marginal, out of a mass of 1; more where doubles resolve less (blur below 1e-3 sd).
     max_iter : int
@@ -127,9 +121,9 @@ def group_sinkhorn(
     if not bool(torch.isfinite(group_mass).all()) or bool((rows < 0).any()):
         raise InputError("masses: must be finite and not negative; pass memberships or weights")
     empty = group_mass.detach() <= 0
-    # An empty group is solved as everyone (at once, and 0) and takes no part in the gradient.
+    # An empty group is replaced by everyone (value 0) and has no gradient.
     shares = torch.where(empty[:, None], everyone.detach(), rows / torch.where(empty, 1.0, group_mass)[:, None])
-    # A trace of mass moves no distribution, but its logarithm spoils Newton's steps.
+    # Masses below 1e-12 change no value, but their logarithms make Newton's steps inaccurate.
     shares, everyone = (part - torch.where(part < _TRACE, part, 0.0).detach() for part in (shares, everyone))
 
     with torch.no_grad():
@@ -140,8 +134,7 @@ def group_sinkhorn(
         back = torch.argsort(order)
         support = (values - mean)[order]
         a, b = everyone[order][None], shares[:, order].contiguous()
-        start = _read_off(warm_start, support, b.shape)
-        solved = solve(support, support, a, b, eps, tol=tol, max_iter=max_iter, start=start)
+        solved = solve(support, support, a, b, eps, tol=tol, max_iter=max_iter)
         by_values = (solved.by_x(a) + solved.by_y(b))[:, back]
         live = (~empty).to(values)[:, None]
     value = with_gradient(
@@ -162,24 +155,4 @@ def group_sinkhorn(
         everyone_potential=solved.by_a[:, back],
         group_slope=solved.slope_y[:, back],
         everyone_slope=solved.slope_x[:, back],
-        _support=(values.detach() - mean),
     )
-
-
-def _read_off(earlier: GroupSinkhorn | None, support: Tensor, shape: torch.Size) -> Tensor | None:
-    """Potentials of an earlier result at new values (ascending), linearly between the old ones and beyond them."""
-    if earlier is None:
-        return None
-    if earlier.group_potential.shape != shape:
-        raise InputError(
-            f"warm_start: is for {tuple(earlier.group_potential.shape)} (groups, values), not for {tuple(shape)}"
-        )
-    old, order = torch.sort(earlier._support)
-    if len(old) < 2:
-        return None
-    potential = earlier.group_potential[:, order]
-    right = torch.searchsorted(old, support).clamp(1, len(old) - 1)
-    left = right - 1
-    gap = old[right] - old[left]
-    share = torch.where(gap > 0, (support - old[left]) / gap.clamp_min(1e-300), 0.5)
-    return torch.lerp(potential[:, left], potential[:, right], share)

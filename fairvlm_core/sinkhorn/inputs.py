@@ -1,4 +1,4 @@
-"""What comes in: numbers as float64 tensors, masses, and the scale that ε is measured in."""
+"""Validation of inputs: numbers as float64 tensors, masses, and the scale of ε."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import InputError
 
 
 class ConvergenceWarning(UserWarning):
-    """The iterations ended before the marginals held to the tolerance; the value may be off."""
+    """The iterations ended before the marginals reached the tolerance; the value may be inaccurate."""
 
 
 def as_line(name: str, values: Any) -> Tensor:
@@ -31,7 +31,7 @@ def as_line(name: str, values: Any) -> Tensor:
     tensor = tensor.to(torch.float64)
     if not math.isfinite(float(tensor.detach().sum())) and not bool(torch.isfinite(tensor).all()):
         place = int((~torch.isfinite(tensor)).nonzero()[0])
-        raise InputError(f"{name}: entry {place} is {float(tensor[place])}; leave it out or mend it")
+        raise InputError(f"{name}: entry {place} is {float(tensor[place])}; leave it out or correct it")
     return tensor
 
 
@@ -65,7 +65,7 @@ def regularisation(blur: float, scale: Any, spread: float) -> float:
     elif isinstance(scale, str):
         if scale != "sd":
             raise InputError(f"scale: must be None, 'sd' or a number above 0 (got {scale!r})")
-        factor = spread if spread > 0 else 1.0  # no spread, no distance: any ε will do
+        factor = spread if spread > 0 else 1.0  # without spread the divergence is 0 for any ε
     else:
         factor = float(scale)
         if not (math.isfinite(factor) and factor > 0):
@@ -82,7 +82,7 @@ def check_effort(tol: float, max_iter: int) -> None:
 
 
 def warn_unless_converged(error: float, tol: float, iterations: int) -> None:
-    """Warn with the figures and a mend."""
+    """Warn with the error and how to reduce it."""
     if not error <= tol:
         warnings.warn(
             f"marginals are off by {error:.1e} (tolerance {tol:.0e}) after {iterations} iterations: raise blur or max_iter",
@@ -94,7 +94,7 @@ def warn_unless_converged(error: float, tol: float, iterations: int) -> None:
 def with_gradient(value: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
     """`value` carrying the given gradients: (input of shape (n,) or (G, n), derivative of shape (G, n)) each.
 
-    The potentials are optimal, so by the envelope theorem they are held fixed: what is left is linear in the inputs.
+    The potentials are optimal, so they are constant by the envelope theorem; the rest is linear in the inputs.
     """
     value = value.detach()
     for source, derivative in terms:

@@ -4,18 +4,18 @@ For masses a on x and b on y, cost C = (x − y)²/2 and ε > 0,
 
     OT(a, b) = min_P <P, C> + ε KL(P | a⊗b) = max_{f, g} <a, f> + <b, g> − ε Σ a_i b_j (e^{(f_i + g_j − C_ij)/ε} − 1).
 
-Everything below is in units of ε (u = f/ε, v = g/ε). Four things make it fast and safe at small ε:
+Everything below is in units of ε (u = f/ε, v = g/ε). Four things make it fast and stable at small ε:
 
 * On a line the unregularised potentials are known in closed form from the cumulative masses (an initialisation proposed by
   Thornton & Cuturi, AISTATS 2023); with the symmetric potential of b added they are the entropic ones up to O(ε). This
-  does for small ε what annealing does elsewhere, in one pass.
-* u is eliminated exactly, so the first marginal always holds, and the concave problem in v is solved by Newton's method
-  with backtracking: four to eight evaluations at any ε, where Sinkhorn's own iteration needs hundreds to millions. Where
-  the second marginal is far off, a Sinkhorn step (which always ascends) is taken instead.
+  replaces the annealing of ε that other solvers use.
+* u is eliminated exactly, so the first marginal always holds. The concave problem in v is solved by Newton's method with
+  backtracking: four to eight evaluations at any ε, where Sinkhorn's iteration needs hundreds to millions. Far from the
+  second marginal a Sinkhorn step, which always ascends, is taken instead.
 * OT(a, a) has one potential; averaging an update with its predecessor contracts by a factor of 3 in every step, because
   the linearised update −M has its spectrum in [−1, 0]: (1/3) I − (2/3) M lies within [−1/3, 1/3].
-* Exponentials of n × m numbers are taken once. While C/ε keeps within a double e^{−C/ε} itself is the kernel; beyond, it is
-  e^{v_j − C_ij/ε} over its row's largest, which moving potentials only rescale.
+* Exponentials of n × m numbers are computed once. Where e^{−C/ε} fits in a double it is the kernel; elsewhere the kernel is
+  e^{v_j − C_ij/ε} divided by its row's largest entry, and changing potentials only rescale it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _ARMIJO, _SHRINK = 0.2, 0.3  # a full Newton step on a quadratic gains 0.5 of sl
 _RIDGE = 1e-12
 _TINY = 1e-300  # in place of 0 under a logarithm
 _NOTHING = -300.0  # e to this is 0
-_REACH = 100.0  # how far e^{potential} may move before exponentials are taken anew
+_REACH = 100.0  # change of a potential after which exponentials are recomputed
 _PLAIN = 250.0  # largest C/ε up to which e^{−C/ε}, and sums of it times potentials, keep well within a double
 
 
 @dataclass(frozen=True)
 class Cross:
-    """A solved OT(a, b) for G distributions: potentials in units of ε and what the gradients need.
+    """A solved OT(a, b) for G distributions: potentials in units of ε, and values for the gradients.
 
-    `f` (G, n) and `g` (G, m) hold off the support as well; `to_y` (G, n) is the mean of y given x_i, `to_x` (G, m) that of
-    x given y_j; `error` (G,) the L1 error of the marginals, `value` (G,) is OT in the unit of the cost.
+    `f` (G, n) and `g` (G, m) are also defined off the support; `to_y` (G, n) is the mean of y given x_i, `to_x` (G, m)
+    that of x given y_j; `error` (G,) the L1 error of the marginals, `value` (G,) is OT in the unit of the cost.
     """
 
     f: Tensor
@@ -68,7 +68,7 @@ def exponent(x: Tensor, y: Tensor, eps: float) -> Tensor:
 
 
 def _exp_(logarithm: Tensor) -> Tensor:
-    """exp in place, with 0 for what is too small to matter: products of such numbers are denormal, and slow."""
+    """exp in place, with 0 below e^−300: products of smaller numbers are denormal, and slow."""
     return torch.threshold_(logarithm, _NOTHING, -torch.inf).exp_()
 
 
@@ -108,13 +108,13 @@ def solve_symmetric(x: Tensor, a: Tensor, minus_cost: Tensor, eps: float, tol: f
     iterations, error = 0, torch.inf
     while iterations < max_iter and error > tol:
         for _ in range(4):
-            # On the support nothing underflows: a point's own kernel value is 1.
+            # Nothing underflows on the support: the kernel is 1 on its diagonal.
             h = (h / 3).sub_(((a * h.exp()) @ kernel).clamp_min_(_TINY).log_(), alpha=2 / 3)
         iterations += 4
         scaled = h.exp()
         error = float((a * (scaled * ((a * scaled) @ kernel) - 1)).abs().sum(1).max())
-    # One last update gives the potential on points without mass too. Its plan's rows hold exactly; the columns measure
-    # what is left.
+    # One last update also gives the potential at points without mass. The plan's rows are then exact; its columns give the
+    # error.
     if _fits(minus_cost):
         scaled = a * h.exp()
         total = scaled @ kernel
@@ -132,13 +132,13 @@ def solve_symmetric(x: Tensor, a: Tensor, minus_cost: Tensor, eps: float, tol: f
 def first_potential(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """The unregularised potential g (G, m) on ascending y; x ascends as well.
 
-    The optimal plan walks up both supports together. Where it steps from y_j to y_{j+1} it stands at x_i, the quantile of a
-    at the level b has reached, and both cells are in the plan: g_{j+1} − g_j = C(x_i, y_{j+1}) − C(x_i, y_j).
+    The optimal plan is monotone. Where it steps from y_j to y_{j+1} it is at x_i, the quantile of a at the cumulative mass
+    of b, and both cells are in the plan: g_{j+1} − g_j = C(x_i, y_{j+1}) − C(x_i, y_j).
     """
     level = b.cumsum(1)[:, :-1].expand(len(a), -1)
     reached = a.cumsum(1)
     slack = 1e-9 / len(x)
-    # Where both supports step at the same level any x in between will do; the middle is what ε → 0 tends to.
+    # Where both supports step at the same level any x in between is optimal; the limit ε → 0 is the middle.
     first = torch.searchsorted(reached, (level - slack).contiguous()).clamp_(max=len(x) - 1)
     last = torch.searchsorted(reached, (level + slack).contiguous()).clamp_(max=len(x) - 1)
     at = 0.5 * (x[first] + x[last])
@@ -155,7 +155,7 @@ def solve_cross(
     b = b.expand(groups, m)
     log_b, carried, root_a = b.log(), b > 0, a.sqrt()
     plain = _fits(minus_cost)
-    # Either way −u = row + log Σ_j kernel_ij e^{v_j − anchor_j}: exponentials of n × m are taken once.
+    # In both cases −u = row + log Σ_j kernel_ij e^{v_j − anchor_j}, and n × m exponentials are computed once.
     kernel, row, anchor = (minus_cost.exp(), 0.0, -log_b) if plain else (*_weigh(minus_cost, v + log_b), v)
 
     base, direction, ascent, old_value, taken = v, None, None, None, None
@@ -186,7 +186,7 @@ def solve_cross(
         trusted = (failed == 0) & torch.isfinite(rise) & (sinkhorn.abs().amax(1) <= _NEWTON_WITHIN)
         if not bool(trusted.all()):
             if not bool(torch.isfinite(sinkhorn).all()):
-                # A lone point far out: its q underflows, its logarithm does not.
+                # A single point far from all others: its q underflows, its logarithm does not.
                 sinkhorn = torch.where(carried, _from_x(x, a, minus_cost, u)[0] - v, 0.0)
             fresh = torch.where(trusted[:, None], fresh, sinkhorn)
             rise = (fresh * gap).sum(1)
@@ -197,15 +197,15 @@ def solve_cross(
             risen = (value >= old_value + _ARMIJO * taken * ascent - slack) | (error <= tol)
         if bool(risen.all()):
             base, direction, ascent, old_value, taken = v, fresh, rise, value, torch.ones_like(value)
-        else:  # back along the last direction, in the rows that did not rise
+        else:  # step back along the last direction in the rows whose value did not rise
             base = torch.where(risen[:, None], v, base)
             direction = torch.where(risen[:, None], fresh, direction)
             ascent = torch.where(risen, rise, ascent)
             old_value = torch.where(risen, value, old_value)
             taken = torch.where(risen, 1.0, taken * _SHRINK)
         v = base + taken[:, None] * direction
-    # One last update gives potential and partners where there is no mass, and corrects them where there is so little that
-    # the tolerance leaves them open.
+    # One last update gives the potential and the conditional means where there is no mass, and corrects them where there is
+    # very little.
     g = -spread.log() if plain else anchor + log_b - spread.log()
     to_x = _over_x(kernel, a * x / total) / spread
     lost = ~(torch.isfinite(g) & torch.isfinite(to_x))

@@ -11,6 +11,7 @@ from fairvlm_core import PairLossLedger, mine_bad_pairs
 from fairvlm_core.errors import InputError
 from fairvlm_core.mining import (
     Disagreement,
+    Reason,
     disagreement,
     mismatch_probability,
     outlyingness,
@@ -66,7 +67,7 @@ def test_a_pair_does_not_vouch_for_itself():
 def test_what_is_flagged_is_wrong_and_the_share_is_no_overstatement(share):
     image, text, wrong = pairs(3000, share)
     judged = mismatch_probability(disagreement(image, text))
-    assert judged.message == ""
+    assert judged.notice is None
     assert 0.4 * share < judged.share < share + 0.01  # of notes drawn at random half are let be, see its docstring
     flagged = judged.probability > 0.5
     assert flagged[wrong].mean() > 0.5
@@ -85,16 +86,36 @@ def test_clean_pairs_are_left_alone():
         image, text, _ = pairs(2000, 0.0, seed=seed)
         judged = mismatch_probability(disagreement(image, text))
         assert not judged.probability.any()
-        assert "none is flagged" in judged.message
+        assert judged.notice.reason is Reason.SMALL_SHARE
 
 
 def test_features_that_tell_too_little_flag_nobody():
     rng = np.random.default_rng(4)
     judged = mismatch_probability(disagreement(rng.normal(size=(500, 5)), rng.normal(size=(500, 5))))
     assert not judged.probability.any()
-    assert "tell too little" in judged.message
+    assert judged.notice.reason is Reason.WEAK_FEATURES
     few = mismatch_probability(Disagreement(np.arange(50.0), np.arange(200.0)))
-    assert "100 pairs or more" in few.message
+    assert few.notice.reason is Reason.TOO_FEW_FOR_MISMATCH
+
+
+def test_a_share_that_falls_along_the_tail_flags_nobody():
+    """Clean outliers: 10 % of own scores lie above the repaired 80 % quantile, but only 0.8 % above the 95 % quantile."""
+
+    def own_with(shares):
+        places = [(0.8, 0.9, shares[0] - shares[1]), (0.9, 0.95, shares[1] - shares[2]), (0.95, 1.0, shares[2])]
+        tail = [np.linspace(low, high, round(10_000 * share), endpoint=False) for low, high, share in places]
+        return np.concatenate([np.linspace(0, 0.3, 10_000 - sum(map(len, tail))), *tail])
+
+    repaired = np.linspace(0, 1, 40_000, endpoint=False)
+    falling = mismatch_probability(Disagreement(own_with((0.10, 0.03, 0.008)), repaired))
+    assert falling.notice.reason is Reason.FALLING_TAIL
+    assert str(falling.notice).startswith(
+        "the share of notes that look like notes of other images falls from 50% to 16%"
+    )
+    assert not falling.probability.any()
+    level = mismatch_probability(Disagreement(own_with((0.10, 0.05, 0.025)), repaired))
+    assert level.notice is None
+    assert (level.probability > 0.5).sum() > 100
 
 
 def test_words_are_a_view_and_no_word_is_none():

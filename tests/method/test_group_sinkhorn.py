@@ -117,16 +117,6 @@ def test_points_without_mass_have_finite_potentials():
     assert bool(torch.isfinite(result.everyone_potential).all())
 
 
-def test_warm_start_needs_fewer_iterations_of_the_same_value():
-    values, masses, total = problem(n=64, groups=11)
-    before = group_sinkhorn(values, masses, total, tol=1e-8)
-    moved = values + 1e-4 * torch.sin(values)
-    warm = group_sinkhorn(moved, masses, total, tol=1e-8, warm_start=before)
-    torch.testing.assert_close(warm.value, group_sinkhorn(moved, masses, total, tol=1e-8).value, rtol=1e-6, atol=1e-10)
-    with pytest.raises(InputError, match="warm_start"):
-        group_sinkhorn(moved[:-1], masses[:, :-1], warm_start=before)
-
-
 def test_float32_and_identical_values():
     values, masses, _ = problem()
     live = values.float().requires_grad_()

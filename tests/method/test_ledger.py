@@ -54,7 +54,7 @@ def test_tensors_ids_and_half_precision_are_taken():
     ledger = PairLossLedger(IDS)
     live = torch.tensor([1.0, 2.0], requires_grad=True)
     ledger.record(0, torch.tensor([0, 1]), loss=live)
-    ledger.record_ids(0, ["d", "c"], loss=torch.tensor([4.0, 3.0], dtype=torch.bfloat16))
+    ledger.record(0, ledger.rows_of(["d", "c"]), loss=torch.tensor([4.0, 3.0], dtype=torch.bfloat16))
     np.testing.assert_array_equal(ledger.losses, [[1, 2, 3, 4]])
 
 
@@ -251,42 +251,6 @@ def test_bad_frame(columns, message):
         PairLossLedger.from_frame(pd.DataFrame(columns))
 
 
-def test_workers_parts_make_the_whole():
-    whole, truth = filled()
-    rng = np.random.default_rng(9)
-    workers = [PairLossLedger(whole.pair_ids, channels=("loss",)) for _ in range(3)]
-    for epoch in range(3):
-        for worker, rows in zip(workers, np.array_split(rng.permutation(50), 3), strict=True):
-            worker.record(epoch, rows, loss=truth[epoch, rows])
-    merged = workers[0].merge(*workers[1:])
-    for epoch in range(3):
-        merged.close_epoch(epoch)
-    assert merged.losses.tobytes() == truth.tobytes()
-
-
-def test_workers_with_their_own_pairs_and_a_clash():
-    left, right = PairLossLedger(["a", "b"]), PairLossLedger(["c", "b"])
-    left.record(0, [0, 1], loss=[1, 2])
-    right.record(0, [0], loss=[3])
-    merged = left.merge(right)
-    assert list(merged.pair_ids) == ["a", "b", "c"]
-    np.testing.assert_array_equal(merged.losses, [[1, 2, 3]])
-    right.record(0, [1], loss=[2])
-    with pytest.raises(InputError, match="loss of b was recorded by two workers"):
-        left.merge(right)
-
-
-def test_truncate_forgets_later_epochs():
-    ledger, truth = filled()
-    mean_before = truth[:2].astype(float).mean(0)
-    ledger.truncate(2)
-    assert ledger.n_epochs == 2
-    np.testing.assert_allclose(ledger.history(), mean_before, rtol=1e-12)
-    ledger.record(2, np.arange(50), loss=np.zeros(50))
-    ledger.close_epoch(2)
-    np.testing.assert_array_equal(ledger.losses[2], 0)
-
-
 def test_memory_stays_near_what_is_held():
     ledger = PairLossLedger(range(1000))
     for epoch in range(20):
@@ -316,7 +280,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("settings", RULES, ids=str)
-def test_a_large_ledger_is_mined_resumed_and_merged_to_the_same_bits(settings, monkeypatch):
+def test_a_large_ledger_is_mined_and_resumed_to_the_same_bits(settings, monkeypatch):
     def recorded(rows, limit):
         monkeypatch.setattr(ledger_module, "_IN_FILE", limit)
         ledger = PairLossLedger(np.arange(300), ("loss", "margin", "disagreement", "mismatch"))
@@ -331,11 +295,10 @@ def test_a_large_ledger_is_mined_resumed_and_merged_to_the_same_bits(settings, m
         return ledger
 
     in_memory, in_files = (recorded(np.arange(300), limit) for limit in (2**20, 0))
-    merged = recorded(np.arange(0, 300, 2), 0).merge(recorded(np.arange(1, 300, 2), 0))
     read = PairLossLedger.from_frame(in_files.to_wide_frame())
     one = mine_bad_pairs(in_memory, **settings)
     assert 0 < sum(one.n_flagged.values()) < 300
-    for ledger in (in_files, merged, read):
+    for ledger in (in_files, read):
         for name in in_memory.channels:
             assert ledger.channel(name).tobytes() == in_memory.channel(name).tobytes()
         other = mine_bad_pairs(ledger, **settings)

@@ -10,7 +10,7 @@ import torch
 
 from fairvlm_core.errors import InputError
 from fairvlm_core.ledger import PairLossLedger
-from fairvlm_core.mining import fit_bad_tail, margin, mine_bad_pairs, pair_weights
+from fairvlm_core.mining import Reason, fit_bad_tail, margin, mine_bad_pairs, pair_weights
 
 
 def planted(n: int = 400, epochs: int = 5, bad: int = 30, easy: int = 5, seed: int = 0) -> np.ndarray:
@@ -220,7 +220,7 @@ def test_a_higher_loss_is_never_less_suspicious():
 
 
 def test_mixture_says_why_it_flags_nothing():
-    assert "needs 100 pairs" in fit_bad_tail(np.arange(20.0)).message
+    assert fit_bad_tail(np.arange(20.0)).notice.reason is Reason.TOO_FEW_FOR_MIXTURE
     result = mine_bad_pairs(CLEAN["gamma"](np.random.default_rng(0), 500)[None], rule="mixture")
     assert "nothing as faulty" in result.message
     assert math.isnan(result.faulty_above)
@@ -263,7 +263,7 @@ def test_bad_rows(rows, live):
         ({"spread": "iqr"}, "spread"),
         ({"rule": "magic"}, "rule"),
         ({"weights": "none"}, "weights"),
-        ({"weights": "posterior"}, "posterior needs rule='mixture'"),
+        ({"weights": "posterior"}, "'posterior' needs a rule that gives P.wrong note.: mismatch, mixture"),
         ({"warmup": -1}, "warmup"),
         ({"channel": "margin"}, "channel 'margin' is not in the ledger"),
     ],

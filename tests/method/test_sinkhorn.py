@@ -241,7 +241,7 @@ def test_grid_that_would_be_too_fine():
         sinkhorn_divergence(x, y, blur=1e-4, method="grid")
 
 
-# Result, warm start, convergence --------------------------------------------------------------------------------------
+# Result, convergence --------------------------------------------------------------------------------------------------
 
 
 def test_result_reads_as_a_number():
@@ -252,15 +252,6 @@ def test_result_reads_as_a_number():
     assert result.converged
     assert result.marginal_error <= 1e-6
     assert float(sinkhorn_divergence(torch.tensor(x, requires_grad=True), y, blur=0.1)) == pytest.approx(float(result))
-
-
-def test_warm_start_gives_the_same_value():
-    x, y = samples(11)
-    cold = sinkhorn_divergence(x, y, blur=0.1, tol=1e-10)
-    warm = sinkhorn_divergence(x, y, blur=0.1, tol=1e-10, warm_start=cold)
-    assert float(warm) == pytest.approx(float(cold), rel=1e-9)
-    with pytest.raises(InputError, match="warm_start"):
-        sinkhorn_divergence(x, y[:-1], blur=0.1, warm_start=cold)
 
 
 def test_potentials_are_the_derivatives_by_the_weights():

@@ -1,0 +1,86 @@
+"""The fairness term of the objective: the part of the training loop that fairness presets exchange.
+
+The loop adds `FairnessTerm.__call__` to the loss of a batch. `FairnessTerm` itself adds nothing; `LedgerTerm` is the
+Sinkhorn divergence over the ledger's values; `ReleasedTerm` repeats what the released code does. All return λ · term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import FairnessConfig
+from .ledger import PairLossLedger
+from .objective import Groups, LedgerDivergence, PairLosses, ReleasedDivergence
+
+
+class FairnessTerm:
+    """No term. Base class of the others."""
+
+    def begin_epoch(self, ledger: PairLossLedger, weights: np.ndarray) -> None:
+        """Prepare for an epoch: `ledger` holds the epochs before it, `weights` (N,) what each pair counts now."""
+
+    def __call__(self, rows: np.ndarray, pairs: PairLosses) -> Tensor | float:  # noqa: ARG002
+        """λ times the term for a batch; the first len(rows) entries of `pairs` are the batch, the others fill it up."""
+        return 0.0
+
+
+class LedgerTerm(FairnessTerm):
+    """Every group's divergence from everyone over the ledger's latest values (`LedgerDivergence`), from epoch 2 on.
+
+    A pair's gradient is bounded: λ times its pull is at most 1/B, which is what its own loss pulls.
+    """
+
+    def __init__(self, config: FairnessConfig, groups: Groups):
+        self._config = config
+        self._divergence = LedgerDivergence(groups, blur=config.blur, normalise=config.normalise == "sum")
+        self._ready = False
+
+    def begin_epoch(self, ledger: PairLossLedger, weights: np.ndarray) -> None:
+        self._ready = ledger.n_epochs > 0
+        if self._ready:
+            self._divergence.start_epoch(torch.from_numpy(ledger.channel(self._config.quantity)[-1]), weights)
+
+    def __call__(self, rows: np.ndarray, pairs: PairLosses) -> Tensor | float:
+        if not self._ready:
+            return 0.0
+        values = (pairs.loss if self._config.quantity == "loss" else pairs.similarity)[: len(rows)]
+        limit = 1 / (self._config.weight * len(rows))
+        return self._config.weight * self._divergence.term(torch.from_numpy(rows), values, limit)
+
+
+class ReleasedTerm(FairnessTerm):
+    """As released: one more forward pass a group and step (see docs/released.md).
+
+    Parameters
+    ----------
+    logits_of : callable (rows) -> Tensor of shape (B, B)
+        Logits of some training pairs.
+    generator_of : callable (epoch) -> torch.Generator
+        For the order in which a group's pairs are drawn in an epoch.
+    """
+
+    def __init__(
+        self,
+        config: FairnessConfig,
+        groups: Groups,
+        batch_size: int,
+        logits_of: Callable[[np.ndarray], Tensor],
+        generator_of: Callable[[int], torch.Generator],
+    ):
+        self._weight, self._groups, self._batch_size = config.weight, groups, batch_size
+        self._logits_of, self._generator_of = logits_of, generator_of
+
+    def begin_epoch(self, ledger: PairLossLedger, weights: np.ndarray) -> None:  # noqa: ARG002
+        self._released = ReleasedDivergence(self._groups, self._batch_size, self._generator_of(ledger.n_epochs))
+
+    def __call__(self, rows: np.ndarray, pairs: PairLosses) -> Tensor | float:  # noqa: ARG002
+        total = pairs.logits.new_zeros((), dtype=torch.float32)
+        for stream in self._released.streams:
+            with torch.no_grad():
+                logits = self._logits_of(next(stream).numpy())
+            total = total + self._released.distance(pairs.logits, logits)
+        return self._weight * total

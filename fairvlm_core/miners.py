@@ -1,0 +1,164 @@
+"""Who says how much each pair counts: the part of the training loop that mining presets exchange.
+
+The loop asks a `Miner` for weights before each epoch and in each step, and shows it the features after each epoch.
+`Miner` itself mines nothing; `LedgerMiner` applies a ranking and a weighting rule to the ledger of losses; `SlotMiner`
+repeats what the released code does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import MiningConfig
+from .ledger import PairLossLedger
+from .mining import RANKING_RULES, MiningResult, mine_bad_pairs, pair_weights
+
+_RELEASED_SD = 3.0
+
+
+def mine_ledger(ledger: PairLossLedger, config: MiningConfig) -> MiningResult:
+    """Mine a ledger with a run's settings; a channel that the ledger lacks is replaced by its first."""
+    settings = config.rule_settings()
+    return mine_bad_pairs(
+        ledger, **settings | {"channel": config.channel if config.channel in ledger.channels else None}
+    )
+
+
+class Miner:
+    """Mines nothing: every pair has weight 1. Base class of the others.
+
+    Parameters
+    ----------
+    trusted : bool ndarray of shape (N,)
+        Training pairs whose weight stays 1.
+    """
+
+    channels: tuple[str, ...] = ()  # what is recorded of every pair beside loss, similarity and margin
+    observes_pretrained = False  # whether `observe` is to be called before the first epoch
+
+    def __init__(self, trusted: np.ndarray):
+        self.trusted = trusted
+        self.n_flagged = {"faulty": 0, "noisy": 0}
+
+    def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:  # noqa: ARG002
+        """Weights (N,) of the coming epoch, from the epochs before it."""
+        return np.ones(len(self.trusted))
+
+    def weigh(self, rows: np.ndarray, losses: Tensor) -> Tensor:
+        """Weights (B,) of a batch at its live losses, without gradient."""
+        trusted = torch.from_numpy(self.trusted[rows]).to(losses.device)
+        return torch.where(trusted, 1.0, self._weigh(rows, losses.detach()))
+
+    def observe(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
+        """Values of `channels` from the features (N, D) of the pretrained model, and then of every epoch."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load` continues."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        pass
+
+    def _weigh(self, rows: np.ndarray, losses: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.ones_like(losses)
+
+
+class LedgerMiner(Miner):
+    """Mines the ledger by the configured rules (see `fairvlm_core.mining.rules`)."""
+
+    def __init__(self, config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], seed: int):
+        super().__init__(trusted)
+        observer = RANKING_RULES[config.rule].observer
+        self._config, self._observer = config, observer and observer(notes, seed)
+        self._mined: MiningResult | None = None
+        self._first: PairLossLedger | None = None  # what the pretrained model says, until an epoch is recorded
+        if self._observer is not None:
+            self.channels, self.observes_pretrained = self._observer.channels, True
+
+    def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:
+        source = self._first if ledger.n_epochs == 0 and self._first is not None else ledger
+        enough = ledger.n_epochs >= self._config.warmup and source.n_epochs > 0
+        self._mined = mine_ledger(source, self._config) if enough else None
+        if self._mined is None:
+            return super().begin_epoch(ledger)
+        self.n_flagged = self._mined.n_flagged
+        return np.where(self.trusted, 1.0, self._mined.weight)
+
+    def _weigh(self, rows: np.ndarray, losses: Tensor) -> Tensor:
+        if self._mined is None:
+            return super()._weigh(rows, losses)
+        return pair_weights(self._mined, rows, losses if self._config.channel == "loss" else None).to(losses)
+
+    def observe(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:
+        if self._observer is None:
+            return {}
+        values = self._observer.add(image, text)
+        self._first = PairLossLedger([str(row) for row in range(len(image))], tuple(values))
+        self._first.record(0, np.arange(len(image)), **values)
+        self._first.close_epoch(0)
+        return values
+
+    def state(self) -> dict[str, Any]:
+        return {} if self._observer is None else self._observer.state()
+
+    def load(self, state: dict[str, Any]) -> None:
+        if self._observer is not None:
+            self._observer.load(state)
+
+
+class SlotMiner(Miner):
+    """As released: the history is that of a position in the epoch, whatever pairs are there now; an unbounded density.
+
+    What is remembered is the mean loss of a batch after weighting. See docs/released.md.
+    """
+
+    def __init__(self, trusted: np.ndarray, slots: int, epochs: int):
+        super().__init__(trusted)
+        self._losses = torch.full((slots, epochs), torch.nan)
+        self._epoch, self._slot = -1, 0
+
+    def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:
+        self._epoch, self._slot = ledger.n_epochs, 0
+        return super().begin_epoch(ledger)
+
+    def weigh(self, rows: np.ndarray, losses: Tensor) -> Tensor:
+        weight = super().weigh(rows, losses)
+        self._losses[self._slot, self._epoch] = (weight * losses.detach()).mean().cpu()
+        self._slot += 1
+        return weight
+
+    def state(self) -> dict[str, Any]:
+        return {"slots": self._losses}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._losses = state["slots"].clone()
+
+    def _weigh(self, rows: np.ndarray, losses: Tensor) -> Tensor:
+        return self._slot_weight(losses.mean()).to(losses).expand(len(rows))
+
+    def _slot_weight(self, loss: Tensor) -> Tensor:
+        if self._epoch == 0:
+            return torch.ones(())
+        means = self._losses[:, : self._epoch].mean(1)
+        mean, sd = means.mean(), means.std(unbiased=False)
+        if abs(means[self._slot] - mean) <= _RELEASED_SD * sd or sd == 0:
+            return torch.ones(())
+        return torch.exp(-((loss.cpu() - mean) ** 2) / (2 * sd**2)) / (sd * math.sqrt(2 * math.pi))
+
+
+def make_miner(
+    config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], *, slots: int, epochs: int, seed: int
+) -> Miner:
+    """The miner of a configuration for N training pairs with `slots` batches an epoch."""
+    if not config.enabled:
+        return Miner(trusted)
+    if config.key == "slot":
+        return SlotMiner(trusted, slots, epochs)
+    return LedgerMiner(config, trusted, notes, seed)
