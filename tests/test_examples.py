@@ -43,8 +43,8 @@ def test_metrics_of_your_predictions(example, tmp_path):
 
 def test_custom_rule(example, synth_folder):
     out = example("custom_rule.py", synth_folder, "--epochs", 2)
-    assert re.search(r"own rule: \d+ flagged, \d+ of 20 planted mismatches", out)
-    assert "mean + 2 sd: " in out
+    assert re.search(r"own rules: test AUC 0\.\d{3}; \d+ flagged as wrong notes, \d+ of 20 planted ones", out)
+    assert "the paper's rule: test AUC" in out
 
 
 def test_sinkhorn_of_losses(example):
