@@ -11,6 +11,8 @@ from typing import Any
 NOTHING = "–"
 MINUS = "−"
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
+# What mining says of a pair, as pages write it; files keep the keys.
+KIND_TITLES = {"clean": "Clean", "faulty": "Wrong note", "noisy": "Shared marker", "not mined": "Not mined"}
 
 
 def known(value: float | None) -> bool:
@@ -70,6 +72,15 @@ def p_value(value: float | None) -> str:
     ('0.032', '< 0.001', '–')
     """
     return number(value) if value is None or not value < 0.001 else "< 0.001"
+
+
+def p_equals(value: float | None) -> str:
+    """
+    >>> p_equals(0.0317), p_equals(0.00004), p_equals(None)
+    ('p = 0.032', 'p < 0.001', 'p = –')
+    """
+    text = p_value(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def span(low: float | None, high: float | None, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""Charts of the workbench: the map, the histogram with its limits, flag rates, and precision against recall."""
+"""Charts of the Bad pairs page: map, histogram with limits, flag rates, precision against recall, one pair's losses."""
 
 from __future__ import annotations
 
@@ -10,15 +10,23 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fairvlm_core.analysis.mined_pairs import PAIR_KINDS, MinedPairs, RunPairs
+from fairvlm_core.analysis.one_pair import LossBand, mean_so_far
+from fairvlm_core.analysis.planted_truth import TruthScore
 from fairvlm_core.mining import AttributeAudit
+from fairvlm_core.words import KIND_TITLES, SPLITS, number, percent
 
-from .bad_pairs import KINDS, NOT_MINED, NOT_REVIEWED, Bench, Colouring, Mined, TruthScore
+from .bad_pairs import NOT_REVIEWED, Colouring
 from .charts import CONFIG, bars, layout
-from .palette import COLOURS, NEUTRAL, SYMBOLS, group_colours, group_symbols
-from .words import chart_text, figure, percent
+from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours, group_symbols
+from .words import chart_text
 
 KIND_COLOURS = {"clean": "#3A98D4", "faulty": "#D55E00", "noisy": "#7B5FD0", "not mined": NEUTRAL}
 KIND_SYMBOLS = {"clean": "circle", "faulty": "square", "noisy": "diamond", "not mined": "x"}
+_TITLE_COLOURS = {KIND_TITLES[kind]: colour for kind, colour in KIND_COLOURS.items()}
+_TITLE_SYMBOLS = {KIND_TITLES[kind]: symbol for kind, symbol in KIND_SYMBOLS.items()}
+_LIMITS = {"faulty": "wrong note", "noisy": "shared marker"}
+_FLAGS = {KIND_TITLES["faulty"], KIND_TITLES["noisy"]}
 GREY = "#9AA1AA"
 SIDES = {"image": "Images", "text": "Notes", "both": "Both"}
 MAP_HEIGHT = 470
@@ -29,10 +37,10 @@ _FEW, _MANY = 800, 5000
 
 
 def map_chart(
-    found: Bench, now: Mined, points: np.ndarray, rows: np.ndarray, colours: Colouring, side: str,
+    pairs: RunPairs, now: MinedPairs, points: np.ndarray, rows: np.ndarray, colours: Colouring, side: str,
     chosen: Collection[str] = (), ring: str | None = None,
 ) -> go.Figure:  # fmt: skip
-    """The map: a point a pair and side, its id in customdata; what is not chosen is grey, a ring marks one pair.
+    """The map: one point for each pair and side, with its id in customdata; not chosen is grey, a ring marks one pair.
 
     Parameters
     ----------
@@ -53,14 +61,14 @@ def map_chart(
         subplot_titles=[SIDES[name] for name in sides] if side == "both" else None,
     )  # fmt: skip
     size = 7 if len(rows) <= _FEW else 5 if len(rows) <= _MANY else 4
-    marked = np.isin(found.ids[rows], list(chosen)) if chosen else None
+    marked = np.isin(pairs.ids[rows], list(chosen)) if chosen else None
     for column, name in enumerate(sides, start=1):
         at = points[:, :2] if name == "image" else points[:, 2:]
-        for trace in _traces(found, now, at, rows, colours, marked, size, legend=column == 1):
+        for trace in _traces(pairs, now, at, rows, colours, marked, size, legend=column == 1):
             chart.add_trace(trace, row=1, col=column)
-        row = found.row_of(ring)
+        row = pairs.row_of(ring)
         if row is not None:
-            chart.add_trace(_ring(found, at, row), row=1, col=column)
+            chart.add_trace(_ring(pairs, at, row), row=1, col=column)
     chart.update_xaxes(showgrid=False, showticklabels=False, zeroline=False)
     chart.update_yaxes(showgrid=False, showticklabels=False, zeroline=False)
     for column, name in enumerate(sides, start=1):
@@ -75,15 +83,15 @@ def map_chart(
 
 
 def _reach(values: np.ndarray) -> list[float]:
-    """The whole map's range with a little room: the same whoever is drawn, and no unit is lost by using all the place."""
+    """The whole map's range with a margin: it does not depend on which pairs are drawn."""
     low, high = float(values.min()), float(values.max())
-    room = 0.05 * (high - low) or 1.0
-    return [low - room, high + room]
+    margin = 0.05 * (high - low) or 1.0
+    return [low - margin, high + margin]
 
 
 def _traces(
-    found: Bench, now: Mined, at: np.ndarray, rows: np.ndarray, colours: Colouring, marked: np.ndarray | None, size: int,
-    *, legend: bool,
+    pairs: RunPairs, now: MinedPairs, at: np.ndarray, rows: np.ndarray, colours: Colouring, marked: np.ndarray | None,
+    size: int, *, legend: bool,
 ) -> list[go.Scattergl]:  # fmt: skip
     if colours.values is None:
         values = now.mean_loss[rows]
@@ -92,97 +100,96 @@ def _traces(
             "color": values, "colorscale": "Cividis", "cmin": ends[0], "cmax": ends[1], "showscale": legend,
             "colorbar": {"title": {"text": "Mean loss", "side": "right"}, "thickness": 10, "len": 0.8},
         }  # fmt: skip
-        return [_points(found, now, at, rows, marked, "Mean loss", marker | {"size": size}, legend=False)]
+        return [_points(pairs, now, at, rows, marked, "Mean loss", marker | {"size": size}, legend=False)]
     traces = []
-    inks, shapes = _looks(colours.order)
+    inks, shapes = _styles(colours.order)
     for word in _behind_first(colours.order):
         mask = colours.values[rows] == word
         if mask.any():
-            prominent = word in ("faulty", "noisy") or (NOT_REVIEWED in colours.order and word != NOT_REVIEWED)
+            prominent = word in _FLAGS or (NOT_REVIEWED in colours.order and word != NOT_REVIEWED)
             marker = {
                 "color": inks[word], "symbol": shapes[word], "size": size + 2 if prominent else size,
                 "opacity": 0.95 if prominent else 0.72,
             }  # fmt: skip
             part = None if marked is None else marked[mask]
             name = f"{chart_text(word, 24)} ({int(mask.sum()):,})"
-            traces.append(_points(found, now, at, rows[mask], part, name, marker, legend=legend, group=word))
+            traces.append(_points(pairs, now, at, rows[mask], part, name, marker, legend=legend, group=word))
     return traces
 
 
-def _looks(order: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    if set(order) <= set(KINDS):
-        return KIND_COLOURS, KIND_SYMBOLS
+def _styles(order: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    if set(order) <= set(_TITLE_COLOURS):
+        return _TITLE_COLOURS, _TITLE_SYMBOLS
     if NOT_REVIEWED in order:
         given = [word for word in order if word != NOT_REVIEWED]
         return group_colours(given) | {NOT_REVIEWED: NEUTRAL}, group_symbols(given) | {NOT_REVIEWED: "circle"}
-    if set(order) == {"training", "validation", "test"}:
+    if set(order) == set(SPLITS.values()):
         return dict(zip(order, COLOURS, strict=False)), dict(zip(order, SYMBOLS, strict=False))
     return group_colours(order), group_symbols(order)
 
 
 def _behind_first(order: Sequence[str]) -> list[str]:
-    """Clean, training and unreviewed pairs are many: they go behind the others."""
-    return sorted(order, key=lambda word: word not in ("clean", "training", NOT_REVIEWED))
+    """Clean, training and unreviewed pairs are many: the others are drawn over them."""
+    return sorted(order, key=lambda word: word not in (KIND_TITLES["clean"], "training", NOT_REVIEWED))
 
 
 def _points(
-    found: Bench, now: Mined, at: np.ndarray, rows: np.ndarray, marked: np.ndarray | None, name: str,
+    pairs: RunPairs, now: MinedPairs, at: np.ndarray, rows: np.ndarray, marked: np.ndarray | None, name: str,
     marker: dict[str, Any], *, legend: bool, group: str | None = None,
 ) -> go.Scattergl:  # fmt: skip
-    # Arrays, not lists: plotly looks at every element of a list, several times.
+    # Arrays, not lists: plotly reads every element of a list several times.
     hover = [
-        f"<b>{html.escape(pair, quote=False)}</b><br>{KINDS[kind]}"
+        f"<b>{html.escape(pair, quote=False)}</b><br>{KIND_TITLES[PAIR_KINDS[kind]]}"
         + (f", mean loss {loss:.2f}" if loss == loss else "")
-        for pair, kind, loss in zip(found.ids[rows].tolist(), now.kind[rows], now.mean_loss[rows], strict=True)
+        for pair, kind, loss in zip(pairs.ids[rows].tolist(), now.kind[rows], now.mean_loss[rows], strict=True)
     ]
     return go.Scattergl(
-        x=at[rows, 0], y=at[rows, 1], mode="markers", name=name, marker=marker, customdata=found.ids[rows],
+        x=at[rows, 0], y=at[rows, 1], mode="markers", name=name, marker=marker, customdata=pairs.ids[rows],
         hovertext=np.array(hover), hoverinfo="text", showlegend=legend, legendgroup=group or name,
         selectedpoints=None if marked is None else np.flatnonzero(marked).tolist(),
         selected={"marker": {"opacity": 0.95}}, unselected={"marker": {"color": GREY, "opacity": 0.25}},
     )  # fmt: skip
 
 
-def _ring(found: Bench, at: np.ndarray, row: int) -> go.Scattergl:
+def _ring(pairs: RunPairs, at: np.ndarray, row: int) -> go.Scattergl:
     return go.Scattergl(
         x=at[[row], 0], y=at[[row], 1], mode="markers", hoverinfo="skip", showlegend=False,
         name="in the inspector", marker={"symbol": "circle-open", "size": 18, "color": "#E0A800", "line": {"width": 3}},
         selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}},
-        customdata=[str(found.ids[row])],
+        customdata=[str(pairs.ids[row])],
     )  # fmt: skip
 
 
-def in_reach(limit: float, low: float, high: float) -> bool:
-    """Whether a limit is near enough to values from `low` to `high` to be drawn: one far off would squeeze them.
+def near_enough(limit: float, low: float, high: float) -> bool:
+    """Whether a limit is drawn beside values from `low` to `high`: one far away would squeeze them.
 
-    >>> in_reach(3.2, 0.0, 3.0), in_reach(-4.0, 0.0, 3.0), in_reach(float("nan"), 0.0, 3.0)
+    >>> near_enough(3.2, 0.0, 3.0), near_enough(-4.0, 0.0, 3.0), near_enough(float("nan"), 0.0, 3.0)
     (True, False, False)
     """
-    room = 0.25 * (high - low)
-    return bool(low - room <= limit <= high + room)
+    margin = 0.25 * (high - low)
+    return bool(low - margin <= limit <= high + margin)
 
 
-def histogram(now: Mined, title: str) -> go.Figure:
+def histogram(now: MinedPairs, title: str) -> go.Figure:
     """Pairs by mean loss, stacked by kind, with the limits beyond which a pair is flagged."""
-    mined = now.kind != NOT_MINED
-    values, kinds = now.mean_loss[mined], now.kind[mined]
-    seen = np.isfinite(values)
-    values, kinds = values[seen], kinds[seen]
+    seen = now.mined & np.isfinite(now.mean_loss)
+    values, kinds = now.mean_loss[seen], now.kind[seen]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
     chart = go.Figure()
-    for code, kind in enumerate(KINDS[:3]):
+    for code, kind in enumerate(PAIR_KINDS[:3]):
         counts = np.histogram(values[kinds == code], edges)[0]
         chart.add_bar(
-            x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges), name=kind,
+            x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges), name=KIND_TITLES[kind],
             marker={"color": KIND_COLOURS[kind], "line": {"width": 0}}, customdata=np.stack([edges[:-1], edges[1:]], 1),
-            hovertemplate=f"%{{customdata[0]:.2f}} to %{{customdata[1]:.2f}}<br>%{{y:,}} {kind}<extra></extra>",
+            hovertemplate="%{customdata[0]:.2f} to %{customdata[1]:.2f}<br>%{y:,} pairs<extra></extra>",
         )  # fmt: skip
     for limit, kind in ((now.result.noisy_below, "noisy"), (now.result.faulty_above, "faulty")):
-        if in_reach(limit, low, high):
+        if near_enough(limit, low, high):
             chart.add_vline(limit, line={"color": KIND_COLOURS[kind], "width": 1.6, "dash": "dash"})
             chart.add_annotation(
-                x=limit, y=1, yref="paper", yanchor="bottom", text=f"{kind} {'<' if kind == 'noisy' else '>'} {limit:.2f}",
+                x=limit, y=1, yref="paper", yanchor="bottom",
+                text=f"{_LIMITS[kind]} {'<' if kind == 'noisy' else '>'} {number(limit, 2)}",
                 showarrow=False, xanchor="center", font={"color": KIND_COLOURS[kind]},
             )  # fmt: skip
     chart.update_xaxes(title_text=chart_text(title))
@@ -192,7 +199,7 @@ def histogram(now: Mined, title: str) -> go.Figure:
 
 
 def rate_chart(audit: AttributeAudit) -> go.Figure:
-    """Share of each group's pairs that is flagged, with its interval, and everyone's as a dotted line."""
+    """Share of each group's pairs that is flagged, with its interval; the share of all pairs as a dotted line."""
     groups = audit.groups
     names = [group.group for group in groups]
     colours, symbols = group_colours(names), group_symbols(names)
@@ -206,7 +213,7 @@ def rate_chart(audit: AttributeAudit) -> go.Figure:
             error_x=bars([group.rate], [low], [high], ink),
             hovertext=f"<b>{chart_text(group.group)}</b><br>{group.n_flagged:,} of {group.n:,} flagged, "
             f"{percent(group.rate, 1)} ({percent(low, 1)} to {percent(high, 1)})"
-            f"<br>weight taken away {percent(group.removed_weight, 1)}",
+            f"<br>weight removed {percent(group.removed_weight, 1)}",
             hoverinfo="text",
         )  # fmt: skip
         chart.add_annotation(
@@ -223,25 +230,74 @@ def rate_chart(audit: AttributeAudit) -> go.Figure:
 
 
 def truth_chart(scores: Sequence[TruthScore]) -> go.Figure:
-    """Precision against recall for every planted kind; a large mark where the current limits stand, dotted: chance."""
+    """Precision against recall for every planted kind; a large mark at the current limits, dotted: chance."""
     chart = go.Figure()
     for score in scores:
-        ink = KIND_COLOURS[score.flag]
+        ranking, ink = score.ranking, KIND_COLOURS[score.ranking.flag]
         chart.add_scatter(
-            x=score.curve[:, 0], y=score.curve[:, 1], mode="lines", name=f"{score.planted} → {score.flag}",
+            x=ranking.curve[:, 0], y=ranking.curve[:, 1], mode="lines",
+            name=f"{ranking.planted} → {KIND_TITLES[ranking.flag].lower()}",
             line={"color": ink, "width": 2.2}, hovertemplate="recall %{x:.2f}, precision %{y:.2f}<extra></extra>",
         )  # fmt: skip
         chart.add_scatter(
-            x=[0, 1], y=[score.chance, score.chance], mode="lines", showlegend=False, hoverinfo="skip",
+            x=[0, 1], y=[ranking.chance, ranking.chance], mode="lines", showlegend=False, hoverinfo="skip",
             line={"color": ink, "width": 1.2, "dash": "dot"},
         )  # fmt: skip
         if score.n_flagged:
             chart.add_scatter(
                 x=[score.recall], y=[score.precision], mode="markers", showlegend=False, hoverinfo="text",
-                marker={"color": ink, "symbol": KIND_SYMBOLS[score.flag], "size": 13, "line": {"width": 1.5}},
-                hovertext=f"now: recall {figure(score.recall, 2)}, precision {figure(score.precision, 2)}",
+                marker={"color": ink, "symbol": KIND_SYMBOLS[ranking.flag], "size": 13, "line": {"width": 1.5}},
+                hovertext=f"now: recall {number(score.recall, 2)}, precision {number(score.precision, 2)}",
             )  # fmt: skip
     chart.update_xaxes(title_text="Recall", range=[-0.02, 1.02])
     chart.update_yaxes(title_text="Precision", range=[-0.02, 1.05])
     legend = {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"}
     return layout(chart, 330, legend=legend, margin={"t": 10, "b": 76})
+
+
+def trajectory_chart(now: MinedPairs, losses: np.ndarray, everyone: LossBand, warmup: int, title: str) -> go.Figure:
+    """A pair's loss by epoch with its mean so far, the band of 10 to 90 % of all pairs, warm-up and limits.
+
+    Parameters
+    ----------
+    losses : float array of shape (E,)
+    warmup : int
+        Epochs before anything is flagged.
+    """
+    epochs = np.arange(1, len(losses) + 1)
+    chart = go.Figure()
+    chart.add_scatter(
+        x=np.append(epochs, epochs[::-1]), y=np.append(everyone.high, everyone.low[::-1]), fill="toself", mode="lines",
+        line={"width": 0}, fillcolor="rgba(128,136,148,0.22)", name="10 to 90 % of pairs", hoverinfo="skip",
+    )  # fmt: skip
+    chart.add_scatter(
+        x=epochs, y=everyone.middle, mode="lines", line={"color": NEUTRAL, "width": 1.4}, name="median",
+        hovertemplate="median %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    chart.add_scatter(
+        x=epochs, y=mean_so_far(losses), mode="lines", line={"color": ACCENT, "width": 1.6, "dash": "dot"},
+        name="its mean so far", hovertemplate="mean so far %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    chart.add_scatter(
+        x=epochs, y=losses, mode="lines+markers", line={"color": ACCENT, "width": 2.4}, marker={"size": 7},
+        name="this pair", hovertemplate="epoch %{x}: %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    values = np.concatenate([everyone.low, everyone.high, losses])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    for limit, kind in ((now.result.faulty_above, "faulty"), (now.result.noisy_below, "noisy")):
+        if near_enough(limit, low, high):
+            chart.add_hline(
+                limit, line={"color": KIND_COLOURS[kind], "width": 1.4, "dash": "dash"}, annotation_text=_LIMITS[kind],
+                annotation_position="top right", annotation_font_color=KIND_COLOURS[kind],
+            )  # fmt: skip
+    if warmup > 0:
+        chart.add_vrect(0.5, min(warmup, len(losses)) + 0.5, fillcolor=NEUTRAL, opacity=0.1, line_width=0)
+        chart.add_annotation(
+            x=0.5, xanchor="left", y=0, yref="paper", yanchor="bottom", text=" warm-up", showarrow=False, opacity=0.8
+        )
+    tick = max(1, -(-len(losses) // 12))
+    chart.update_xaxes(title_text="Epoch", range=[0.5, len(losses) + 0.5], tickformat="d", dtick=tick)
+    chart.update_yaxes(title_text=title)
+    legend = {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"}
+    return layout(chart, 320, legend=legend, margin={"t": 10, "b": 84})

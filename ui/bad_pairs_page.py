@@ -1,4 +1,4 @@
-"""Pieces of the workbench: thresholds, map and table, planted truth, export."""
+"""Parts of the Bad pairs page: thresholds, map and table, planted truth, export."""
 
 from __future__ import annotations
 
@@ -10,51 +10,54 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from fairvlm_core.analysis.clean_data import CleanManifest, clean_manifest, csv_bytes, description
 from fairvlm_core.analysis.entries import DAMAGED, RunEntry
 from fairvlm_core.analysis.group_order import group_order
+from fairvlm_core.analysis.mined_pairs import (
+    PAIR_KINDS,
+    MinedPairs,
+    PairFilter,
+    RunPairs,
+    changed_settings,
+    matching_rows,
+    pair_frame,
+    usable_rules,
+    usable_settings,
+)
+from fairvlm_core.analysis.planted_truth import truth_scores
+from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run
+from fairvlm_core.words import KIND_TITLES, many
 
-from . import bad_pairs, bad_pairs_charts, bad_pairs_export, bad_pairs_map, bad_pairs_reads, inspector_page, widgets
-from .bad_pairs import (
-    CHANNELS,
-    HISTORIES,
-    KINDS,
-    LISTED,
-    MINED_CHANNELS,
-    RULES,
-    SPREADS,
-    Bench,
-    Filter,
-    Mined,
-    Settings,
-)
+from . import bad_pairs, bad_pairs_charts, bad_pairs_map, bad_pairs_reads, inspector_page, widgets
+from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, RULES, SETTINGS, SPREADS
 from .frame import errors, page_names
-from .words import chart_text, literal, many
+from .words import chart_text, literal
 
 ABOUT_MINING = (
-    "Every training pair's loss is kept, epoch by epoch. A pair whose mean loss lies far **above** the others' is "
-    "*faulty*: image and note disagree. One far **below** is *noisy*: so easy that image and note may share something that "
-    "is not the clinical content. The limits are β_f and β_n standard deviations from the mean; with *MAD* median and "
-    "median absolute deviation take their place, which bad pairs do not inflate. The *mixture* asks instead whether there "
-    "is a second, higher group of losses. *Agreement* (of runs that mined so) asks how unlike image and note are what the "
-    "other pairs show of each other, and flags as faulty whose note is more likely wrong than right. Moving a slider "
-    "trains nothing: it asks the stored losses again.",
-    r"\text{faulty: } m_i > \mu + \beta_f\,\sigma \qquad \text{noisy: } m_i < \mu - \beta_n\,\sigma \qquad "
+    "The loss of every training pair is kept, epoch by epoch. A pair whose mean loss lies far **above** the others is "
+    "flagged as a *wrong note*: image and note disagree. A pair far **below** is flagged as a *shared marker*: so easy "
+    "that image and note may share something that is not the clinical content. With the rule *Limits*, the limits lie "
+    "β_f and β_n standard deviations from the mean. *Median deviation* uses the median and the median absolute deviation "
+    "instead, which bad pairs do not inflate. *Mixture* tests whether there is a second, higher group of losses. "
+    "*Agreement* (only in runs that recorded it) estimates the probability that a note is wrong from what the other pairs "
+    "show. Moving a slider trains nothing: the stored losses are mined again.",
+    r"\text{wrong note: } m_i > \mu + \beta_f\,\sigma \qquad \text{shared marker: } m_i < \mu - \beta_n\,\sigma \qquad "
     r"w_i = e^{-(\ell_i-\mu)^2 / 2\sigma^2}",
 )
 ABOUT_MAP = (
-    "Each point is an image or a note, as the run's model sees it. Points that lie together are alike; far distances, "
-    "areas and densities mean nothing. Images and notes are two maps of their own. Draw a loop (or a box) around points: "
-    "the table shows these pairs, the others turn grey. In *pan* mode a click selects a point; with the shift key one "
-    "adds to the selection.",
+    "Each point is an image or a note, placed by the embeddings of the run's model. Points that lie together are similar; "
+    "far distances, areas and densities mean nothing. Images and notes have one map each. Draw a loop (or a box) around "
+    "points: the table shows these pairs, the others turn grey. In *pan* mode a click selects a point; with the shift key "
+    "it is added to the selection.",
     None,
 )
 ABOUT_TRUTH = (
-    "The built-in data has bad pairs planted on purpose. **Mismatch** (another patient's note) should be flagged as "
-    "faulty, **shortcut** (the same marker on both sides) as noisy. Precision: how many of the flagged are planted. "
-    "Recall: how many of the planted are flagged. Average precision sums up every limit there could be. Chance is the "
-    "precision of flagging at random.",
+    "The built-in data has bad pairs planted on purpose. **Mismatch** (another patient's note) should be flagged as a "
+    "wrong note, **shortcut** (the same marker in image and note) as a shared marker. Precision: the share of flagged "
+    "pairs that were planted. Recall: the share of planted pairs that are flagged. Average precision is over all possible "
+    "limits. Chance is the precision of flagging at random.",
     r"\text{precision} = \frac{\text{flagged and planted}}{\text{flagged}} \qquad "
     r"\text{recall} = \frac{\text{flagged and planted}}{\text{planted}}",
 )
@@ -64,7 +67,7 @@ _POLL = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What the table lists: rows of the bench, most suspicious first, and the selection they come from."""
+    """What the table lists: rows of the run's pairs, most suspicious first, and the selection that they come from."""
 
     rows: np.ndarray
     chosen: tuple[str, ...]
@@ -90,10 +93,10 @@ def has_ledger(entry: RunEntry, run: Run) -> bool:
 
 @st.fragment
 def workbench(run: Run) -> None:
-    """Everything below the heading; one fragment, so that a slider does not run the page's frame."""
+    """Everything below the heading; one fragment, so that a slider does not run the whole page."""
     with errors():
-        found = bad_pairs_reads.run_bench(run)
-        own = Settings.of(run.config.mining, found.ledger.channels)
+        found = bad_pairs_reads.run_pairs(run)
+        own = usable_settings(run.config.mining, found.ledger.channels)
         settings = _settings(run, found, own)
         now, before = bad_pairs_reads.run_mined(run, settings), bad_pairs_reads.run_mined(run, own)
         _overview(run, found, now, before)
@@ -115,7 +118,7 @@ def _data(run: Run) -> tuple[bad_pairs_reads.Data | None, str]:
 # Thresholds -------------------------------------------------------------------------------------------------------------
 
 
-def _settings(run: Run, found: Bench, own: Settings) -> Settings:
+def _settings(run: Run, found: RunPairs, own: MiningConfig) -> MiningConfig:
     """Sliders and switches; they start at the run's own settings and stay while the run does."""
     state = st.session_state
     kept = state.get(f"{_STATE}.kept")
@@ -128,18 +131,19 @@ def _settings(run: Run, found: Bench, own: Settings) -> Settings:
     widgets.section("Thresholds", *ABOUT_MINING, about="How pairs are flagged")
     with st.container(border=True):
         first, second, third = st.columns([1, 1, 1], gap="medium")
-        for column, name, letter in (
-            (first, "faulty_sd", "β_f, faulty above"),
-            (second, "noisy_sd", "β_n, noisy below"),
+        for column, name, label in (
+            (first, "faulty_sd", "Limit for wrong notes, β_f"),
+            (second, "noisy_sd", "Limit for shared markers, β_n"),
         ):
             low, high = bad_pairs.slider_range(getattr(own, name))
             column.slider(
-                f"{letter} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
+                f"{label} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
                 disabled=name == "faulty_sd" and state[f"{_STATE}.rule"] != "threshold",
-                help="Under the rule *Limits* only: the others find their own limit." if name == "faulty_sd" else None,
+                help="Higher: fewer pairs are flagged."
+                + (" For the rule *Limits* only: the others find their own limit." if name == "faulty_sd" else ""),
             )  # fmt: skip
         with third:
-            _switch("Rule", "rule", bad_pairs.rules(found.ledger.channels), RULES)
+            _switch("Rule", "rule", usable_rules(found.ledger.channels), RULES)
         columns = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
         with columns[0]:
             _switch("Mean over epochs", "history", list(HISTORIES), HISTORIES)
@@ -147,9 +151,9 @@ def _settings(run: Run, found: Bench, own: Settings) -> Settings:
             _switch("Spread", "spread", list(SPREADS), SPREADS)
             channels = [name for name in MINED_CHANNELS if name in found.ledger.channels]
             if len(channels) > 1:
-                _switch("Mined", "channel", channels, CHANNELS)
-        settings = Settings(
-            *(state.get(f"{_STATE}.{name}", getattr(own, name)) for name in Settings.__dataclass_fields__)
+                _switch("Mined value", "channel", channels, CHANNELS)
+        settings = changed_settings(
+            run.config.mining, {name: state.get(f"{_STATE}.{name}", getattr(own, name)) for name in SETTINGS}
         )
         columns[2].button(
             "Back to the run's settings", key=f"{_STATE}.reset", icon=":material/undo:", on_click=_put, args=(own,),
@@ -163,17 +167,17 @@ def _switch(label: str, name: str, options: list[str], titles: dict[str, str]) -
     st.segmented_control(label, options, key=f"{_STATE}.{name}", format_func=titles.__getitem__, required=True)
 
 
-def _put(settings: Settings) -> None:
-    for name in Settings.__dataclass_fields__:
+def _put(settings: MiningConfig) -> None:
+    for name in SETTINGS:
         st.session_state[f"{_STATE}.{name}"] = getattr(settings, name)
 
 
-def _overview(run: Run, found: Bench, now: Mined, own: Mined) -> None:
+def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> None:
     widgets.cards(bad_pairs.cards(now, own))
     if now.result.message:
         st.info(literal(f"{now.result.message[:1].upper()}{now.result.message[1:]}."), icon=":material/info:")
     if not run.config.mining.enabled:
-        st.caption("This run did not turn any pair down: this is what mining its losses finds afterwards.")
+        st.caption("This run did not down-weight any pair: this is what mining its losses finds afterwards.")
     left, right = st.columns(2, gap="medium")
     channel = CHANNELS.get(now.result.channel, now.result.channel).lower()
     with left:
@@ -201,14 +205,14 @@ def _overview(run: Run, found: Bench, now: Mined, own: Mined) -> None:
 # Map and table ----------------------------------------------------------------------------------------------------------
 
 
-def _linked(run: Run, found: Bench, now: Mined) -> Table:
+def _linked(run: Run, found: RunPairs, now: MinedPairs) -> Table:
     state = st.session_state
     chosen = tuple(state.get(f"{_STATE}.chosen", ()))
     widgets.section("Map and pairs", *ABOUT_MAP, about="How to read and select")
     left, right = st.columns([1.1, 1], gap="medium")
     with right:
         asked = _filters(found)
-        rows = bad_pairs.listed(found, now, asked, chosen)
+        rows = matching_rows(found, now, asked, chosen)
     listing = Table(rows, chosen)
     pair = _pair(found, listing)
     with left, errors():
@@ -218,10 +222,11 @@ def _linked(run: Run, found: Bench, now: Mined) -> Table:
     return listing
 
 
-def _pair(found: Bench, listing: Table) -> str | None:
-    """The pair in the address if the run has it, else the first of the list; the address is set right."""
+def _pair(found: RunPairs, listing: Table) -> str | None:
+    """The pair in the address if the run has it, else the first of the list, which then goes into the address."""
     asked = st.query_params.get("pair")
-    pair = bad_pairs.current_pair(asked, found.ids[listing.rows[:1]], found)
+    first = str(found.ids[listing.rows[0]]) if len(listing.rows) else None
+    pair = asked if found.row_of(asked) is not None else first
     if asked is not None and asked != pair:
         st.warning(f"There is no pair {literal(asked)} in this run.", icon=":material/link_off:")
     if pair is not None and asked != pair:
@@ -245,11 +250,12 @@ def _select(chosen: tuple[str, ...]) -> None:
     _turn()
 
 
-def _filters(found: Bench) -> Filter:
+def _filters(found: RunPairs) -> PairFilter:
     first, second, third = st.columns([1.25, 1, 1], gap="small")
     kinds = first.multiselect(
         "Kind",
-        KINDS[:3],
+        PAIR_KINDS[:3],
+        format_func=KIND_TITLES.__getitem__,
         key=f"{_STATE}.kinds",
         placeholder="All kinds",
         persist_state="page",
@@ -266,10 +272,10 @@ def _filters(found: Bench) -> Filter:
         "Pair id", key=f"{_STATE}.words", placeholder="Part of a pair id", persist_state="page",
         label_visibility="collapsed",
     )  # fmt: skip
-    return Filter(tuple(kinds), attribute if groups else None, tuple(groups), words)
+    return PairFilter(tuple(kinds), attribute if groups else None, tuple(groups), words)
 
 
-def _map(run: Run, found: Bench, now: Mined, pair: str | None) -> None:
+def _map(run: Run, found: RunPairs, now: MinedPairs, pair: str | None) -> None:
     state = st.session_state
     made = bad_pairs_reads.run_map(run)
     if made is None:
@@ -288,8 +294,8 @@ def _map(run: Run, found: Bench, now: Mined, pair: str | None) -> None:
             "Show", list(sides), default="image", key=f"{_STATE}.side", format_func=sides.__getitem__, required=True,
             persist_state="page", label_visibility="collapsed",
         )  # fmt: skip
-    # The browser greys out what a loop leaves out by itself. A new figure would lose the loop and the zoom, so what was
-    # selected and which pair is ringed goes into it only when something else changes.
+    # The browser itself greys out what a loop leaves out. A new chart would lose loop and zoom, so the selection and the
+    # marked pair go into it only when something else changes.
     sign = (run.id, now.settings, by, side, state.get(f"{_STATE}.turn", 0))
     drawn_as = state.get(f"{_STATE}.drawn")
     if drawn_as is None or drawn_as[0] != sign:
@@ -301,7 +307,7 @@ def _map(run: Run, found: Bench, now: Mined, pair: str | None) -> None:
     wanted[found.rows_of(chosen)] = True
     strata = now.kind if colours.values is None else np.unique(colours.values, return_inverse=True)[1]
     shown = bad_pairs.drawn(colours.candidates, strata, now.flagged, wanted, found.chance)
-    figure = bad_pairs_charts.map_chart(found, now, made.points, shown.rows, colours, side, chosen, ring)
+    picture = bad_pairs_charts.map_chart(found, now, made.points, shown.rows, colours, side, chosen, ring)
     key = f"{_STATE}.map"
 
     def selected() -> None:
@@ -309,13 +315,13 @@ def _map(run: Run, found: Bench, now: Mined, pair: str | None) -> None:
         ids = tuple(dict.fromkeys(str(point["customdata"]) for point in points if "customdata" in point))
         st.session_state[f"{_STATE}.chosen"] = ids
         if ids:
-            first_row = bad_pairs.listed(found, now, Filter(), ids)[0]
+            first_row = matching_rows(found, now, PairFilter(), ids)[0]
             st.query_params["pair"] = str(found.ids[first_row])
-        if side == "both":  # a loop on one map greys out the other only in a new figure
+        if side == "both":  # a loop on one map greys out the other only in a new chart
             _turn()
 
     chart(
-        figure, key, f"Map of {len(shown.rows)} pairs", config=bad_pairs_charts.MAP_CONFIG, on_select=selected,
+        picture, key, f"Map of {len(shown.rows)} pairs", config=bad_pairs_charts.MAP_CONFIG, on_select=selected,
         selection_mode=("points", "box", "lasso"),
     )  # fmt: skip
     st.caption(f"{made.method}. {shown.words or 'Every pair is drawn.'} A ring marks the pair below.")
@@ -348,7 +354,7 @@ def _no_map(run: Run) -> None:
     follow()
 
 
-def _table(found: Bench, now: Mined, listing: Table, pair: str | None) -> None:
+def _table(found: RunPairs, now: MinedPairs, listing: Table, pair: str | None) -> None:
     rows = listing.rows[:LISTED]
     ids = found.ids[rows]
     key = f"{_STATE}.table"
@@ -362,7 +368,8 @@ def _table(found: Bench, now: Mined, listing: Table, pair: str | None) -> None:
             move(str(ids[picked[0]]))
 
     if len(rows):
-        shown = bad_pairs.table(found, now, rows).rename(columns={"mean_loss": "mean"})
+        shown = pair_frame(found, now, rows).rename(columns={"mean_loss": "mean"})
+        shown["kind"] = shown["kind"].map(KIND_TITLES)
         widgets.table(
             shown.drop(columns=["weight", "patient_id"]), _FORMATS, key=key, on_select=opened, selection_mode="single-row",
             height=bad_pairs_charts.MAP_HEIGHT, alt="Pairs, most suspicious first",
@@ -379,7 +386,7 @@ def _table(found: Bench, now: Mined, listing: Table, pair: str | None) -> None:
 
 _FORMATS = {
     "pair_id": st.column_config.TextColumn("Pair", width=92),
-    "kind": st.column_config.TextColumn("Kind", width=58),
+    "kind": st.column_config.TextColumn("Kind", width=98),
     "mean": st.column_config.NumberColumn(
         "Mean", format="%.2f", width=56, help="Mean of the mined value over the epochs"
     ),
@@ -387,7 +394,7 @@ _FORMATS = {
         "z",
         format="%+.1f",
         width=48,
-        help="Standard deviations from the mean; under Agreement, of margin and disagreement together",
+        help="Standard deviations from the mean; with the rule Agreement, of margin and disagreement together",
     ),
     "label": st.column_config.NumberColumn("label", format="%d", width=48),
 }
@@ -396,9 +403,9 @@ _FORMATS = {
 # Truth and export -------------------------------------------------------------------------------------------------------
 
 
-def _truth(run: Run, now: Mined) -> None:
+def _truth(run: Run, now: MinedPairs) -> None:
     truth = bad_pairs_reads.run_truth(run, now)
-    scores = [] if truth is None else bad_pairs.truth_scores(now, truth.planted, truth.curves)
+    scores = [] if truth is None else truth_scores(now, truth.planted, truth.curves)
     if not scores:
         return
     widgets.section("Against what was planted", *ABOUT_TRUTH)
@@ -407,20 +414,20 @@ def _truth(run: Run, now: Mined) -> None:
         chart(bad_pairs_charts.truth_chart(scores), "truth", "Precision against recall")
     with right:
         widgets.table(bad_pairs.truth_table(scores), key=f"{_STATE}.scores")
-        st.caption("The large mark is where the current limits stand; dotted: chance.")
+        st.caption("The large mark shows the current limits; dotted: chance.")
 
 
-def _export(run: Run, found: Bench, now: Mined, listing: Table, data: bad_pairs_reads.Data | None) -> None:
+def _export(run: Run, found: RunPairs, now: MinedPairs, listing: Table, data: bad_pairs_reads.Data | None) -> None:
     flagged = now.order[now.flagged[now.order]]
-    widgets.section("Take away")
+    widgets.section("Download and send")
     with st.container(border=True), st.container(horizontal=True, vertical_alignment="center"):
         _download(
-            f"Flagged pairs ({len(flagged):,})", lambda: widgets.csv_bytes(bad_pairs.table(found, now, flagged)),
+            f"Flagged pairs ({len(flagged):,})", lambda: csv_bytes(pair_frame(found, now, flagged)),
             f"{run.id}-flagged.csv", disabled=not len(flagged),
         )  # fmt: skip
         _download(
             f"Listed pairs ({len(listing.rows):,})",
-            lambda: widgets.csv_bytes(bad_pairs.table(found, now, listing.rows)),
+            lambda: csv_bytes(pair_frame(found, now, listing.rows)),
             f"{run.id}-listed.csv", disabled=not len(listing.rows),
         )  # fmt: skip
         if data is not None and len(flagged):
@@ -433,13 +440,13 @@ def _manifest(run: Run, bad: np.ndarray, data: bad_pairs_reads.Data) -> None:
     form = st.segmented_control("Format", ["CSV", "Parquet"], default="CSV", key=f"{_STATE}.format", required=True)
     name = f"manifest-without-bad-of-{run.id}"
     file = f"{name}.{form.lower()}"
-    make = {"CSV": bad_pairs_export.CleanManifest.csv, "Parquet": bad_pairs_export.CleanManifest.parquet}[form]
+    make = {"CSV": CleanManifest.csv, "Parquet": CleanManifest.parquet}[form]
     st.caption(
         "Put both files into the data folder; images stay where they are. In the CSV a cell that begins like a formula "
         "gets an apostrophe in front; the Parquet file keeps every cell as it is."
     )
-    _download("Manifest", lambda: make(bad_pairs_export.clean_manifest(data.table, bad)), file)
-    _download("Its description", lambda: bad_pairs_export.description(data.table, file).encode(), f"{name}.json")
+    _download("Manifest", lambda: make(clean_manifest(data.table, bad)), file)
+    _download("Its description", lambda: description(data.table, file).encode(), f"{name}.json")
     st.code(f"fairvlm train DATA --description DATA/{name}.json", language=None)
 
 
@@ -470,11 +477,11 @@ def _send(run: Run, flagged: list[str], chosen: tuple[str, ...]) -> None:
             st.page_link(f"pages/{file}", label=f"{words}: open Review", query_params={"run": run.id})
 
 
-def chart(figure: go.Figure, key: str, alt: str, *, config: dict[str, Any] | None = None, **selection: Any) -> None:
-    """As `widgets.chart`; with a configuration of its own and selections where these are given."""
+def chart(picture: go.Figure, key: str, alt: str, *, config: dict[str, Any] | None = None, **selection: Any) -> None:
+    """As `widgets.chart`; with its own configuration and selections where these are given."""
     if config is None:
-        widgets.chart(figure, f"{_STATE}.{key}", alt)
+        widgets.chart(picture, f"{_STATE}.{key}", alt)
         return
     st.plotly_chart(
-        widgets.inked(figure), key=key, config=config, height=int(figure.layout.height), alt=alt, **selection
+        widgets.inked(picture), key=key, config=config, height=int(picture.layout.height), alt=alt, **selection
     )

@@ -1,30 +1,41 @@
-"""Cached reads of the workbench. What is frozen and large is one object for all sessions, not a pickled copy for each."""
+"""Cached reads of the Bad pairs page. Large frozen objects are shared by all sessions, not copied for each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.analysis.mined_pairs import (
+    MinedPairs,
+    RunPairs,
+    changed_settings,
+    map_points,
+    mine_pairs,
+    usable_settings,
+)
+from fairvlm_core.analysis.one_pair import LossBand, loss_band
+from fairvlm_core.analysis.planted_truth import TruthCurve, truth_curves
+from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.tables import read_table
 from fairvlm_core.pairs import PLANTED, PairTable
 from fairvlm_core.review import ReviewStore
 from fairvlm_core.runs import Run
 
-from .bad_pairs import NOT_REVIEWED, Bench, Mined, Settings, TruthCurve, bench, map_points, mined, truth_curves
-from .inspector import Band, band
+from .bad_pairs import NOT_REVIEWED
 from .reads import Stamp, stamp
 
 _TABLES = ("manifest.csv", "manifest.parquet", "dataset.json", "metadata.csv", "data_summary.csv", "planted.csv")
+_HASHES = {MiningConfig: MiningConfig.model_dump_json}
 
 
-def run_bench(run: Run) -> Bench:
+def run_pairs(run: Run) -> RunPairs:
     """A run's pairs and ledger."""
-    return _bench(str(run.path), _stamps(run))
+    return _pairs(str(run.path), _stamps(run))
 
 
 def _stamps(run: Run) -> tuple[Stamp, ...]:
@@ -32,33 +43,32 @@ def _stamps(run: Run) -> tuple[Stamp, ...]:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the losses …")
-def _bench(path: str, stamps: tuple[Stamp, ...]) -> Bench:  # noqa: ARG001 - the stamps are part of the key
+def _pairs(path: str, stamps: tuple[Stamp, ...]) -> RunPairs:  # noqa: ARG001 - the stamps are part of the key
     run = Run(Path(path))
-    found = bench(run.ledger(), run.pairs(), run.data["attributes"])
+    found = RunPairs.of(run.ledger(), run.pairs(), run.data["attributes"])
     if found.ledger.n_epochs == 0:
         raise InputError(f"run {run.id}: its ledger holds no epoch yet; open the page again after the first one")
     return found
 
 
-def run_mined(run: Run, settings: Settings) -> Mined:
+def run_mined(run: Run, settings: MiningConfig) -> MinedPairs:
     """The run's ledger mined with these settings."""
     return _mined(str(run.path), _stamps(run), settings)
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
-def _mined(path: str, stamps: tuple[Stamp, ...], settings: Settings) -> Mined:
-    run = Run(Path(path))
-    return mined(_bench(path, stamps), run.config.mining, settings)
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=_HASHES)
+def _mined(path: str, stamps: tuple[Stamp, ...], settings: MiningConfig) -> MinedPairs:
+    return mine_pairs(_pairs(path, stamps), settings)
 
 
-def run_band(run: Run, channel: str) -> Band:
+def run_band(run: Run, channel: str) -> LossBand:
     """The losses of all training pairs by epoch."""
     return _band(str(run.path), _stamps(run), channel)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def _band(path: str, stamps: tuple[Stamp, ...], channel: str) -> Band:
-    return band(_bench(path, stamps).ledger, channel)
+def _band(path: str, stamps: tuple[Stamp, ...], channel: str) -> LossBand:
+    return loss_band(_pairs(path, stamps).ledger, channel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +88,12 @@ def run_map(run: Run) -> PairMap | None:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _map(path: str, stamps: tuple[Stamp, ...], place: Stamp) -> PairMap:  # noqa: ARG001
     projection = Run(Path(path)).projection()
-    points = map_points(projection, _bench(path, stamps))
+    points = map_points(projection, _pairs(path, stamps))
     return PairMap(points, str(projection["method"].iat[0]))
 
 
 def run_verdicts(run: Run) -> np.ndarray | None:
-    """What reviewers said of each pair, in words, in the order of the bench; None where no pair of this data was judged."""
+    """Reviewers' verdict on each of the run's pairs, in words; None where no pair of this data set has a verdict."""
     workspace = run.path.parent.parent
     if not ReviewStore.exists(workspace):
         return None
@@ -95,7 +105,7 @@ def run_verdicts(run: Run) -> np.ndarray | None:
     said = {one.pair_id: verdict_name(one.verdict) for one in judged}
     if not said:
         return None
-    return np.array([said.get(pair_id, NOT_REVIEWED) for pair_id in run_bench(run).ids.tolist()])
+    return np.array([said.get(pair_id, NOT_REVIEWED) for pair_id in run_pairs(run).ids.tolist()])
 
 
 def run_embeddings(run: Run) -> dict[str, np.ndarray]:
@@ -115,7 +125,7 @@ class Data:
     Attributes
     ----------
     table : PairTable
-        Images are not checked: one that is damaged shows when it is looked at.
+        Images are not checked: a damaged one is found when it is opened.
     rows : Index
         Pair ids, for looking up a row.
     planted : str ndarray, or None
@@ -181,28 +191,26 @@ def _findings(folder: Path) -> pd.DataFrame | None:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Planted kinds in the order of the bench, "" where nothing is known, and how well the ranking finds them."""
+    """Planted kinds in the order of the run's pairs, "" where nothing is known, and how well the ranking finds them."""
 
     planted: np.ndarray
     curves: list[TruthCurve]
 
 
-def run_truth(run: Run, now: Mined) -> Truth | None:
+def run_truth(run: Run, now: MinedPairs) -> Truth | None:
     """What was planted among a run's pairs; None where nothing is known of it. `InputError` as in `run_data`."""
     if run_data(run).planted is None:
         return None
-    ranking = Settings.of(run.config.mining, run_bench(run).ledger.channels)
-    asked = now.settings
-    ranking = replace(ranking, history=asked.history, channel=asked.channel, rule=asked.rule)
+    own = usable_settings(run.config.mining, run_pairs(run).ledger.channels)
+    ranking = changed_settings(own, {name: getattr(now.settings, name) for name in ("history", "channel", "rule")})
     return _truth(str(run.path), _stamps(run), ranking, stamp(Path(str(run.data["folder"])) / PLANTED))
 
 
 # Limits do not change the order of the pairs: one ranking serves all of them.
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _truth(path: str, stamps: tuple[Stamp, ...], ranking: Settings, planted: Stamp) -> Truth:  # noqa: ARG001
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_HASHES)
+def _truth(path: str, stamps: tuple[Stamp, ...], ranking: MiningConfig, planted: Stamp) -> Truth:  # noqa: ARG001
     run = Run(Path(path))
-    found, data = _bench(path, stamps), run_data(run)
-    kinds = data.planted
-    places = data.rows.get_indexer(found.rows)
-    known = np.where(places >= 0, kinds[places], "")
+    data = run_data(run)
+    places = data.rows.get_indexer(_pairs(path, stamps).rows)
+    known = np.where(places >= 0, data.planted[places], "")
     return Truth(known, truth_curves(_mined(path, stamps, ranking), known))

@@ -1,4 +1,4 @@
-"""The inspector: one pair with image, note, losses, the reason in words, and what lies near it."""
+"""The inspector: one pair with image, note, losses, why it is flagged, and what lies near it."""
 
 from __future__ import annotations
 
@@ -7,59 +7,64 @@ from collections.abc import Callable
 import numpy as np
 import streamlit as st
 
+from fairvlm_core.analysis.mined_pairs import NOT_MINED, PAIR_KINDS, MinedPairs, RunPairs, beside
 from fairvlm_core.analysis.neighbours import BetterFits
+from fairvlm_core.analysis.one_pair import Near, near
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run
+from fairvlm_core.words import KIND_TITLES, SPLITS, many
 
-from . import bad_pairs, inspector, widgets
-from .bad_pairs import CHANNELS, KINDS, SPLIT_WORDS, Bench, Mined
+from . import bad_pairs_charts, inspector, widgets
+from .bad_pairs import CHANNELS
 from .bad_pairs_reads import Data, run_band, run_embeddings
 from .image_viewer import Picture, image_viewer, picture_address
-from .words import literal, many
+from .words import literal
 
 IMAGE_HEIGHT = 330
 THUMBNAIL = 150
 ABOUT_INSPECTOR = (
     "Zoom into the image with the wheel, move it by dragging; *window* and *level* are contrast and brightness. The chart "
-    "shows the pair's loss in each epoch beside the middle 80 % of all training pairs. Neighbours are found among the "
-    "embeddings of the run's own model, by the cosine: a model that was trained on a wrong note has learnt from it, too.",
+    "shows the pair's loss in each epoch beside the middle 80 % of all training pairs. Neighbours are pairs by the "
+    "cosine of the embeddings of the run's own model; that model was trained on wrong notes, too.",
     r"\cos(f_i, t_j) = \frac{f_i \cdot t_j}{\lVert f_i\rVert\,\lVert t_j\rVert}",
 )
 _COLOURS = {"faulty": "orange", "noisy": "violet", "clean": "blue", "not mined": "gray"}
-_TABS = ("Notes that fit better", "Images its note fits better", "Images like this", "Notes like this")
+_TABS = ("Notes that match better", "Images that match better", "Similar images", "Similar notes")
 
 Move = Callable[[str | None], None]
 
 
-def inspect(run: Run, found: Bench, now: Mined, rows: np.ndarray, data: Data | None, problem: str, move: Move) -> None:
-    """The pair in the address; `rows` is the order that previous and next follow, `move` goes to a pair."""
+def inspect(
+    run: Run, pairs: RunPairs, now: MinedPairs, rows: np.ndarray, data: Data | None, problem: str, move: Move
+) -> None:
+    """The pair in the address. `rows` is the order of Previous and Next; `move` opens a pair."""
     widgets.section("Inspector", *ABOUT_INSPECTOR, about="What is shown")
     pair = st.query_params.get("pair")
-    row = found.row_of(pair)
+    row = pairs.row_of(pair)
     if pair is None or row is None:
         widgets.empty("No pair chosen", "Choose a row of the table, or points on the map.")
         return
-    _head(found, now, row, rows, move)
-    near, missing = _near(run, found, row)
+    _head(pairs, now, row, rows, move)
+    around, missing = _near(run, pairs, row)
     left, right = st.columns([1, 1.15], gap="medium")
     with left:
         _pair(data, problem, pair)
     with right:
-        for line in inspector.reason(now, row, near):
+        for line in inspector.reason(now, row, around):
             st.markdown(f"- {literal(line)}")
         if missing:
             st.caption(literal(missing))
-        _losses(run, found, now, row)
+        _losses(run, pairs, now, row)
         _findings(data, pair)
-    if near is not None:
-        _neighbours(found, now, near, data, move)
+    if around is not None:
+        _neighbours(pairs, now, around, data, move)
 
 
-def _head(found: Bench, now: Mined, row: int, rows: np.ndarray, move: Move) -> None:
-    ids = found.ids[rows]
-    pair = str(found.ids[row])
+def _head(pairs: RunPairs, now: MinedPairs, row: int, rows: np.ndarray, move: Move) -> None:
+    ids = pairs.ids[rows]
+    pair = str(pairs.ids[row])
     place = np.flatnonzero(rows == row)
-    before, after = bad_pairs.step(ids, pair, -1), bad_pairs.step(ids, pair, 1)
+    before, after = beside(ids, pair, -1), beside(ids, pair, 1)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Previous", key="inspector.previous", icon=":material/chevron_left:", on_click=move, args=(before,),
@@ -72,23 +77,23 @@ def _head(found: Bench, now: Mined, row: int, rows: np.ndarray, move: Move) -> N
         where = f"{int(place[0]) + 1:,} of {len(ids):,}" if len(place) else f"not among the {len(ids):,} listed"
         st.caption(where, width="content")
         st.markdown(f"**{literal(pair)}**", width="content")
-        kind = KINDS[now.kind[row]]
-        st.badge(kind, color=_COLOURS[kind])
-        groups = "".join(f" · {name} {values[row]}" for name, values in found.groups.items())
-        split = SPLIT_WORDS.get(str(found.splits[row]), str(found.splits[row]))
+        kind = PAIR_KINDS[now.kind[row]]
+        st.badge(KIND_TITLES[kind], color=_COLOURS[kind])
+        groups = "".join(f" · {name} {values[row]}" for name, values in pairs.groups.items())
+        split = SPLITS.get(str(pairs.splits[row]), str(pairs.splits[row]))
         st.caption(
-            literal(f"{split} · label {found.labels[row]} · patient {found.patients[row]}{groups}"), width="stretch"
+            literal(f"{split} · label {pairs.labels[row]} · patient {pairs.patients[row]}{groups}"), width="stretch"
         )
 
 
-def _near(run: Run, found: Bench, row: int) -> tuple[inspector.Near | None, str]:
+def _near(run: Run, pairs: RunPairs, row: int) -> tuple[Near | None, str]:
     try:
         embeddings = run_embeddings(run)
     except InputError:
         return None, "Neighbours appear when the run has finished: they need its embeddings."
-    if len(embeddings["image"]) != len(found):
+    if len(embeddings["image"]) != len(pairs):
         return None, "embeddings.npz is not of this run's pairs: no neighbours are shown."
-    return inspector.near(embeddings, row, found.splits == "train"), ""
+    return near(embeddings, row, pairs.splits == "train", inspector.NEAR), ""
 
 
 def _pair(data: Data | None, problem: str, pair: str) -> None:
@@ -107,14 +112,14 @@ def _pair(data: Data | None, problem: str, pair: str) -> None:
     widgets.note(str(data.table.frame["text"].iat[row]))
 
 
-def _losses(run: Run, found: Bench, now: Mined, row: int) -> None:
-    if now.kind[row] == bad_pairs.NOT_MINED:
+def _losses(run: Run, pairs: RunPairs, now: MinedPairs, row: int) -> None:
+    if now.kind[row] == NOT_MINED:
         return
     channel = now.result.channel
-    losses = found.ledger.trajectory(str(found.ids[row]), channel).astype(float)
+    losses = pairs.ledger.trajectory(str(pairs.ids[row]), channel).astype(float)
     title = CHANNELS.get(channel, channel)
-    figure = inspector.trajectory_chart(now, losses, run_band(run, channel), run.config.mining.warmup, title)
-    widgets.chart(figure, "inspector.losses", f"{title} of the pair by epoch")
+    chart = bad_pairs_charts.trajectory_chart(now, losses, run_band(run, channel), run.config.mining.warmup, title)
+    widgets.chart(chart, "inspector.losses", f"{title} of the pair by epoch")
 
 
 def _findings(data: Data | None, pair: str) -> None:
@@ -126,12 +131,12 @@ def _findings(data: Data | None, pair: str) -> None:
         st.text(" · ".join(f"{title}: {value}" for title, value in facts))
 
 
-def _neighbours(found: Bench, now: Mined, near: inspector.Near, data: Data | None, move: Move) -> None:
+def _neighbours(pairs: RunPairs, now: MinedPairs, around: Near, data: Data | None, move: Move) -> None:
     tabs = st.tabs(_TABS, key="inspector.near", on_change="rerun")
-    lists = (near.notes.best, near.images.best, near.images_like, near.notes_like)
+    lists = (around.notes.best, around.images.best, around.images_like, around.notes_like)
     words = (
-        _better(near.notes, "training note", "this image", "note"),
-        _better(near.images, "training image", "this note", "image"),
+        _better(around.notes, "training note", "this image", "note"),
+        _better(around.images, "training image", "this note", "image"),
         "Training images most similar to this image.",
         "Training notes most similar to this note.",
     )
@@ -142,8 +147,8 @@ def _neighbours(found: Bench, now: Mined, near: inspector.Near, data: Data | Non
             st.caption(line)
             if not len(ranked):
                 continue
-            notes = data.notes(found.ids[ranked.rows]) if data is not None else {}
-            frame = inspector.neighbour_table(found, now, ranked, notes)
+            notes = data.notes(pairs.ids[ranked.rows]) if data is not None else {}
+            frame = inspector.neighbour_table(pairs, now, ranked, notes)
             key = f"inspector.near.{name}"
 
             def opened(key: str = key, ids: tuple[str, ...] = tuple(frame["pair_id"])) -> None:
@@ -161,9 +166,8 @@ def _neighbours(found: Bench, now: Mined, near: inspector.Near, data: Data | Non
 
 
 def _better(fits: BetterFits, one: str, what: str, own: str) -> str:
-    are = "is" if fits.n_better == 1 else "are"
-    better = f"{many(fits.n_better, one)} of {fits.n_others:,} {are} more similar to {what}"
-    return f"{better} than its own {own} ({fits.own:.2f})."
+    better = f"{many(fits.n_better, one)} of {fits.n_others:,} {'is' if fits.n_better == 1 else 'are'}"
+    return f"{better} more similar to {what} than its own {own} ({fits.own:.2f})."
 
 
 _TWO = st.column_config.NumberColumn("Similarity", format="%.3f", width=80)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from fairvlm_core.intake.csvsafe import write_csv
+from fairvlm_core.analysis.clean_data import csv_bytes
 
 from .charts import CONFIG
 from .entries import COMPARE, FINE_TUNE, Headline, Step
@@ -60,16 +58,6 @@ def inked(figure: go.Figure) -> go.Figure:
     ink = INK["dark" if st.context.theme.type == "dark" else "light"]
     figure.layout.font.color = figure.layout.legend.font.color = ink
     return figure
-
-
-def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV that a spreadsheet takes for data, never for formulas.
-
-    >>> csv_bytes(pd.DataFrame({"id": ["=1+1"], "n": [2]})).split()
-    [b'id,n', b"'=1+1,2"]
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        return write_csv(frame, Path(folder) / "frame.csv").read_bytes()
 
 
 def download(frame: pd.DataFrame, file_name: str, label: str = "Download CSV") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import InputError
+from ..words import many, p_equals, percent
 from .bad_pairs import MiningResult
 
 UNKNOWN = "Unknown"
@@ -48,6 +49,9 @@ class AttributeAudit:
         The second by Holm's method over the attributes.
     ratio : float or None
         Highest rate over lowest rate; infinite where only the lowest is 0, None where nothing is flagged.
+    worse : str or None
+        The group that is flagged more often than the others, where flags depend on the attribute (`p_adjusted` below
+        1 - confidence).
     """
 
     attribute: str
@@ -56,17 +60,40 @@ class AttributeAudit:
     p_value: float | None
     p_adjusted: float | None
     ratio: float | None
+    worse: str | None = None
+
+    def warning(self, n_tested: int) -> str:
+        """That one group loses more of its data, in words; "" where flags do not depend on the attribute."""
+        if self.worse is None or self.p_adjusted is None:
+            return ""
+        n, k = sum(g.n for g in self.groups), sum(g.n_flagged for g in self.groups)
+        worst = next(g for g in self.groups if g.group == self.worse)
+        others = (k - worst.n_flagged) / (n - worst.n)
+        return (
+            f"{self.attribute}: pairs of group {worst.group!r} are flagged more often: {percent(worst.rate, 1)} of "
+            f"{worst.n:,} against {percent(others, 1)} of the other {n - worst.n:,} ({p_equals(self.p_adjusted)}, "
+            f"{self.test}, Holm over {many(n_tested, 'attribute')}). Check them before they are down-weighted."
+        )
 
 
 @dataclass(frozen=True)
 class MiningAudit:
-    """The audit of a mining result: one `AttributeAudit` an attribute, and what is worth saying in plain words."""
+    """The audit of a mining result: one `AttributeAudit` an attribute."""
 
     n: int
     n_flagged: int
     confidence: float
     attributes: tuple[AttributeAudit, ...]
-    warnings: tuple[str, ...]
+
+    @property
+    def n_tested(self) -> int:
+        """Number of attributes that were tested."""
+        return sum(audit.p_value is not None for audit in self.attributes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence for each attribute with a group that is flagged more often."""
+        return tuple(line for audit in self.attributes if (line := audit.warning(self.n_tested)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an infinite ratio becomes None with ``"ratio_is_infinite": true``."""
@@ -150,7 +177,7 @@ def audit_mining(
     >>> [(group.group, group.n_flagged, group.n) for group in audit.attributes[0].groups]
     [('A', 8, 40), ('B', 0, 160)]
     >>> print(audit.warnings[0])
-    race: 'A' loses more of its data: 20.0 % of its 40 pairs are flagged, 0.0 % of the other 160 (p < 0.001, Fisher's exact test, Holm over 1 attribute); look at these pairs before they count less
+    race: pairs of group 'A' are flagged more often: 20.0 % of 40 against 0.0 % of the other 160 (p < 0.001, Fisher's exact test, Holm over 1 attribute). Check them before they are down-weighted.
     """  # noqa: E501
     if not 0 < confidence < 1:
         raise InputError(f"confidence: must be within 0 and 1 (got {confidence})")
@@ -178,17 +205,11 @@ def audit_mining(
         )
     adjusted = _holm([audit.p_value for audit in audits])
     audits = [
-        AttributeAudit(**{**{f: getattr(a, f) for f in a.__dataclass_fields__}, "p_adjusted": p})
+        replace(a, p_adjusted=p, worse=_worse(a) if p is not None and p < 1 - confidence else None)
         for a, p in zip(audits, adjusted, strict=True)
     ]
-    n_tested = sum(p is not None for p in adjusted)
-    warnings = [line for audit in audits if (line := _warning(audit, 1 - confidence, n_tested))]
     return MiningAudit(
-        n=len(result),
-        n_flagged=int(flagged.sum()),
-        confidence=float(confidence),
-        attributes=tuple(audits),
-        warnings=tuple(warnings),
+        n=len(result), n_flagged=int(flagged.sum()), confidence=float(confidence), attributes=tuple(audits)
     )
 
 
@@ -269,24 +290,10 @@ def _ratio(rates: np.ndarray) -> float | None:
     return float(rates.max() / rates.min()) if rates.min() > 0 else math.inf
 
 
-def _warning(audit: AttributeAudit, level: float, n_tested: int) -> str:
-    if audit.p_adjusted is None or audit.p_adjusted >= level:
-        return ""
-    # The group that departs most from the others, by its own chi-square: a rate of one pair in one is no news.
+def _worse(audit: AttributeAudit) -> str:
+    """The group that departs most from the others, by its own chi-square: a rate of one pair in one says little."""
     n, k = sum(g.n for g in audit.groups), sum(g.n_flagged for g in audit.groups)
-
-    def surplus(g: GroupAudit) -> float:
-        return (g.n_flagged - g.n * k / n) / math.sqrt(g.n * (n - g.n))
-
-    worst = max(audit.groups, key=surplus)
-    others = (k - worst.n_flagged) / (n - worst.n)
-    p = "p < 0.001" if audit.p_adjusted < 0.001 else f"p = {audit.p_adjusted:.3f}"
-    over = f"Holm over {n_tested} attribute{'s' if n_tested > 1 else ''}"
-    return (
-        f"{audit.attribute}: {worst.group!r} loses more of its data: {100 * worst.rate:.1f} % of its {worst.n:,} pairs are "
-        f"flagged, {100 * others:.1f} % of the other {n - worst.n:,} ({p}, {audit.test}, {over}); look at these pairs "
-        "before they count less"
-    )
+    return max(audit.groups, key=lambda g: (g.n_flagged - g.n * k / n) / math.sqrt(g.n * (n - g.n))).group
 
 
 def _lists(values: dict[str, Any]) -> dict[str, Any]:

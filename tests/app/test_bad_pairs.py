@@ -1,4 +1,4 @@
-"""The workbench of bad pairs: its decisions on planted losses, and its page in every state a run can be in."""
+"""Bad pairs: what is decided on planted losses, and the page in every state that a run can be in."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ import pandas as pd
 import pytest
 from recipes import add_run, asked, set_running, words_of
 
+from fairvlm_core.analysis import clean_data, mined_pairs
+from fairvlm_core.analysis.mined_pairs import MinedPairs, PairFilter, RunPairs, matching_rows, usable_settings
+from fairvlm_core.analysis.one_pair import near as near_pair
+from fairvlm_core.analysis.planted_truth import truth_curves, truth_scores
 from fairvlm_core.analysis.projection import Projection
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
@@ -23,8 +27,7 @@ from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.mining import audit_mining, mine_bad_pairs
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
-from ui import bad_pairs, bad_pairs_charts, bad_pairs_export, bad_pairs_map, inspector
-from ui.bad_pairs import Filter, Settings
+from ui import bad_pairs, bad_pairs_charts, bad_pairs_map, inspector
 
 PAGE = "3_Bad_pairs.py"
 EPOCHS = 5
@@ -81,15 +84,13 @@ def bench_runs(_bench_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="session")
-def bench(_bench_runs: Path) -> bad_pairs.Bench:
+def bench(_bench_runs: Path) -> RunPairs:
     run = RunStore(_bench_runs).get("1")
-    return bad_pairs.bench(run.ledger(), run.pairs(), run.data["attributes"])
+    return RunPairs.of(run.ledger(), run.pairs(), run.data["attributes"])
 
 
-def mine(bench: bad_pairs.Bench, **changes) -> bad_pairs.Mined:
-    own = MiningConfig()
-    settings = replace(Settings.of(own, bench.ledger.channels), **changes)
-    return bad_pairs.mined(bench, own, settings)
+def mine(bench: RunPairs, **changes) -> MinedPairs:
+    return mined_pairs.mine_pairs(bench, mined_pairs.changed_settings(MiningConfig(), changes))
 
 
 def flagged_by_hand(losses: np.ndarray, faulty_sd: float, noisy_sd: float) -> tuple[int, int]:
@@ -105,7 +106,7 @@ def test_the_order_is_flagged_first_then_by_distance(bench) -> None:
     now = mine(bench, faulty_sd=2.0, noisy_sd=2.0)
     assert bench.ids[now.order[0]] == bench.ids[bench.place[WORST]]
     assert sorted(now.order) == list(range(len(bench)))
-    ranks = np.where(now.kind == bad_pairs.NOT_MINED, 2, np.where(now.kind == 0, 1, 0))[now.order]
+    ranks = np.where(now.kind == mined_pairs.NOT_MINED, 2, np.where(now.kind == 0, 1, 0))[now.order]
     assert (np.diff(ranks) >= 0).all()
     n = int(now.flagged.sum())
     assert (np.diff(np.abs(now.z[now.order[:n]])) <= 0).all()
@@ -114,17 +115,17 @@ def test_the_order_is_flagged_first_then_by_distance(bench) -> None:
 
 def test_the_list_follows_filters_and_selection(bench) -> None:
     now = mine(bench, faulty_sd=1.5)
-    everyone = bad_pairs.listed(bench, now, Filter())
+    everyone = matching_rows(bench, now, PairFilter())
     assert set(bench.splits[everyone]) == {"train"}
-    faulty = bad_pairs.listed(bench, now, Filter(kinds=("faulty",)))
+    faulty = matching_rows(bench, now, PairFilter(kinds=("faulty",)))
     assert len(faulty) == now.result.n_flagged["faulty"] > 1
     race = str(bench.groups["race"][faulty[0]])
-    of_race = bad_pairs.listed(bench, now, Filter(attribute="race", groups=(race,)))
+    of_race = matching_rows(bench, now, PairFilter(attribute="race", groups=(race,)))
     assert set(bench.groups["race"][of_race]) == {race}
     name = str(bench.ids[everyone[3]])
-    assert bench.ids[bad_pairs.listed(bench, now, Filter(words=name.upper()))].tolist() == [name]
+    assert bench.ids[matching_rows(bench, now, PairFilter(part=name.upper()))].tolist() == [name]
     held_out = str(bench.ids[bench.splits == "test"][0])
-    chosen = bad_pairs.listed(bench, now, Filter(), [held_out, name, "no such pair"])
+    chosen = matching_rows(bench, now, PairFilter(), [held_out, name, "no such pair"])
     assert bench.ids[chosen].tolist() == [name, held_out]  # what is not mined comes last
 
 
@@ -156,10 +157,10 @@ def test_the_verdict_in_words_warns_of_a_group_that_loses_more(bench) -> None:
     audit = audit_mining(result, {"race": ["A"] * 40 + ["B"] * 360, "sex": ["F", "M"] * 200})
     warned, words = bad_pairs.audit_words(audit, "race")
     assert warned
-    assert "'A' loses more of its data" in words
+    assert "pairs of group 'A' are flagged more often" in words
     warned, words = bad_pairs.audit_words(audit, "sex")
     assert not warned
-    assert "No group of sex loses more" in words
+    assert "No group of sex is flagged more often" in words
     quiet = mine(bench, faulty_sd=50.0, noisy_sd=50.0)
     assert bad_pairs.audit_words(quiet.audit, "race") == (False, "Nothing is flagged, so no group loses data.")
 
@@ -167,7 +168,7 @@ def test_the_verdict_in_words_warns_of_a_group_that_loses_more(bench) -> None:
 def test_truth_is_scored_as_counted_by_hand(bench, table: PairTable) -> None:
     planted = table.planted().set_index("pair_id")["kind"].reindex(bench.ids).fillna("").to_numpy(str)
     now = mine(bench, faulty_sd=0.8, noisy_sd=0.8)
-    scores = {s.planted: s for s in bad_pairs.truth_scores(now, planted, bad_pairs.truth_curves(now, planted))}
+    scores = {s.ranking.planted: s for s in truth_scores(now, planted, truth_curves(now, planted))}
     train = bench.splits == "train"
     is_so, flagged = (planted == "mismatch") & train, now.kind == 1
     score = scores["mismatch"]
@@ -175,14 +176,14 @@ def test_truth_is_scored_as_counted_by_hand(bench, table: PairTable) -> None:
     assert score.n_hit == (is_so & flagged).sum() > 0
     assert score.precision == pytest.approx((is_so & flagged).sum() / flagged.sum())
     assert score.recall == pytest.approx((is_so & flagged).sum() / is_so.sum())
-    assert score.chance == pytest.approx(is_so.sum() / train.sum())
+    assert score.ranking.chance == pytest.approx(is_so.sum() / train.sum())
     ranked = is_so[train][np.argsort(-now.mean_loss[train], kind="stable")]
     by_hand = (np.cumsum(ranked) / np.arange(1, len(ranked) + 1))[ranked].mean()
-    assert score.average_precision == pytest.approx(by_hand)
-    assert score.average_precision > 3 * score.chance
+    assert score.ranking.average_precision == pytest.approx(by_hand)
+    assert score.ranking.average_precision > 3 * score.ranking.chance
     assert set(scores) == {"mismatch", "shortcut"}
     text = bad_pairs.truth_table(list(scores.values()))
-    assert text["mismatch as faulty"].tolist()[0] == str(is_so.sum())
+    assert text["mismatch as wrong note"].tolist()[0] == str(is_so.sum())
 
 
 def test_the_reason_comes_from_the_numbers(bench) -> None:
@@ -214,37 +215,37 @@ def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
     )
     judged = replace(bench, ledger=ledger)
     own = MiningConfig(rule="mismatch", weights="posterior")
-    settings = Settings.of(own, ledger.channels)
+    settings = usable_settings(own, ledger.channels)
     assert settings.rule == "mismatch"
-    assert Settings.of(own, bench.ledger.channels).rule == "threshold"  # that ledger knows nothing of agreement
-    now = bad_pairs.mined(judged, own, settings)
+    assert usable_settings(own, bench.ledger.channels).rule == "threshold"  # that ledger has no channels of agreement
+    now = mined_pairs.mine_pairs(judged, settings)
     assert now.result.n_flagged["faulty"] == (unlike > 0.5).sum()
     worst, best = int(judged.place[-1]), int(judged.place[0])
     assert "different patients with a probability of 1.00: faulty. Its mean loss" in inspector.reason(now, worst)[0]
     assert "different patients with a probability of 0.00: not flagged." in inspector.reason(now, best)[0]
     planted = np.full(len(bench), "", dtype="U8")
     planted[judged.place] = np.where(unlike > 0.8, "mismatch", "clean")
-    assert bad_pairs.truth_curves(now, planted)[0].average_precision == pytest.approx(1.0)
+    assert truth_curves(now, planted)[0].average_precision == pytest.approx(1.0)
 
 
 def test_the_reason_counts_better_fits(bench) -> None:
     n = len(bench)
     features = np.eye(n, dtype=np.float32)
     exchanged = features[[1, 0, *range(2, n)]]
-    near = inspector.near({"image": features, "text": exchanged}, 0, bench.splits == "train")
+    near = near_pair({"image": features, "text": exchanged}, 0, bench.splits == "train")
     words = " ".join(inspector.reason(mine(bench), 0, near))
-    assert f"Its note fits 1 of {(bench.splits == 'train').sum() - 1} other training images better" in words
-    near = inspector.near({"image": features, "text": features}, 0, bench.splits == "train")
-    assert "No other training note fits its image better" in " ".join(inspector.reason(mine(bench), 0, near))
+    assert f"1 of {(bench.splits == 'train').sum() - 1} other training images matches this note better" in words
+    near = near_pair({"image": features, "text": features}, 0, bench.splits == "train")
+    assert "No other training note matches this image better" in " ".join(inspector.reason(mine(bench), 0, near))
 
 
 def test_posterior_weights_give_way_under_the_threshold_rule(bench) -> None:
     own = MiningConfig(channel="margin", rule="mixture", weights="posterior")
-    settings = Settings.of(own, bench.ledger.channels)
+    settings = usable_settings(own, bench.ledger.channels)
     assert settings.channel == "margin"
-    assert settings.changes(own)["weights"] == "posterior"
-    assert replace(settings, rule="threshold").changes(own)["weights"] == "bounded"
-    assert Settings.of(own, ("loss",)).channel == "loss"
+    assert settings.weights == "posterior"
+    assert mined_pairs.changed_settings(own, {"rule": "threshold"}).weights == "bounded"
+    assert usable_settings(own, ("loss",)).channel == "loss"
 
 
 def test_the_map_carries_ids_and_greys_what_is_not_chosen(bench) -> None:
@@ -287,8 +288,8 @@ def test_the_histogram_holds_every_pair_once(bench) -> None:
     figure = bad_pairs_charts.histogram(now, "Mean loss")
     counts = {trace.name: int(np.sum(trace.y)) for trace in figure.data}
     assert counts == {
-        "clean": int((now.kind == 0).sum()), "faulty": now.result.n_flagged["faulty"],
-        "noisy": now.result.n_flagged["noisy"],
+        "Clean": int((now.kind == 0).sum()), "Wrong note": now.result.n_flagged["faulty"],
+        "Shared marker": now.result.n_flagged["noisy"],
     }  # fmt: skip
     assert any(f"{now.result.faulty_above:.2f}" in note.text for note in figure.layout.annotations)
 
@@ -296,7 +297,7 @@ def test_the_histogram_holds_every_pair_once(bench) -> None:
 def test_a_map_of_other_pairs_is_refused(bench) -> None:
     frame = Projection(np.zeros((len(bench), 2)), np.zeros((len(bench), 2)), "UMAP").to_frame(bench.ids[::-1])
     with pytest.raises(InputError, match="make the map again"):
-        bad_pairs.map_points(frame, bench)
+        mined_pairs.map_points(frame, bench)
 
 
 # Export
@@ -313,11 +314,11 @@ def test_the_clean_manifest_reads_back_as_the_table_without_its_bad_pairs(table,
     source = PairTable.read(folder)
     train = source.pair_ids[(source.frame["split"] == "train").to_numpy(bool)]
     held_out = source.pair_ids[(source.frame["split"] == "test").to_numpy(bool)]
-    manifest = bad_pairs_export.clean_manifest(source, [*train[:7], held_out[0]])
+    manifest = clean_data.clean_manifest(source, [*train[:7], held_out[0]])
     assert manifest.n_left_out == 7  # a test pair stays, whoever names it
     name = f"clean.{form}"
     (folder / name).write_bytes(manifest.csv() if form == "csv" else manifest.parquet())
-    (folder / "clean.json").write_text(bad_pairs_export.description(source, name), encoding="utf-8")
+    (folder / "clean.json").write_text(clean_data.description(source, name), encoding="utf-8")
     again = PairTable.read(folder, description=folder / "clean.json")
     kept = source.take(~np.isin(source.pair_ids, train[:7]))
     assert again.attributes == source.attributes
@@ -331,7 +332,7 @@ def test_a_formula_is_neutral_in_csv_and_whole_in_parquet(table, tmp_path) -> No
     frame = table.frame.head(4).astype({"text": "str"}).copy()
     frame["text"] = ["=1+1", "-2", "plain", "@x"]
     part = PairTable.from_frame(frame.drop(columns="image"), attributes=list(table.attributes))
-    manifest = bad_pairs_export.clean_manifest(part, [])
+    manifest = clean_data.clean_manifest(part, [])
     path = tmp_path / "m.csv"
     path.write_bytes(manifest.csv())
     assert "'=1+1" in path.read_text(encoding="utf-8")
@@ -360,20 +361,20 @@ def test_the_page_starts_at_the_runs_settings_and_mines_again(open_page, table) 
     losses = planted_losses(table)
     app = open_page(PAGE, run=["1"])
     faulty, noisy = flagged_by_hand(losses, 3.0, 3.0)
-    assert numbers(app)["Faulty"] == str(faulty) == "1"
-    assert numbers(app)["Noisy"] == str(noisy)
+    assert numbers(app)["Wrong note"] == str(faulty) == "1"
+    assert numbers(app)["Shared marker"] == str(noisy)
     assert app.button(key="bad_pairs.reset").disabled
     app.slider(key="bad_pairs.faulty_sd").set_value(0.5).run()
     app.slider(key="bad_pairs.noisy_sd").set_value(1.0).run()
     faulty, noisy = flagged_by_hand(losses, 0.5, 1.0)
     assert faulty > 5
-    assert numbers(app)["Faulty"] == str(faulty)
-    assert numbers(app)["Noisy"] == str(noisy)
+    assert numbers(app)["Wrong note"] == str(faulty)
+    assert numbers(app)["Shared marker"] == str(noisy)
     assert numbers(app)["Flagged"] == f"{100 * (faulty + noisy) / losses.shape[1]:.1f} %"
     listing = next(f.value for f in app.dataframe if "pair_id" in f.value)
-    assert (listing["kind"] != "clean").sum() == faulty + noisy
+    assert (listing["kind"] != "Clean").sum() == faulty + noisy
     app.button(key="bad_pairs.reset").click().run()
-    assert numbers(app)["Faulty"] == "1"
+    assert numbers(app)["Wrong note"] == "1"
     assert app.slider(key="bad_pairs.faulty_sd").value == 3.0
     assert not app.exception
 
@@ -387,7 +388,7 @@ def test_settings_stay_on_another_page_and_start_anew_with_another_run(open_page
     assert app.slider(key="bad_pairs.faulty_sd").value == 1.0
     app.sidebar.selectbox[0].select("0002-clip-s1").run()
     assert app.slider(key="bad_pairs.faulty_sd").value == 3.0
-    assert "did not turn any pair down" in words_of(app)
+    assert "did not down-weight any pair" in words_of(app)
 
 
 @pytest.mark.usefixtures("bench_runs")
@@ -399,7 +400,7 @@ def test_a_pair_in_the_address_is_opened_cold_and_the_next_one_follows(open_page
     assert str(table.frame["text"][int(np.flatnonzero(table.pair_ids == pair)[0])]) in [t.value for t in app.text]
     assert asked(app, "pair") == [pair]
     now = mine(bench)
-    order = bench.ids[bad_pairs.listed(bench, now, Filter())]
+    order = bench.ids[matching_rows(bench, now, PairFilter())]
     place = int(np.flatnonzero(order == pair)[0])
     app.button(key="inspector.next").click().run()
     assert asked(app, "pair") == [order[place + 1]]
@@ -423,7 +424,7 @@ def test_a_run_at_work_shows_what_it_has_and_says_when_that_is_nothing(open_page
     (run.path / "projection.parquet").unlink()
     app = open_page(PAGE, run=["1"])
     assert "run is at work (epoch 1 of 2)" in words_of(app)
-    assert numbers(app)["Faulty"] == "1"
+    assert numbers(app)["Wrong note"] == "1"
     assert "Neighbours appear when the run has finished" in words_of(app)
     assert not app.error
     (run.path / "ledger.parquet").unlink()
@@ -442,7 +443,7 @@ def test_damaged_runs_are_one_line(open_page, bench_runs) -> None:
     (run.path / "projection.parquet").write_bytes(b"PAR1")
     app = open_page(PAGE, run=["1"])
     assert "projection.parquet is damaged" in app.error[0].value.replace("\\", "")
-    assert numbers(app)["Faulty"] == "1"  # the rest works
+    assert numbers(app)["Wrong note"] == "1"  # the rest works
     assert "inspector.next" in [button.key for button in app.button]
     (run.path / "config.json").write_text("{")
     app = open_page(PAGE, run=["1"])
@@ -458,7 +459,7 @@ def test_without_the_data_folder_the_rest_works(open_page, tmp_path, table, monk
     monkeypatch.setenv("FAIRVLM_WORKSPACE", str(tmp_path / "workspace"))
     app = open_page(PAGE)
     assert "Image and note are not available" in words_of(app)
-    assert numbers(app)["Faulty"] == "1"
+    assert numbers(app)["Wrong note"] == "1"
     assert "mean loss" in words_of(app)
     assert not app.error
     assert not set(table.frame["text"]) & {text.value for text in app.text}

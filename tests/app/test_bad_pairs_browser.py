@@ -98,7 +98,7 @@ def test_a_slider_mines_again(served, visit: Visit, table: PairTable) -> None:  
     losses = planted_losses(table)
     visit.open(f"{served}?run=1")
     visit.wait_for("60 of 60 training pairs")
-    assert figures(visit)["Faulty"] == str(flagged_by_hand(losses, 3.0, 3.0)[0])
+    assert figures(visit)["Wrong note"] == str(flagged_by_hand(losses, 3.0, 3.0)[0])
     slider = visit.page.get_by_role("slider").first
     slider.focus()
     for _ in range(25):
@@ -106,14 +106,14 @@ def test_a_slider_mines_again(served, visit: Visit, table: PairTable) -> None:  
     expected = flagged_by_hand(losses, 0.5, 3.0)[0]
     visit.page.wait_for_function(
         "n => [...document.querySelectorAll('[data-testid=stMetric]')].some("
-        "card => card.innerText.startsWith('Faulty') && card.innerText.trim().endsWith('\\n' + n))",
+        "card => card.innerText.startsWith('Wrong note') && card.innerText.trim().endsWith('\\n' + n))",
         arg=str(expected),
     )
     visit.settle()
-    assert figures(visit)["Faulty"] == str(expected)
+    assert figures(visit)["Wrong note"] == str(expected)
     visit.page.get_by_role("button", name="Back to the run's settings").click()
     visit.settle()
-    assert figures(visit)["Faulty"] == "1"
+    assert figures(visit)["Wrong note"] == "1"
 
 
 def test_a_row_opens_the_inspector_and_the_keyboard_goes_on(served, visit: Visit) -> None:  # noqa: F811

@@ -15,6 +15,7 @@ from streamlit.testing.v1.element_tree import Multiselect, Selectbox
 
 from fairvlm_core import safeio
 from fairvlm_core.analysis.entries import read_entry
+from fairvlm_core.analysis.mined_pairs import usable_settings
 from fairvlm_core.comparison import compare_runs
 from fairvlm_core.config import RunConfig
 from fairvlm_core.pairs import PairTable
@@ -180,11 +181,11 @@ def test_the_map_can_be_coloured_by_what_reviewers_said(table: PairTable, tmp_pa
         assert bad_pairs_reads.run_verdicts(run) is None  # a queue, and nobody has judged yet
         store.judge(queue.queue_id, judged, "Ada", Verdict("wrong_note"))
     verdicts = bad_pairs_reads.run_verdicts(run)
-    found = bad_pairs_reads.run_bench(run)
+    found = bad_pairs_reads.run_pairs(run)
     assert found.ids[verdicts == "Wrong note"].tolist() == [judged]
     assert np.count_nonzero(verdicts == bad_pairs.NOT_REVIEWED) == len(found) - 1
     assert "verdict" in bad_pairs.colour_choices([], verdicts=True)
-    now = bad_pairs_reads.run_mined(run, bad_pairs.Settings.of(run.config.mining, found.ledger.channels))
+    now = bad_pairs_reads.run_mined(run, usable_settings(run.config.mining, found.ledger.channels))
     colours = bad_pairs.colouring(found, now, "verdict", verdicts)
     assert colours.order == (bad_pairs.NOT_REVIEWED, "Wrong note")
     assert colours.candidates.all()

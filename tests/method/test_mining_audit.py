@@ -91,7 +91,7 @@ def test_holm_over_attributes_and_warning():
     assert by_race.p_adjusted == pytest.approx(2 * by_race.p_value)
     assert by_gender.p_adjusted == pytest.approx(max(by_gender.p_value, by_race.p_adjusted))
     assert len(audit.warnings) == 1
-    assert audit.warnings[0].startswith("race: 'Black' loses more of its data: 50.0 % of its 80 pairs")
+    assert audit.warnings[0].startswith("race: pairs of group 'Black' are flagged more often: 50.0 % of 80")
     assert "0.0 % of the other 320" in audit.warnings[0]
 
 

@@ -1,4 +1,4 @@
-"""What leaves the workbench: rows as CSV, and the data set's table without its bad pairs."""
+"""A data set's table without its bad pairs, ready to be trained on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from fairvlm_core.intake.csvsafe import write_csv
-from fairvlm_core.pairs import PairTable
+from ..intake.csvsafe import write_csv
+from ..pairs import PairTable
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV that a spreadsheet takes for data, never for formulas: such cells get an apostrophe in front.
+
+    >>> csv_bytes(pd.DataFrame({"id": ["=1+1"], "n": [2]})).split()
+    [b'id,n', b"'=1+1,2"]
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return write_csv(frame, Path(folder) / "frame.csv").read_bytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +32,8 @@ class CleanManifest:
     Attributes
     ----------
     frame : DataFrame
-        pair_id, patient_id, image, text, label, split and the attributes, in the order of the data; image paths as they
-        are, below the data folder.
+        pair_id, patient_id, image, text, label, split and the attributes, in the order of the data; image paths are
+        below the data folder.
     n_left_out : int
     """
 
@@ -31,9 +41,8 @@ class CleanManifest:
     n_left_out: int
 
     def csv(self) -> bytes:
-        """As CSV that a spreadsheet takes for data: a cell that begins like a formula gets an apostrophe, and keeps it."""
-        with tempfile.TemporaryDirectory() as folder:
-            return write_csv(self.frame, Path(folder) / "manifest.csv").read_bytes()
+        """As CSV, see `csv_bytes`."""
+        return csv_bytes(self.frame)
 
     def parquet(self) -> bytes:
         """As Parquet, every cell as it is."""
