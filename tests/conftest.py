@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from commands import Zygote
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -45,3 +47,11 @@ def arrays(table):
     from fairvlm_core.models import load_clip
 
     return pair_arrays(table, load_clip("tiny"))
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Runs commands in processes of their own, without the seconds of imports."""
+    zygote = Zygote()
+    yield zygote
+    zygote.close()

@@ -7,25 +7,42 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
 PYTHON = [sys.executable, "-W", "ignore", "-m", "fairvlm_core"]
 
 
-def fairvlm(*arguments, cwd=None, ok=True):
-    done = subprocess.run(
-        [*PYTHON, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    if ok:
-        assert done.returncode == 0, done.stderr
-    return done
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def refused(*arguments, **options):
-    """One line on standard error, nothing on standard output, exit 2."""
-    done = fairvlm(*arguments, ok=False, **options)
+@pytest.fixture(scope="module")
+def fairvlm(zygote):
+    """Run a command in a process of its own: a fork of one that has imported everything."""
+
+    def run(*arguments, cwd=".", ok=True, **environment):
+        ended = zygote.run([str(a) for a in arguments], cwd=str(cwd), stdout="out", environment=environment)
+        assert not ok or ended.code == 0, ended.said
+        return Done(ended.code, ended.out, ended.said)
+
+    return run
+
+
+def in_a_new_process(*arguments, cwd=None):
+    """The same as a shell starts it, imports and all."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [*PYTHON, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=environment)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def one_line(done):
+    """What a refusal says: one line on standard error, nothing on standard output, exit 2."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -34,7 +51,12 @@ def refused(*arguments, **options):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, synth_folder):
+def refused(fairvlm):
+    return lambda *arguments, **options: one_line(fairvlm(*arguments, ok=False, **options))
+
+
+@pytest.fixture(scope="module")
+def workspace(fairvlm, tmp_path_factory, synth_folder):
     """Two finished runs, made by the command line."""
     folder = tmp_path_factory.mktemp("cli") / "workspace"
     for preset in ("clip", "robustfair"):
@@ -56,8 +78,8 @@ def workspace(tmp_path_factory, synth_folder):
 
 
 def test_help_and_version():
-    assert "Commands" in fairvlm("--help").stdout
-    assert fairvlm("--version").stdout.startswith("fairvlm ")
+    assert "Commands" in in_a_new_process("--help").stdout
+    assert in_a_new_process("--version").stdout.startswith("fairvlm ")
 
 
 @pytest.mark.parametrize(
@@ -80,13 +102,18 @@ def test_help_and_version():
         ["synth", "out", "--layout", "cube"],
     ],
 )
-def test_bad_usage_is_one_line_and_exit_2(arguments, tmp_path):
+def test_bad_usage_is_one_line_and_exit_2(refused, arguments, tmp_path):
     refused(*arguments, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == [], "nothing half-written"
 
 
+def test_bad_usage_of_a_command_started_by_a_shell(tmp_path):
+    assert "does not exist" in one_line(in_a_new_process("check", "/nowhere", cwd=tmp_path))
+    assert "nonsense" in one_line(in_a_new_process("nonsense", cwd=tmp_path))
+
+
 @pytest.mark.parametrize("layout", ["manifest", "fairvlmed"])
-def test_synth_then_check(layout, tmp_path):
+def test_synth_then_check(fairvlm, layout, tmp_path):
     out = tmp_path / "data"
     fairvlm("synth", out, "--n-train", 40, "--n-val", 20, "--n-test", 20, "--seed", 4, "--mismatch-rate", 0.2,
             "--layout", layout)  # fmt: skip
@@ -105,7 +132,7 @@ def test_synth_then_check(layout, tmp_path):
 
 
 def test_train_prints_one_json_document(synth_folder, tmp_path):
-    done = fairvlm(
+    done = in_a_new_process(
         "train", synth_folder, "--preset", "dbpm", "--workspace", tmp_path, "--epochs", 1, "--no-map", "--json"
     )
     result = json.loads(done.stdout)
@@ -113,19 +140,18 @@ def test_train_prints_one_json_document(synth_folder, tmp_path):
     assert result["test"]["overall"]["n"] == 60
 
 
-def test_runs_lists_them(workspace):
+def test_runs_lists_them(fairvlm, workspace):
     listed = json.loads(fairvlm("runs", "--workspace", workspace, "--json").stdout)["runs"]
     assert [(r["preset"], r["state"]) for r in listed] == [("clip", "finished"), ("robustfair", "finished")]
     assert "0002-robustfair-s0" in fairvlm("runs", "--workspace", workspace).stdout
 
 
-def test_the_workspace_can_come_from_the_environment(workspace):
-    done = subprocess.run([*PYTHON, "runs", "--json"], capture_output=True, text=True, check=True,
-                          env=os.environ | {"FAIRVLM_WORKSPACE": str(workspace)})  # fmt: skip
+def test_the_workspace_can_come_from_the_environment(fairvlm, workspace):
+    done = fairvlm("runs", "--json", FAIRVLM_WORKSPACE=str(workspace))
     assert len(json.loads(done.stdout)["runs"]) == 2
 
 
-def test_mine_lists_real_pair_ids_with_the_contracts_columns(workspace, synth_folder, tmp_path):
+def test_mine_lists_real_pair_ids_with_the_contracts_columns(fairvlm, workspace, synth_folder, tmp_path):
     target = tmp_path / "bad.csv"
     done = fairvlm(
         "mine", "1", "--workspace", workspace, "--faulty-sd", 1, "--noisy-sd", 1.5, "--csv", target, "--json"
@@ -150,11 +176,11 @@ def test_mine_lists_real_pair_ids_with_the_contracts_columns(workspace, synth_fo
     assert "Is the miner fair" in fairvlm("mine", "latest", "--workspace", workspace).stdout
 
 
-def test_mine_refuses_thresholds_that_are_none(workspace):
+def test_mine_refuses_thresholds_that_are_none(refused, workspace):
     assert "faulty_sd" in refused("mine", "1", "--workspace", workspace, "--faulty-sd", "-1")
 
 
-def test_compare(workspace):
+def test_compare(fairvlm, refused, workspace):
     result = json.loads(fairvlm("compare", "1", "2", "--workspace", workspace, "--json").stdout)
     assert result["baseline"] == "clip"
     assert [m["name"] for m in result["methods"]] == ["clip", "robustfair"]
@@ -165,11 +191,11 @@ def test_compare(workspace):
     assert "shoe" in refused("compare", "1", "2", "--workspace", workspace, "--attribute", "shoe")
 
 
-def test_resume_of_a_finished_run_is_refused(workspace):
+def test_resume_of_a_finished_run_is_refused(refused, workspace):
     assert "finished" in refused("train", "--resume", "1", "--workspace", workspace)
 
 
-def test_resume_takes_the_runs_own_settings_and_no_others(workspace):
+def test_resume_takes_the_runs_own_settings_and_no_others(refused, workspace):
     arguments = ["train", "--resume", "1", "--workspace", workspace, "--epochs"]
     assert "there is nothing to resume" in refused(*arguments, 2)
     assert "leave out epochs" in refused(*arguments, 7)
@@ -181,7 +207,7 @@ def write(path, rows):
     return path
 
 
-def test_metrics_of_any_file_equal_the_oracles(shared, tmp_path):
+def test_metrics_of_any_file_equal_the_oracles(fairvlm, shared, tmp_path):
     """Values of the released evaluation code, to 1e-6."""
     for case in json.loads((shared / "reference" / "oracles.json").read_text())["fairness"]:
         names = list(case["attributes"])
@@ -200,7 +226,7 @@ def test_metrics_of_any_file_equal_the_oracles(shared, tmp_path):
             assert groups == pytest.approx(theirs["group_auc"], abs=1e-6)
 
 
-def test_fault_02_a_one_class_group_is_undefined_and_es_auc_partial(tmp_path):
+def test_fault_02_a_one_class_group_is_undefined_and_es_auc_partial(fairvlm, tmp_path):
     rows = [[0, 0.2, "a"], [1, 0.7, "a"], [0, 0.6, "a"], [1, 0.9, "b"], [1, 0.4, "b"]]
     path = write(tmp_path / "p.csv", [["y", "p", "g"], *rows])
     arguments = ["metrics", path, "--label", "y", "--score", "p", "--attributes", "g", "--resamples", 50]
@@ -222,13 +248,13 @@ def test_fault_02_a_one_class_group_is_undefined_and_es_auc_partial(tmp_path):
         ([["y", "p"], [1]], ["row 2"]),
     ],
 )
-def test_bad_predictions_are_one_line(rows, words, tmp_path):
+def test_bad_predictions_are_one_line(refused, rows, words, tmp_path):
     path = write(tmp_path / "p.csv", rows)
     line = refused("metrics", path, "--label", "y", "--score", "p")
     assert all(word in line for word in words), line
 
 
-def test_the_real_chest_x_rays_come_in_and_train(shared, tmp_path):
+def test_the_real_chest_x_rays_come_in_and_train(fairvlm, shared, tmp_path):
     """../shared/data/cxr: a foreign CSV, messy images, splits made by patient; nothing is written there."""
     folder = shared / "data" / "cxr"
     before = sorted(p.name for p in folder.iterdir())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_runs import Undisturbed, Zygote, train_arguments
+from commands import Zygote
+from fault_runs import Undisturbed, train_arguments
 
 from fairvlm_core.runs import RunStore
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
@@ -17,13 +17,6 @@ def few_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 training, 24 validation, 24 test pairs: a run takes a second."""
     config = SynthConfig(n_train=48, n_val=24, n_test=24, seed=4, size=48)
     return write_synth(synthesize(config, workers=1), tmp_path_factory.mktemp("few") / "data")
-
-
-@pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@
   "full" (this one and every later call that needs room fails, and no byte can be written any more: RLIMIT_FSIZE 0).
 * ``count``: file that gets the names of all events at the end.
 
-`driver.py serve` does the same for many plans without paying for the imports each time: it reads lines of JSON, a plan with
+`driver.py serve` does the same for many plans and imports everything only once: it reads lines of JSON, a plan with
 ``arguments``, and answers each with the exit status and standard error of a child forked for it. More of such a plan:
 
 * ``after``: seconds after which the child is killed from outside, wherever it is.
-* ``cwd``: the folder it runs in; ``stdout``: answer with what it prints as well, standard error after it.
+* ``cwd``: the folder it runs in; ``environment``: variables added to its own.
+* ``stdout``: "out" to answer with what it prints as well, "said" to answer with it before standard error, in one text.
 * ``plain_user``: for root no folder is read-only; a child that may not override permissions is a user like any other.
 """
 
@@ -102,24 +103,39 @@ def serve() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         from_child, to_parent = os.pipe()  # a limit on the size of files does not reach a pipe
+        printed, to_print = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(from_child)
+            os.close(printed)
             nothing = os.open(os.devnull, os.O_RDWR)
-            for descriptor, target in ((nothing, 0), (to_parent if job.get("stdout") else nothing, 1), (to_parent, 2)):
+            output = {"out": to_print, "said": to_parent}.get(job.get("stdout"), nothing)
+            for descriptor, target in ((nothing, 0), (output, 1), (to_parent, 2)):
                 os.dup2(descriptor, target)
+            os.close(to_print)
+            os.close(to_parent)
             os._exit(_exit_code(job))
         os.close(to_parent)
+        os.close(to_print)
         killer = threading.Timer(job["after"], os.kill, (child, signal.SIGKILL)) if "after" in job else None
         if killer is not None:
             killer.start()
-        with os.fdopen(from_child, encoding="utf-8", errors="replace") as pipe:
-            said = pipe.read()
-        if killer is not None:  # before the pid is given back, and no thread is left to be forked
-            killer.cancel()
-            killer.join()
+        out: list[str] = []
+        reader = threading.Thread(target=lambda pipe=printed, out=out: out.append(_read(pipe)))
+        reader.start()
+        said = _read(from_child)
+        for thread in (killer, reader):  # before the pid is given back, and no thread is left to be forked
+            if isinstance(thread, threading.Timer):
+                thread.cancel()
+            if thread is not None:
+                thread.join()
         status = os.waitpid(child, 0)[1]
-        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "said": said}), flush=True)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status), "said": said, "out": out[0]}), flush=True)
+
+
+def _read(descriptor: int) -> str:
+    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as pipe:
+        return pipe.read()
 
 
 def without_special_rights() -> None:
@@ -140,6 +156,7 @@ def without_special_rights() -> None:
 def _exit_code(job: dict[str, Any]) -> int:
     try:
         os.chdir(job.get("cwd", "."))
+        os.environ |= job.get("environment", {})
         if job.get("plain_user"):
             without_special_rights()
         run(job, job["arguments"])

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commands import Zygote
 
 from fairvlm_core import safeio
 from fairvlm_core.runs import Run, RunStore
 
 LONG = os.environ.get("FAIRVLM_FAULTS") == "long"
-DRIVER = Path(__file__).with_name("driver.py")
-QUIET = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 SETTINGS = ("--preset", "robustfair", "--epochs", "2", "--batch-size", "8", "--seed", "5")
 
 
@@ -27,51 +23,6 @@ def train_arguments(data: Path, workspace: Path) -> list[str]:
 
 def resume_arguments(run_id: str, workspace: Path) -> list[str]:
     return ["train", "--resume", run_id, "--no-map", "--workspace", str(workspace)]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it said on standard error (with `stdout`, on both)."""
-
-    code: int
-    said: str
-
-
-class Zygote:
-    """A process that forks a child for every command; see driver.py."""
-
-    def __init__(self) -> None:
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, str(DRIVER), "serve"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    def run(self, arguments: list[str], within: Path, **plan: Any) -> Ended:
-        """Run `fairvlm arguments…` in a fork; `plan` as in driver.py."""
-        job = plan | {"arguments": arguments, "within": str(within)}
-        if self.process.poll() is not None:
-            self.process = self._start()
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-            return Ended(**json.loads(self.process.stdout.readline()))
-        except BaseException:  # out of time: the next test must not read this one's answer
-            self.process.kill()
-            self.close()
-            raise
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(30)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_runs import LONG, QUIET, Zygote, assert_equal_runs, resume_arguments, train_arguments
+from commands import QUIET, Zygote
+from fault_runs import LONG, assert_equal_runs, resume_arguments, train_arguments
 
 from fairvlm_core.runs import Run, RunStore
 

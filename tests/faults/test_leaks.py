@@ -21,7 +21,8 @@ from urllib.parse import urlparse
 
 import pandas as pd
 import pytest
-from fault_runs import QUIET, SETTINGS, Ended, Zygote
+from commands import QUIET, Ended, Zygote
+from fault_runs import SETTINGS
 
 from fairvlm_core.config import RunConfig
 from fairvlm_core.launch import Hooks, create_run, execute
@@ -55,7 +56,7 @@ def rewritten(source: Path, target: Path, change) -> Path:
 
 
 def fairvlm(zygote: Zygote, *arguments: object, workspace: Path, ok: bool = True) -> Ended:
-    done = zygote.run([*map(str, arguments), "--workspace", str(workspace)], workspace, stdout=True)
+    done = zygote.run([*map(str, arguments), "--workspace", str(workspace)], workspace, stdout="said")
     assert not ok or done.code == 0, done.said
     return done
 
@@ -79,7 +80,7 @@ def canary(few_pairs: Path, zygote: Zygote, tmp_path_factory: pytest.TempPathFac
     data, workspace = rewritten(few_pairs, place / "data", marked), place / "workspace"
     (data / rows_of(data)[0]["image"]).write_bytes(b"no image")  # left out and told
     apart = ("--set", "learning_rate=1e30", "--set", "gradient_clip=1e30")  # a run that fails
-    said = [zygote.run(["check", str(data)], workspace, stdout=True).said]
+    said = [zygote.run(["check", str(data)], workspace, stdout="said").said]
     for arguments in (("train", data, *SETTINGS), ("train", data, *SETTINGS, *apart), ("runs",)):
         said.append(fairvlm(zygote, *arguments, workspace=workspace, ok=False).said)
     return Canary(data, workspace, "\n".join(said))

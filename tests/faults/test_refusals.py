@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fault_runs import Undisturbed, Zygote
+from commands import Zygote
+from fault_runs import Undisturbed
 
 PREDICTIONS = ("metrics", "{rows}", "--label", "y", "--score", "p", "--attributes", "g", "--resamples", "20")
 
@@ -36,7 +37,7 @@ def in_words(arguments: tuple[str, ...], places: dict[str, str]) -> list[str]:
 
 
 def assert_refused(zygote: Zygote, arguments: list[str], words: str, places: dict[str, str]) -> None:
-    ended = zygote.run(arguments, Path(places["new"]), stdout=True)
+    ended = zygote.run(arguments, Path(places["new"]), stdout="said")
     assert ended.code == 2, ended.said
     assert "Traceback" not in ended.said
     lines = ended.said.strip().splitlines()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fault_runs import Ended, Zygote
+from commands import Ended, Zygote
 
 from fairvlm_core import safeio
 from fairvlm_core.config import RunConfig
@@ -86,7 +86,7 @@ def test_a_run_of_version_1_is_mined_and_compared(v1, finished, zygote):
     mined = mine_again(finished, faulty_sd=1.0, rule="threshold")
     assert len(mined.rows) == 16
     assert "faulty" in set(mined.rows["kind"])
-    done = fairvlm(zygote, "compare", "1", "1", "--workspace", "workspace", "--json", cwd=v1, stdout=True)
+    done = fairvlm(zygote, "compare", "1", "1", "--workspace", "workspace", "--json", cwd=v1, stdout="said")
     assert done.code == 0, done.said
     assert json.loads(done.said)
 
@@ -220,7 +220,7 @@ def test_fault_25_a_newer_run_is_refused_by_every_command_in_one_line(v1, finish
         assert done.code == 2, done.said
         assert "update it" in done.said
         assert len(done.said.strip().splitlines()) == 1
-    listed = fairvlm(zygote, "runs", "--workspace", "workspace", "--json", cwd=v1, stdout=True)
+    listed = fairvlm(zygote, "runs", "--workspace", "workspace", "--json", cwd=v1, stdout="said")
     assert listed.code == 0
     first, second = json.loads(listed.said)["runs"]
     assert (first["state"], second["state"]) == ("damaged", "cancelled")
