@@ -1,10 +1,10 @@
-"""Do the intervals and tests of fairvlm_core.fairness keep their promise? By simulation with known truth.
+"""Coverage of the intervals and level of the tests in fairvlm_core.fairness, by simulation with known truth.
 
     python benchmarks/fairness_coverage.py [--sets 500] [--keep coverage.jsonl] [--why]
 
-Scores are binormal with a known AUC in every group. Prints the table of docs/fairness.md. With --keep, finished sets are
-stored line by line and a second call goes on from there. About ten minutes on two cores. --why prints instead what
-plain percentile intervals would have covered.
+Scores are binormal with a known AUC in every group. Prints the table of docs/fairness.md; takes about ten minutes on two
+cores. With --keep, finished sets are stored, one a line, and the next call continues from there. --why prints the coverage
+that plain percentile intervals would have.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Scenario:
     sizes: tuple[int, ...]
     auc_a: tuple[float, ...]
     auc_b: tuple[float, ...]
-    shift: float = 0.0  # added to every score of the first group: its AUC stays, exchangeability goes
+    shift: float = 0.0  # added to every score of the first group: AUC unchanged, groups no longer exchangeable
     rows: int = 1  # rows a patient, with shared noise
 
     def draw(self, rng: np.random.Generator, times: int = 1) -> tuple[np.ndarray, ...]:
@@ -78,7 +78,7 @@ SCENARIOS = (
 
 
 def truth(scenario: Scenario) -> dict[str, float]:
-    """Values of an unlimited sample, and averages over samples of this very size."""
+    """Values of a very large sample, and averages over samples of the scenario's own size."""
     rng = np.random.default_rng(17)
     label, a, b, group, _ = scenario.draw(rng, times=300)
     large_a, large_b = equity_scaled_auc(label, a, group), equity_scaled_auc(label, b, group)
@@ -99,7 +99,7 @@ def truth(scenario: Scenario) -> dict[str, float]:
 
 
 def one_set(scenario: Scenario, true: dict[str, float], seed: int) -> dict[str, float]:
-    """1 or 0 for each promise that a single simulated set can keep or break."""
+    """For each interval and test, whether it holds on this simulated set (1 or 0)."""
     rng = np.random.default_rng([seed, SCENARIOS.index(scenario)])
     label, a, b, group, patient = scenario.draw(rng)
     patients = patient if scenario.rows > 1 else None
@@ -126,7 +126,7 @@ def one_set(scenario: Scenario, true: dict[str, float], seed: int) -> dict[str, 
 
 
 def seeds_set(seed: int) -> dict[str, float]:
-    """Two methods, five seeds each; a seed changes the model a little, and so does the method: is B - A covered?"""
+    """Whether the interval of B - A over five seeds covers the true difference; seed and method both change the model."""
     rng = np.random.default_rng([seed, 7])
     n, lift = 600, 0.15
     label = rng.random(n) < 0.5
@@ -168,8 +168,8 @@ def simulate(n_sets: int, keep: Path | None) -> Iterator[tuple[str, list[dict[st
 
 
 def why(n_sets: int) -> None:
-    """Percentile intervals beside the ones in use, where percentiles fail."""
-    print("| simulated | figure | percentile | in use |\n|---|---|---|---|")
+    """Coverage of percentile intervals and of the intervals in use, where percentiles fail."""
+    print("| simulated | metric | percentile | in use |\n|---|---|---|---|")
     for auc in (0.70, 0.85, 0.95):
         percentile, used = [], []
         for seed in track(range(n_sets), description=f"AUC {auc}", transient=True, console=Console(stderr=True)):
@@ -203,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", type=int, default=500)
     parser.add_argument("--keep", type=Path, default=None)
-    parser.add_argument("--why", action="store_true", help="percentile intervals beside the ones in use")
+    parser.add_argument("--why", action="store_true", help="compare percentile intervals with the ones in use")
     arguments = parser.parse_args()
     if arguments.why:
         why(arguments.sets)
@@ -212,10 +212,10 @@ def main() -> None:
     print("| simulated | " + " | ".join(COLUMNS) + " |\n|---" + "|---" * len(COLUMNS) + "|")
     for name, rows in simulate(arguments.sets, arguments.keep):
         shares = {
-            figure: f"{100 * np.mean([row[figure] for row in rows if figure in row]):.1f}"
-            for figure in dict.fromkeys(figure for row in rows for figure in row)
+            column: f"{100 * np.mean([row[column] for row in rows if column in row]):.1f}"
+            for column in dict.fromkeys(column for row in rows for column in row)
         }
-        shares["AUC, groups"] = " / ".join(share for figure, share in shares.items() if "groups of" in figure)
+        shares["AUC, groups"] = " / ".join(share for column, share in shares.items() if "groups of" in column)
         if "seeds and patients" in shares:
             print(f"\nB - A over {SEEDS} seeds, AUC: " + ", ".join(f"{k} {v}" for k, v in shares.items() if v))
         else:

@@ -1,12 +1,11 @@
-"""Mutated input for the intake: for any bytes either a table or one clear line, in bounded time and memory.
+"""Mutated input for the intake: any bytes must give a table or one clear error line, in bounded time and memory.
 
     python benchmarks/fuzz.py --n 10000
 
-Sound files of every kind that the intake reads are damaged at random (bits, slices, numbers at their limits, hostile words;
-PNG chunks and npz members with their checksums mended, so that the damage reaches the decoder) and read as a data
-folder. Reading happens in processes of their own with a limit on their memory; one that says nothing for too long is
-killed, counted as a hang, and followed by another. Every input is drawn from (seed, kind, number) alone and can be made
-again: `--kind png --only 17` reads one and shows what comes of it.
+Valid files of every kind that the intake reads are damaged at random (bits, slices, extreme numbers, hostile words) and
+read as a data folder. PNG chunks and npz members get correct checksums again, so that the damage reaches the decoder.
+Reading happens in separate processes with a memory limit; one that prints nothing for too long is killed, counted as a
+hang, and replaced. Each input depends on (seed, kind, number) only: `--kind png --only 17` reads that one input again.
 """
 
 from __future__ import annotations
@@ -116,7 +115,7 @@ def sound_planted() -> bytes:
 
 
 def damage(data: bytes, rng: np.random.Generator, *, text: bool = False) -> bytes:
-    """A few random changes, mostly one; of text mostly such as leave it text, so that they reach what lies behind."""
+    """Make one or a few random changes; text mostly stays text, so that the change gets past the decoder."""
     out = bytearray(data)
     for _ in range(min(8, int(rng.geometric(0.5)))):
         at = int(rng.integers(len(out) + 1))
@@ -143,7 +142,7 @@ def damage(data: bytes, rng: np.random.Generator, *, text: bool = False) -> byte
 
 
 def damaged_png(rng: np.random.Generator) -> bytes:
-    """Chunks damaged, lost, doubled or in another order, with right checksums; sometimes any bytes."""
+    """Damaged, missing, doubled or reordered chunks with correct checksums; sometimes random damage anywhere."""
     data = sound_image("png")
     if rng.random() < 0.4:
         return damage(data, rng)
@@ -171,7 +170,7 @@ def damaged_png(rng: np.random.Generator) -> bytes:
 
 
 def damaged_npz(rng: np.random.Generator) -> bytes:
-    """A member with another header or content in a sound zip; sometimes any bytes."""
+    """A valid zip in which one member has another header or content; sometimes random damage anywhere."""
     if rng.random() < 0.4:
         return damage(sound_npz(), rng)
     with zipfile.ZipFile(io.BytesIO(sound_npz())) as archive:
@@ -209,12 +208,12 @@ KINDS: dict[str, Callable[[np.random.Generator], bytes]] = {
 
 
 def mutated(kind: str, number: int, seed: int = 0) -> bytes:
-    """The input with this number: the same bytes whenever it is asked for."""
+    """The input with this number; always the same bytes."""
     return KINDS[kind](np.random.default_rng([seed, list(KINDS).index(kind), number]))
 
 
 def sound_folder(kind: str, folder: Path) -> Path:
-    """Write a sound data folder; returns the file that is to be replaced by a mutated one."""
+    """Write a valid data folder; returns the file that will be replaced by a mutated one."""
     if kind in ("npz", "notes"):
         for part, number in (("Training", 1), ("Validation", 2), ("Test", 3)):
             (folder / part).mkdir(parents=True)
@@ -230,7 +229,7 @@ def sound_folder(kind: str, folder: Path) -> Path:
 
 
 def outcome_of(folder: Path) -> str:
-    """Read a data folder with all that belongs to it: "table", "error" (one clear line), or what went wrong."""
+    """Read a data folder with all its files: "table", "error" (one clear line), or what went wrong."""
     try:
         table = PairTable.read(folder, max_refused_share=1)
         table.planted()
@@ -245,13 +244,13 @@ def outcome_of(folder: Path) -> str:
 
 
 def peak_memory() -> int:
-    """Most memory this process has held, in bytes; unlike ru_maxrss without what its parent held when it was forked."""
+    """Peak memory of this process in bytes; ru_maxrss would include the parent's memory at the fork."""
     status = Path("/proc/self/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def work(kind: str, start: int, stop: int, seed: int) -> None:
-    """A reading process: one line of JSON for every input."""
+    """Run as a reading process: print one line of JSON for every input."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     with tempfile.TemporaryDirectory() as place:
@@ -270,7 +269,7 @@ def work(kind: str, start: int, stop: int, seed: int) -> None:
 
 @dataclass
 class Found:
-    """What came of the inputs of one kind."""
+    """Outcomes of all inputs of one kind."""
 
     kind: str
     outcomes: Counter = field(default_factory=Counter)
@@ -284,7 +283,7 @@ class Found:
 
 
 def fuzz(kind: str, n: int, seed: int = 0) -> Found:
-    """Read n mutated inputs of one kind, in as many processes as it takes."""
+    """Read n mutated inputs of one kind; a process that dies or hangs is replaced."""
     found, next_number = Found(kind), 0
     while next_number < n:
         next_number = _watch(kind, next_number, n, seed, found)
@@ -292,7 +291,7 @@ def fuzz(kind: str, n: int, seed: int = 0) -> Found:
 
 
 def _watch(kind: str, start: int, stop: int, seed: int, found: Found) -> int:
-    """One reading process, until it is done, dies or says nothing for too long; returns the next number."""
+    """Follow one reading process until it is done, dies or hangs; returns the next number."""
     command = [sys.executable, "-W", "ignore", __file__, "--work", kind, str(start), str(stop), "--seed", str(seed)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     number = start
@@ -319,7 +318,7 @@ def _watch(kind: str, start: int, stop: int, seed: int, found: Found) -> int:
 
 
 def _lines(process: subprocess.Popen, first: float) -> Iterator[bytes]:
-    """Lines as they come; ends where the process ends, or where none came in time."""
+    """Yield lines as they come, until the process ends or no line comes in time."""
     assert process.stdout is not None
     stream, rest, patience = process.stdout, b"", first
     with selectors.DefaultSelector() as selector:

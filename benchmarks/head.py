@@ -1,10 +1,10 @@
-"""ViT-B-32 on a laptop: the embedding pass against the bare model, and ten epochs of `head` on cached embeddings.
+"""ViT-B-32 on a laptop: the embedding pass compared with the bare model, and ten epochs of `head` on cached embeddings.
 
     python benchmarks/head.py [--pairs 7000] [--epochs 10] [--embedded 64] [--batch 64] [--presets clip,robustfair-plus]
 
-Weights are random (`ViT-B-32:random`): speed does not depend on them. The pass is measured on synthetic images that are
-written to a temporary folder, part by part, each beside the bare forward passes of open_clip on the same arrays.
-Ten epochs are measured on random embeddings of the right shape: the loop's work does not depend on their values.
+Weights are random (`ViT-B-32:random`), because speed does not depend on them. The embedding pass reads synthetic images
+from a temporary folder, one part at a time; each part is also timed with open_clip's bare forward passes on the same
+arrays. The ten epochs use random embeddings of the right shape.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def table_of(n: int, root: Path, images: int, size: int) -> PairTable:
 
 @torch.no_grad()
 def bare(clip: Clip, images: torch.Tensor, tokens: torch.Tensor) -> None:
-    """open_clip's own forward passes, from normalised images."""
+    """open_clip's own forward passes on normalised images."""
     clip.module.encode_image(images)
     clip.module.encode_text(tokens)
 
 
 def embedding_pass(clip: Clip, n: int, batch: int, folder: Path) -> float:
-    """Prints and returns the median ratio of our pass to the bare one, over parts of one batch, in turns.
+    """Print and return the median ratio of our pass to the bare one; the two are timed in turn on parts of one batch.
 
-    Processor time, so that other work on the machine does not count; give one thread (OMP_NUM_THREADS=1).
+    Uses processor time, which other work on the machine does not change; set OMP_NUM_THREADS=1.
     """
     table = table_of(n, folder, n, 512)
     arrays = pair_arrays(table, clip)

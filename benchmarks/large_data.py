@@ -1,11 +1,10 @@
-"""A million pairs: time and peak memory of intake, ledger and mining, Sinkhorn, and what the Data and Bad pairs pages read.
+"""A million pairs: time and peak memory of intake, ledger and mining, Sinkhorn, and the data behind two pages.
 
     python benchmarks/large_data.py [--pairs 1000000] [--epochs 20] [--limit-gb 2] [--only intake,data_page]
 
-A manifest.parquet is written to a temporary folder first: notes of 120 characters, three attributes, 0.9 patients a pair.
-All rows name one of 200 small images: intake opens each file once, so that decoding is not what is measured here. Each
-stage runs in a process of its own, with imports; its peak is the system's (VmHWM). Exits with the number of stages above
-the limit.
+First a manifest.parquet is written to a temporary folder: notes of 120 characters, three attributes, 0.9 patients a pair.
+All rows share 200 small images, so decoding is not measured. Each stage runs in its own process; its peak memory includes
+imports. The exit status is the number of stages above the limit.
 """
 
 from __future__ import annotations
@@ -163,7 +162,7 @@ STAGES = (intake, ledger_and_mining, ledger_on_disk, sinkhorn, data_page, bad_pa
 
 
 def peak_memory() -> int:
-    """Most memory this process has held, in bytes."""
+    """Peak memory of this process in bytes."""
     status = Path("/proc/self/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 

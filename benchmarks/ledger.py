@@ -1,11 +1,11 @@
-"""A ledger of a million pairs and twenty epochs: append an epoch, mine again, memory held.
+"""A ledger of a million pairs and twenty epochs: time to append an epoch, time to mine again, memory.
 
     python benchmarks/ledger.py [--pairs 1000000] [--epochs 20] [--channels loss]
 
-Beside the largest and median time of an epoch (recorded in batches, closed), of mining for the first time and of mining
-again, it says how many bytes the ledger holds in memory and how many in files, and by how much the process's own memory
-grew. `--channels loss,similarity,margin,disagreement,mismatch,outlyingness` is what a run of robustfair-plus records. Exits
-with the number of missed targets: 1 s, 0.2 s, 200 MB.
+Prints the median and largest time of an epoch (recorded in batches, then closed), the time of the first and of later
+minings, the bytes held in memory and in files, and the growth of the process's own memory.
+`--channels loss,similarity,margin,disagreement,mismatch,outlyingness` are the channels that a run of robustfair-plus
+records. The exit status is the number of missed limits: 1 s, 0.2 s, 200 MB.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> int:
     for name, settings in rules.items():
         tick = time.perf_counter()
         mine_bad_pairs(ledger, **settings)
-        first = time.perf_counter() - tick  # the history of a pair is formed once, and kept
+        first = time.perf_counter() - tick  # later calls reuse the history, which is computed once
         times, walls = [], []
         for _ in range(options.repeats):
             tick, wall = time.process_time(), time.perf_counter()
@@ -88,7 +88,7 @@ def main() -> int:
 
 
 def own_memory() -> int:
-    """Bytes of this process that no file stands behind."""
+    """Bytes of this process that are not backed by a file."""
     info = psutil.Process().memory_info()
     return info.rss - getattr(info, "shared", 0)
 

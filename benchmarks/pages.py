@@ -1,11 +1,11 @@
-"""How long pages take, on workspaces of a given size that are made without training.
+"""Time of page reruns, on workspaces of a given size that are made without training.
 
     python benchmarks/pages.py                       # 10,000 pairs × 20 epochs × 20 runs
     python benchmarks/pages.py --pairs 100000 --runs 2
 
-Half of the runs are of another method. Times are those of whole reruns in this process (Streamlit's AppTest), without the
-browser's drawing: "first" with empty caches, "again" with full ones, then one interaction after another. The second column
-is processor time, which other work on the machine does not change. A page is added to `PAGES`.
+Half of the runs belong to a second method. Times are those of whole reruns in this process (Streamlit's AppTest), without
+the browser's drawing: "first" with empty caches, "again" with full ones, then one interaction after another. The second
+column is processor time, which other work on the machine does not change. To measure another page, add it to `PAGES`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WIDTH = 64
 
 @dataclass(frozen=True)
 class Interaction:
-    """What is done on a page and how it is called in the table."""
+    """An action on a page and its name in the table."""
 
     name: str
     act: Callable[[AppTest], AppTest]
@@ -123,7 +123,7 @@ PAGES = (
 
 
 def make_workspace(folder: Path, n: int, epochs: int, runs: int) -> None:
-    """A data folder of `n` training pairs (and a tenth as many for validation and test each) and finished runs on it."""
+    """A data folder of `n` training pairs (validation and test: a tenth of that each) and finished runs on it."""
     rng = np.random.default_rng(0)
     held_out = max(40, n // 10)
     total = n + 2 * held_out
@@ -212,7 +212,7 @@ def _run(store: RunStore, table: PairTable, kinds: np.ndarray, epochs: int, rng:
 
 
 def _line(table: PairTable, epoch: int, epochs: int) -> dict:
-    """One epoch of metrics: a divergence that falls."""
+    """Metrics of one epoch, with a divergence that falls."""
     attributes = {name: {"es_auc": 0.7 + 0.1 * epoch / epochs} for name in table.attributes}
     sinkhorn = [
         {"quantity": quantity, "attribute": name, "group": group, "n": 1, "value": 0.4 / epoch}
@@ -228,7 +228,7 @@ def _line(table: PairTable, epoch: int, epochs: int) -> dict:
 
 
 def timed(act: Callable[[], AppTest]) -> tuple[float, float]:
-    """Seconds that a rerun takes, and of the processor; an exception or an error on the page ends the benchmark."""
+    """Wall seconds and processor seconds of a rerun; an exception or an error on the page ends the benchmark."""
     started, busy = time.perf_counter(), time.process_time()
     app = act()
     seconds = (time.perf_counter() - started, time.process_time() - busy)
@@ -238,9 +238,9 @@ def timed(act: Callable[[], AppTest]) -> tuple[float, float]:
 
 
 def measure(page: Page) -> list[tuple[str, tuple[float, float]]]:
-    """Times of a page's first rerun, its second, and each interaction."""
+    """Times of the first rerun, the second rerun and each interaction of a page."""
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
-    app.run()  # imports count for no page
+    app.run()  # imports are not counted for any page
     if page.file is not None:
         app.switch_page(f"pages/{page.file}")
     for name, value in page.address.items():

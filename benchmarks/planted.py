@@ -1,11 +1,11 @@
-"""What mining and the fairness term win back, on pairs whose faults are planted and therefore known.
+"""What mining and the fairness term win back, measured on planted bad pairs.
 
     python benchmarks/planted.py [--seeds 5] [--jobs 2] [--keep FILE] [--settings skewed,heavy] [--rows clip,...]
 
 Presets x seeds x noise settings on SynthFundus (2,000 training, 400 validation, 3,000 test pairs; 6 epochs of the built-in
-model), framed by two ceilings: `clip` on the same pairs with the planted ones repaired, and with them left out. A seed is
-another data set and another training seed. Finished runs are kept line by line in --keep; a second call goes on from there.
-Prints the tables of docs/benchmark.md; `--into docs/benchmark.md` puts them there.
+model), with two ceilings: `clip` on the same pairs with the planted ones repaired, and `clip` with them left out. Each seed
+changes both the data set and the training seed. Finished runs are stored in --keep, one a line; the next call continues
+from there. Prints the tables of docs/benchmark.md; `--into docs/benchmark.md` writes them there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SETTINGS: dict[str, float | dict[str, float]] = {
     "heavy": {"Asian": 0.45, "*": 0.20},
 }
 CEILINGS = ("repaired", "left-out")
-AVERAGED = "clip-averaged"  # clip with robustfair-plus's average of the weights, and nothing else of it
+AVERAGED = "clip-averaged"  # clip with the average of weights of robustfair-plus, and nothing else of it
 ROWS = (
     "clip", "repaired", "robustfair-plus", "robustfair", "robustfair-released", "left-out", "dbpm", "fairclip",
     "a-fairclip", "fairclip-plus", AVERAGED,
@@ -83,10 +83,10 @@ def run_setting(
         if row == "left-out":
             keep = np.flatnonzero(kind == "clean")
             result = fit(table.take(keep), run, arrays=part_of(arrays, keep), clip=load_clip("tiny"))
-            record = figures(result)
+            record = scores(result)
         else:
             result = fit(table, run, arrays=right if row == "repaired" else arrays, clip=load_clip("tiny"))
-            record = figures(result)
+            record = scores(result)
             record |= rankings(result, table, arrays, kind, row)
         yield {"setting": setting, "seed": seed, "row": row} | record
 
@@ -96,8 +96,8 @@ def part_of(arrays: PairArrays, rows: np.ndarray) -> PairArrays:
     return PairArrays(arrays.pixels[rows], arrays.tokens[rows], arrays.cut[rows])
 
 
-def figures(result: FitResult) -> Record:
-    """AUC, ES-AUC, worst group with at least 50 patients, Sinkhorn before and after, what was flagged."""
+def scores(result: FitResult) -> Record:
+    """AUC, ES-AUC, AUC of the worst group with at least 50 patients, first and last Sinkhorn divergence, flagged share."""
     attributes = result.test.attributes
     worst = [
         group.auc
@@ -119,7 +119,7 @@ def figures(result: FitResult) -> Record:
 
 
 def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.ndarray, row: str) -> Record:
-    """Average precision for what is planted: by the bare mean loss, by the row's own ranking, overall and by race."""
+    """Average precision for the planted pairs, by mean loss and by the row's own ranking, for all pairs and by race."""
     train = np.flatnonzero(np.asarray(table.frame["split"], str) == "train")
     kind = kind[train]
     race = table.attribute("race")[train]
@@ -128,7 +128,7 @@ def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.n
     record: Record = {"flag_rate": rates}
     if not (kind == "mismatch").any():
         return record
-    if row == "repaired":  # the ceiling: the shipped notes, ranked by a model that learnt the right ones
+    if row == "repaired":  # the ceiling: the notes with planted errors, ranked by a model trained on the right notes
         own = mean_loss = ceiling(result, arrays, train)
     else:
         own, mean_loss = result.ledger.channel("margin")[-1], result.ledger.losses.mean(0)
@@ -150,13 +150,13 @@ def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.n
 
 
 def ceiling(result: FitResult, shipped: PairArrays, train: np.ndarray) -> np.ndarray:
-    """How a model that learnt the right notes ranks the shipped ones: their margins, worst last."""
+    """Margins of the notes with planted errors under a model that was trained on the right notes; the worst are largest."""
     image, text = embed(result.clip, shipped, train)
     return margin(image, text, float(result.clip.scale.detach()), reference=None).numpy()
 
 
 def run_cxr(folder: Path, setting: str, seed: int, rows: Sequence[str]) -> Iterator[Record]:
-    """Real X-rays as they come, or with 15 % of the training notes in the place of notes of the other label."""
+    """Train on real X-rays, unchanged or with 15 % of the training notes swapped with notes of the other label."""
     torch.set_num_threads(1)
     table = PairTable.read(folder)
     rng = np.random.default_rng(seed)
@@ -171,7 +171,7 @@ def run_cxr(folder: Path, setting: str, seed: int, rows: Sequence[str]) -> Itera
     clip = load_clip("tiny")
     right = pair_arrays(table, clip)
     swapped = dataclasses.replace(right, tokens=clip.tokens(list(notes))[0])
-    frame = table.frame.assign(text=notes)  # the words of a note are a view of their own
+    frame = table.frame.assign(text=notes)  # the mining rule also reads the words of the notes
     columns = ["pair_id", "patient_id", "split", "label", "text", "image", *table.attributes]
     plain = frame[columns].astype({name: str for name in ("split", *table.attributes)})
     shipped = PairTable.from_frame(plain, attributes=table.attributes, root=table.root, prompts=table.info.prompts)
@@ -206,7 +206,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def ratio_interval(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float, float]:
-    """Fieller's 95 % interval of mean(top) / mean(bottom) over paired seeds; infinite where `bottom` may be 0."""
+    """Fieller's 95 % interval of mean(top) / mean(bottom) over paired seeds; infinite if `bottom` may be 0."""
     n = len(top)
     centre = top.mean() / bottom.mean()
     if n < 2:
@@ -222,7 +222,7 @@ def ratio_interval(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float, f
 
 
 def tables(records: list[Record]) -> str:
-    """Everything that docs/benchmark.md shows, as Markdown."""
+    """All tables of docs/benchmark.md, as Markdown."""
     found: dict[tuple[str, str], dict[int, Record]] = defaultdict(dict)
     for record in records:
         record["mean_es"] = float(np.mean(list(record.get("es", {"": np.nan}).values())))
@@ -262,11 +262,11 @@ def _cxr(found: Any) -> list[str]:
     return out
 
 
-def _aligned(found: Any, setting: str, rows: Sequence[str], figure: Any) -> list[np.ndarray]:
-    """A figure of several rows over the seeds that all of them have."""
+def _aligned(found: Any, setting: str, rows: Sequence[str], metric: Any) -> list[np.ndarray]:
+    """A metric of several rows, over the seeds that all of them have."""
     runs = [found.get((setting, row), {}) for row in rows]
     seeds = sorted(set.intersection(*map(set, runs)))
-    return [np.array([figure(of_row[seed]) for seed in seeds]) for of_row in runs]
+    return [np.array([metric(of_row[seed]) for seed in seeds]) for of_row in runs]
 
 
 def _signed(values: tuple[float, float, float], scale: float = 1.0, digits: int = 4) -> str:
@@ -303,13 +303,13 @@ def _scores(found: Any, setting: str) -> list[str]:
 
 
 def _won_back(found: Any, setting: str) -> list[str]:
-    """What of the loss to noise comes back, for which attribute, and against the other presets."""
+    """Share of the loss to noise that is won back, by attribute and compared with the other presets."""
     kinds = (lambda r: r["auc"], lambda r: r["mean_es"], lambda r: r["es"]["race"])
     lines = ["| share won back (95 %, Fieller) | AUC | mean ES-AUC | ES-AUC race |", "|---|---|---|---|"]
     for row in ("dbpm", "robustfair", "robustfair-released", "robustfair-plus"):
         cells = []
-        for figure in kinds:
-            mine, clip, top = _aligned(found, setting, (row, "clip", "repaired"), figure)
+        for metric in kinds:
+            mine, clip, top = _aligned(found, setting, (row, "clip", "repaired"), metric)
             if len(mine):
                 centre, low, high = ratio_interval(mine - clip, top - clip)
                 cells.append(f"{centre:.0%} [{'one seed' if np.isnan(low) else f'{low:.0%}, {high:.0%}'}]")
@@ -323,7 +323,7 @@ def _won_back(found: Any, setting: str) -> list[str]:
         "",
         f"Relative gain in mean ES-AUC over `clip`: `robustfair-plus` {gain:+.1%}, the ceiling {largest:+.1%}.",
     ]
-    lines += ["", "| `robustfair-plus` − | figure | difference [95 %] |", "|---|---|---|"]
+    lines += ["", "| `robustfair-plus` − | metric | difference [95 %] |", "|---|---|---|"]
     for name in found[setting, "clip"][min(found[setting, "clip"])]["es"]:
         mine, clip = _aligned(found, setting, ("robustfair-plus", "clip"), lambda r, name=name: r["es"][name])
         lines.append(f"| `clip` | ES-AUC {name} | {_signed(mean_interval(mine - clip))} |")
@@ -367,7 +367,7 @@ def _by_group(runs: list[Record], name: str) -> str:
 
 
 def _flag_rates(found: Any, setting: str) -> list[str]:
-    """On clean data: what is flagged for no reason, and whether that hits one group more than another."""
+    """Pairs flagged on clean data, by race."""
     lines = ["| row | flagged | by race | largest / smallest rate of a group |", "|---|---:|---|---:|"]
     for row in ROWS:
         runs = list(found.get((setting, row), {}).values())
@@ -381,7 +381,7 @@ def _flag_rates(found: Any, setting: str) -> list[str]:
 
 
 def _to_do(setting: str, seed: int, row: str, done: set[tuple[str, int, str]]) -> bool:
-    """Without planted pairs there is nothing to repair or to leave out: the ceilings are `clip` itself."""
+    """Whether a run is missing; without planted pairs the ceilings equal `clip` and are not run."""
     return (setting, seed, row) not in done and not (setting in ("none", "cxr, none") and row in CEILINGS)
 
 
@@ -395,13 +395,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--keep", type=Path, default=KEPT, help="finished runs, a line each; a new file begins anew")
+    parser.add_argument("--keep", type=Path, default=KEPT, help="file of finished runs, one a line")
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--sizes", default="2000,400,3000", help="training, validation and test pairs")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--cxr", type=Path, help="a folder of real pairs; notes are swapped in memory", default=CXR)
-    parser.add_argument("--into", type=Path, help="a Markdown file whose tables, between its marks, are replaced")
+    parser.add_argument(
+        "--cxr", type=Path, help="a folder of real pairs; notes are swapped in memory only", default=CXR
+    )
+    parser.add_argument("--into", type=Path, help="a Markdown file; the tables between its two marks are replaced")
     parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
     options = parser.parse_args()
     if unknown := set(options.rows.split(",")) - {*PRESETS, *CEILINGS, AVERAGED}:

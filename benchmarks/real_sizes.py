@@ -1,11 +1,11 @@
-"""Models in their real size from local weights, offline: `fairvlm train`, `fairvlm mine` and the scores of the run.
+"""Models of real size from local weights, offline: `fairvlm train`, `fairvlm mine` and the scores of the run.
 
     python benchmarks/real_sizes.py [--models ViT-B-16,SigLIP,CoCa,BiomedCLIP] [--trainable last-k,head] [--pairs 8]
 
-For each model random weights of the published architecture are written to a file (or to a folder, where the tokenizer comes
-from the hub: a tokenizer of whole words takes its place), and a few synthetic pairs are trained for one epoch by
-`robustfair`, mined and scored, in processes of their own that may not use the network. It shows that real architectures go
-the whole way, and what they take; random weights learn nothing worth a look. Needs `fairvlm[hf]`.
+For each model, random weights of the published architecture are written to a file, or to a folder if the tokenizer comes
+from the hub (a tokenizer of whole words replaces it). A few synthetic pairs are trained for one epoch by `robustfair`,
+mined and scored, in separate processes without network. This shows that the architectures work and what they need;
+random weights say nothing about quality. Needs `fairvlm[hf]`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 def write_weights(name: str, notes: list[str], place: Path) -> tuple[str, int]:
-    """Random weights on disk; what `--model` is then told, and the number of parameters."""
+    """Write random weights; returns the value for `--model` and the number of parameters."""
     torch.manual_seed(0)
     if name in ("ViT-B-32", "ViT-B-16", "CoCa"):
         architecture, tag = MODELS[name]
@@ -91,7 +91,7 @@ def count(module: torch.nn.Module) -> int:
 
 
 def fairvlm(*arguments: str | Path) -> tuple[Any, float, float]:
-    """The command's JSON, its seconds and the most memory it held, in GB."""
+    """Run a command; returns its JSON, its seconds and its peak memory in GB."""
     tick = time.perf_counter()
     with tempfile.TemporaryFile() as out:
         command = [sys.executable, "-m", "fairvlm_core", *map(str, arguments), "--json"]

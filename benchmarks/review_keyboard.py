@@ -1,13 +1,12 @@
-"""A thousand verdicts by keyboard in a real browser: is one lost or doubled, and how long until the next pair is there?
+"""A thousand verdicts by keyboard in a real browser: lost or doubled verdicts, and the time until the next pair is shown.
 
     python benchmarks/review_keyboard.py [--verdicts 1000] [--seconds 240]
 
-Makes a SynthFundus set and a run with a recorded ledger in a temporary workspace, serves the app, and drives
-Chromium: for each pair it waits until the image is drawn and the buttons are there, presses a key from 1 to 6, and
-measures the time from the press until the next pair is drawn, and what a verdict costs the server in processor time.
-Afterwards the store is asked: as many verdict events as presses, each pair once, each with the verdict whose key was
-pressed, and the hash chain whole. Exits with 1 where that does not hold. After --seconds no further key is pressed, and
-what was pressed until then is checked. The pairs share 100 drawings, each pair in a file of its own.
+Makes a SynthFundus set and a run with a ledger in a temporary workspace, serves the app and drives Chromium. For each pair
+it waits until image and buttons are drawn, presses a key from 1 to 6, and measures the time from the key press until the
+next pair is drawn, and the server's processor time. Then it checks the log: as many verdicts as key presses, each pair
+once, each with the verdict of the pressed key, and an intact hash chain. The exit status is 1 if that does not hold. After
+--seconds no further key is pressed. The pairs share 100 images, each pair with a file of its own.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ KEYS = {"1": "fits", "2": "wrong_note", "3": "wrong_label", "4": "uninformative"
 
 
 def make_run(workspace: Path, n: int, size: int) -> Run:
-    """A finished run over n training pairs with losses in its ledger; nothing is trained, since none of it is shown."""
+    """A finished run over n training pairs with losses in its ledger, made without training."""
     drawn = SynthConfig(n_train=min(n, DRAWN), n_val=0, n_test=0, size=size, seed=4, mismatch_rate=0, shortcut_rate=0)
     folder = write_synth(synthesize(drawn), workspace.parent / "synthfundus")
     repeat(folder, n)
@@ -95,7 +94,7 @@ def make_queue(store: ReviewStore, run: Run) -> Queue:
 
 @contextmanager
 def server(workspace: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """The app on a free port; gives its address and its process."""
+    """Serve the app on a free port; yields its address and its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -118,7 +117,7 @@ def server(workspace: Path) -> Iterator[tuple[str, psutil.Process]]:
         process.wait(timeout=120)
 
 
-# The pair is on the screen when its image is drawn and its own buttons stand; the time is the browser's, not ours.
+# A pair counts as shown when its image is drawn and its own buttons are there; the time is the browser's.
 WAIT = """async before => {
   const root = () => document.querySelector('.st-key-review-viewer')
   const canvas = () => {
@@ -146,7 +145,7 @@ WATCH = "window.addEventListener('keydown', event => { window.pressedAt = perfor
 def press_all(page: Page, n: int, rng: np.random.Generator, limit: float) -> tuple[dict[str, str], list[float]]:
     """Judge n pairs, or as many as `limit` seconds allow.
 
-    Gives the verdict pressed for each pair and the seconds until the next one was drawn.
+    Returns the verdict pressed for each pair and the seconds until each next pair was drawn.
     """
     ended = time.perf_counter() + limit
     page.evaluate(WATCH)
@@ -168,7 +167,7 @@ def press_all(page: Page, n: int, rng: np.random.Generator, limit: float) -> tup
 
 
 def processor_time(process: psutil.Process) -> float:
-    """Seconds a process was at work so far."""
+    """Processor seconds of a process so far."""
     times = process.cpu_times()
     return times.user + times.system
 
@@ -177,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--verdicts", type=int, default=1000)
     parser.add_argument("--size", type=int, default=512, help="side of the images in pixels")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="press no key after so long")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="press no key after this time")
     parser.add_argument("--chromium", default=shutil.which("chromium") or "/usr/bin/chromium")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

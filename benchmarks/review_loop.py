@@ -1,11 +1,11 @@
-"""What clinicians' verdicts add to mining: simulated readers judge a queue, their verdicts train the next model.
+"""What clinicians' verdicts add to mining: simulated readers judge a queue, and the next model trains with their verdicts.
 
     python benchmarks/review_loop.py [--seeds 5] [--keep FILE] [--tables]
 
-SynthFundus with an even share of planted wrong notes. A first run mines; readers, right in 90 % of their verdicts, judge a
-queue of that run in the review log; the second run trains with their verdicts. A seed is another data set, another
-training seed and other readers. Finished runs are kept line by line in --keep; a second call goes on from there. Prints the
-tables of docs/benchmark_review.md: means and Student's 95 % intervals over seeds, differences within a seed.
+SynthFundus with planted wrong notes, evenly spread. A first run mines; simulated readers with 90 % correct verdicts judge a
+queue of that run in the review log; the second run trains with their verdicts. Each seed changes the data set, the training
+seed and the readers. Finished runs are stored in --keep, one a line; the next call continues from there. Prints the tables
+of docs/benchmark_review.md: means and Student's 95 % intervals over seeds, differences within a seed.
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ from fairvlm_core.train import FitResult
 ALONE, ALL = "mining alone", "every pair, always right"
 ORDERS = ("suspicious", "informative", "balanced", "random")
 BUDGETS = (100, 200, 400)
-FIGURES = {"ap": "AP", "ap_rest": "AP of pairs nobody judged", "auc": "AUC", "es_auc": "mean ES-AUC"}
 KEPT = Path(__file__).with_suffix(".jsonl")
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class World:
-    """One seed: the data, what is planted in it, and the first run."""
+    """The data of one seed, its planted pairs and the first run."""
 
     table: PairTable
     arrays: PairArrays
@@ -72,7 +71,7 @@ def make_world(folder: Path, options: argparse.Namespace, seed: int) -> World:
     wrong = planted[planted["kind"] == "mismatch"]
     clip = load_clip("tiny")
     arrays = pair_arrays(table, clip)
-    if options.trainable == "head":  # the towers run once for all runs of a seed
+    if options.trainable == "head":  # the embeddings are computed once for all runs of a seed
         arrays = embeddings(clip, arrays)
     first = fit(table, run_config(options, seed), arrays=arrays)
     rows = first.mining.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]].assign(
@@ -95,7 +94,7 @@ def run_config(options: argparse.Namespace, seed: int) -> RunConfig:
 
 
 def review(world: World, order: str, budget: int, options: argparse.Namespace, seed: int) -> VerdictSet:
-    """Readers work a queue to its end, each verdict right with the given chance."""
+    """Simulated readers judge a whole queue; each verdict is right with the given probability."""
     settings = QueueSettings(
         order=order, size=budget, kinds=("faulty", "noisy", "clean"), control_share=options.controls, second_share=0,
         balance_by=options.attribute if order == "balanced" else None, seed=seed,
@@ -114,7 +113,7 @@ def review(world: World, order: str, budget: int, options: argparse.Namespace, s
 
 
 def all_right(world: World) -> VerdictSet:
-    """The ceiling: the truth about every training pair."""
+    """The true verdict for every training pair (the ceiling)."""
     data = world.table.fingerprint
     said = (
         PairVerdict(data, pair_id, "wrong_note" if bad else "fits", "single", None, None, 1)
@@ -124,7 +123,7 @@ def all_right(world: World) -> VerdictSet:
 
 
 def ranking(world: World, verdicts: VerdictSet) -> float:
-    """Average precision for planted wrong notes by the first run, with judged pairs where their verdict puts them."""
+    """Average precision for planted wrong notes of the first run's ranking, judged pairs first or last."""
     score = world.rows.set_index("pair_id")["z"].fillna(0.0).astype(float)
     for verdict in verdicts.verdicts:
         score[verdict.pair_id] = math.copysign(1e9, 1 if verdict.bad else -1) + score[verdict.pair_id]
@@ -132,7 +131,7 @@ def ranking(world: World, verdicts: VerdictSet) -> float:
 
 
 def ranking_of_rest(world: World, result: FitResult, rest: list[str]) -> float:
-    """Average precision among pairs that nobody judged, by a run's own ranking; NaN where none of them is bad."""
+    """Average precision of a run's own ranking among unjudged pairs; NaN if none of them is bad."""
     score = pd.Series(result.mining.z, index=result.mining.pair_ids).loc[rest]
     bad = [world.bad[pair_id] for pair_id in rest]
     return float(average_precision_score(bad, score)) if any(bad) else math.nan
@@ -157,7 +156,7 @@ def scores(result: FitResult) -> Record:
 
 
 def one_seed(options: argparse.Namespace, seed: int, wanted: list[tuple[str, int]]) -> Iterator[Record]:
-    """Train the first run, then what is wanted of orders and budgets."""
+    """Train the first run, then one run for each wanted order and budget."""
     with tempfile.TemporaryDirectory() as scratch:
         world = make_world(Path(scratch) / "data", options, seed)
     for order, budget in wanted:
@@ -191,7 +190,7 @@ def interval(values: list[float], sign: str = "") -> str:
 
 
 def tables(records: list[Record]) -> str:
-    """What docs/benchmark_review.md shows, as Markdown."""
+    """All tables of docs/benchmark_review.md, as Markdown."""
     found: dict[tuple[str, int], dict[int, Record]] = {}
     for record in records:
         found.setdefault((record["order"], record["budget"]), {})[record["seed"]] = record
@@ -239,7 +238,7 @@ def tables(records: list[Record]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--keep", type=Path, default=KEPT, help="finished runs, a line each; a new file begins anew")
+    parser.add_argument("--keep", type=Path, default=KEPT, help="file of finished runs, one a line")
     parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
     parser.add_argument("--pairs", type=int, default=1000, help="training pairs")
     parser.add_argument("--test", type=int, default=1000, help="test pairs")
@@ -253,7 +252,7 @@ def main() -> None:
     parser.add_argument("--accuracy", type=float, default=0.9, help="share of verdicts that are right")
     parser.add_argument("--controls", type=float, default=0.1, help="share of random unflagged pairs in a queue")
     parser.add_argument(
-        "--repair", action="store_true", help="readers name the pair that has the right note, where one has"
+        "--repair", action="store_true", help="readers also name the pair that has the right note, if there is one"
     )
     options = parser.parse_args()
     if unknown := set(options.orders.split(",")) - set(ORDERS):

@@ -1,10 +1,11 @@
-"""The review log under load: many readers at once, and kill -9 in the middle of it, on SQLite and on PostgreSQL.
+"""The review log under load: many readers at once, and kill -9 while they write, on SQLite and on PostgreSQL.
 
-python benchmarks/review_store.py [--readers 8] [--verdicts 500] [--kills 25] [--databases sqlite,postgresql]
+    python benchmarks/review_store.py [--readers 8] [--verdicts 500] [--kills 25] [--databases sqlite,postgresql]
 
-Every reader is a process of its own that leases a pair, judges it, sends one verdict in twenty twice (a double click), and
-notes the event id once the verdict is acknowledged. Afterwards the log must hold every acknowledged verdict once, no pair
-may have two readers, and the chain must be whole. PostgreSQL is started in a temporary folder from the installed programs.
+Every reader is a separate process that leases a pair, judges it, sends one verdict in twenty twice (a double click), and
+notes the event id when the verdict is acknowledged. Afterwards the log must hold every acknowledged verdict exactly once,
+no pair may have two readers, and the chain must be intact. PostgreSQL is started in a temporary folder from the installed
+programs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PROGRAMS = "/usr/lib/postgresql"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was acknowledged, and what the log holds."""
+    """Acknowledged verdicts compared with the log."""
 
     acknowledged: list[str]
     milliseconds: np.ndarray
@@ -50,7 +51,7 @@ class Outcome:
 
 
 def fill(store: ReviewStore, n_pairs: int) -> str:
-    """A queue of so many pairs, one reader each."""
+    """Make a queue of `n_pairs` pairs, one reader each."""
     z = np.linspace(9, 3, n_pairs)
     rows = pd.DataFrame({"pair_id": [f"p{i:06d}" for i in range(n_pairs)], "kind": "faulty", "mean_loss": z, "z": z})
     plan = plan_queue(rows.assign(weight=0.1), QueueSettings(control_share=0, second_share=0))
@@ -58,7 +59,7 @@ def fill(store: ReviewStore, n_pairs: int) -> str:
 
 
 def work(folder: str, url: str, queue_id: str, name: str, count: int) -> None:
-    """One reader; prints `event id, milliseconds` of each acknowledged verdict."""
+    """Run as a reader: print event id and milliseconds of each acknowledged verdict."""
     rng = np.random.default_rng(uuid.uuid4().int % 2**32)
     with ReviewStore.open(folder, url=url) as store:
         for _ in range(count):
@@ -79,13 +80,13 @@ def start_reader(folder: str, url: str, queue_id: str, name: str, count: int, lo
 
 
 def read_log(log: Path) -> list[tuple[str, float]]:
-    """Acknowledged verdicts; a last line that is half there was not acknowledged to anyone."""
+    """Acknowledged verdicts; an incomplete last line was not acknowledged."""
     lines = log.read_text().split("\n")[:-1]
     return [(event_id, float(ms)) for event_id, ms in (line.split() for line in lines)]
 
 
 def load(folder: Path, url: str, readers: int, verdicts: int) -> Outcome:
-    """So many readers at once, so many verdicts each."""
+    """Run all readers at the same time, each with the given number of verdicts."""
     with ReviewStore.open(folder, url=url) as store:
         queue_id = fill(store, readers * verdicts)
         logs = [folder / f"reader-{i}.log" for i in range(readers)]
@@ -101,7 +102,7 @@ def load(folder: Path, url: str, readers: int, verdicts: int) -> Outcome:
 
 
 def kills(folder: Path, url: str, times: int, *, n_pairs: int = 30_000, seed: int = 0) -> Outcome:
-    """Two readers at a time, one of them killed at a random moment of its work, again and again."""
+    """Run two readers and kill one of them at a random moment; repeat."""
     rng = np.random.default_rng(seed)
     acknowledged: list[tuple[str, float]] = []
     started = time.perf_counter()
@@ -152,7 +153,7 @@ def postgres_programs() -> Path | None:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[str]:
-    """A server of its own in a temporary folder, reached by a socket there; yields the URL of its first database.
+    """Start a server in a temporary folder, reached through a socket there; yields the URL of its first database.
 
     PostgreSQL refuses to run as root: root starts it as the user `postgres`.
     """
@@ -177,14 +178,14 @@ def postgres_server() -> Iterator[str]:
                 time.sleep(0.1)
             yield f"postgresql://fairvlm@/postgres?host={folder}"
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once: its folder is thrown away
+            server.send_signal(signal.SIGQUIT)  # no clean shutdown: its folder is deleted
             server.wait(timeout=30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_database(url: str) -> str:
-    """A further, empty database on the server; its URL."""
+    """Create an empty database on the server; returns its URL."""
     from sqlalchemy import create_engine, make_url, text
 
     name = f"review_{uuid.uuid4().hex[:12]}"

@@ -1,8 +1,8 @@
-"""Sinkhorn divergences: time and error beside geomloss and POT, in one process.
+"""Sinkhorn divergences: time and error compared with geomloss and POT, in one process.
 
     python benchmarks/sinkhorn.py [--threads 2] [--repeats 20] [--no-pot]
 
-Every time is the least of several repeats; compare the ratios, not the milliseconds.
+Each time is the least of several repeats. Compare the ratios; the milliseconds depend on the machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def least(call: Callable[[], object], repeats: int) -> float:
 
 
 def batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Losses of a batch and the memberships of its groups (11 of 4 attributes)."""
+    """Losses of a batch and the membership of its 11 groups of 4 attributes."""
     rng = np.random.default_rng(0)
     losses = torch.tensor(rng.gamma(2.0, 0.5, n))
     rows = []
@@ -95,7 +95,7 @@ def small(repeats: int, with_pot: bool) -> None:
 
 
 def large(repeats: int) -> None:
-    """A million values against a group of them."""
+    """A million values compared with a group of them."""
     rng = np.random.default_rng(1)
     everyone = torch.tensor(rng.gamma(2.0, 0.5, 1_000_000))
     group = everyone[torch.tensor(rng.random(1_000_000) < 0.02 + 0.1 * (everyone.numpy() > 1.5))]
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--pot", action=argparse.BooleanOptionalAction, default=True, help="its part takes minutes")
+    parser.add_argument("--pot", action=argparse.BooleanOptionalAction, default=True, help="takes minutes")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     small(arguments.repeats, arguments.pot)

@@ -1,11 +1,11 @@
-"""Two processes on two cores against one process on one core: seconds a step of the whole loop, same global batch.
+"""Two processes on two cores compared with one process on one core: seconds a step of the whole loop, same total batch.
 
-python benchmarks/two_processes.py [--rounds 3] [--models tiny,ViT-B-32:random] [--preset robustfair]
+    python benchmarks/two_processes.py [--rounds 3] [--models tiny,ViT-B-32:random] [--preset robustfair]
 
-Every process has one thread and, on Linux, one core of its own. One and two take turns; medians over steps, then the median
-ratio over rounds. The first two steps of a run are left out. Processor time leaves out waiting for the other process and
-for a machine that others use: an upper limit that a busy machine does not disturb. Printed beside it is what the machine
-itself allows: two runs of half the batch at the same time that know nothing of each other, against the one process.
+Every process has one thread and, on Linux, its own core. One and two processes take turns. Prints medians over steps, then
+the median ratio over rounds; the first two steps of a run are left out. Processor time leaves out waiting, for the other
+process and for other work on the machine: it is an upper limit of the speed-up. Also printed is what the machine allows:
+two independent runs of half the batch at the same time, compared with the one process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIZES = {"tiny": (512, 64, 64, 4), "ViT-B-32:random": (128, 64, 32, 1)}
 
 
 def inner(model: str, preset: str, folder: Path, out: Path, core: int, share: int) -> None:
-    """One process of a run; the first one writes the seconds of each step."""
+    """Run as one process of a run; the first one writes the median seconds of a step."""
     import torch
 
     from fairvlm_core import PairTable, RunConfig, fit
@@ -54,7 +54,7 @@ def clocks() -> tuple[float, float]:
 
 
 def run(processes: int, model: str, preset: str, folder: Path, core: int = 0, share: int = 1) -> dict[str, float]:
-    """Median seconds of a step with a `share`-th of the batch; processes on cores from `core` on."""
+    """Median seconds of a step with 1/`share` of the batch, on the cores from `core` on."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "seconds.json"
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -65,7 +65,7 @@ def run(processes: int, model: str, preset: str, folder: Path, core: int = 0, sh
 
 
 def apart(model: str, preset: str, folder: Path) -> float:
-    """Seconds a step of two runs at once, half the batch each, on a core each, without a word between them."""
+    """Mean seconds a step of two independent runs at the same time, each with half the batch and its own core."""
     with ThreadPoolExecutor(2) as pool:
         both = pool.map(lambda core: run(1, model, preset, folder, core, 2)["step"], (0, 1))
         return statistics.mean(both)

@@ -1,17 +1,4 @@
-"""The similarity map on planted truth: SynthFundus knows where disc and cup are.
-
-What was tried, as printed by `python benchmarks/similarity_map.py --pairs 120` (built-in tiny, 63 glaucoma pairs, the disc
-is 4.7 % of the area). "Times": the disc's share of the heat over its share of the area.
-
-    integrated gradients from the blur   11.2 times, 98 % of images above 1.5;   2.0 times with random weights
-    gradient x input                      8.8        100 %                       2.0
-    occlusion by the blur                 7.4         84 %                       1.6
-    gradient x patch token                6.1         79 %                       2.9
-    input gradient                        3.5         98 %                       0.7
-
-Words about disc, cup and rim over filler words: a neutral word in the word's place 1.66, left out 1.08, gradient x token
-embedding 0.91.
-"""
+"""The similarity map on SynthFundus, where the places of disc and cup are known."""
 
 from __future__ import annotations
 

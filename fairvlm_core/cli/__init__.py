@@ -17,8 +17,8 @@ from ..errors import InputError, TrainingError
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
     if "OMP_WAIT_POLICY" not in os.environ:
-        # Read when torch is first imported. Threads that wait for one another keep their cores for so many turns of a loop;
-        # the usual 300,000 make training beside other work several times slower (benchmarks/beside_other_work.py).
+        # Read when torch is first imported: how long a waiting thread keeps its core busy. OpenMP's default of 300,000
+        # turns makes training several times slower when other processes use the same cores.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from .app import app  # typer and rich are only paid for here
 
