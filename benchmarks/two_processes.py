@@ -101,7 +101,7 @@ def main() -> None:
             f"{model}, {arguments.preset}, batch {batch}: one process {1e3 * one:.0f} ms a step, two {1e3 * two:.0f} ms; "
             f"{statistics.median(ratios):.2f} x (rounds {', '.join(f'{r:.2f}' for r in ratios)}); "
             f"by the first process's own processor time {statistics.median(busy):.2f} x; "
-            f"two runs of half the batch that know nothing of each other: {one / statistics.median(alone):.2f} x",
+            f"two independent runs of half the batch: {one / statistics.median(alone):.2f} x",
             flush=True,
         )
 
