@@ -6,7 +6,7 @@ Makes a SynthFundus set and a run with a ledger in a temporary workspace, serves
 it waits until image and buttons are drawn, presses a key from 1 to 6, and measures the time from the key press until the
 next pair is drawn, and the server's processor time. Then it checks the log: as many verdicts as key presses, each pair
 once, each with the verdict of the pressed key, and an intact hash chain. The exit status is 1 if that does not hold. After
---seconds no further key is pressed. The pairs share 100 images, each pair with a file of its own.
+--seconds no further key is pressed. The pairs share 100 images, each pair in a separate file.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def make_run(workspace: Path, n: int, size: int) -> Run:
 
 
 def repeat(folder: Path, n: int) -> None:
-    """Bring a data folder to n pairs: the same ones again under other ids, each with an image file of its own."""
+    """Extend a data folder to n pairs by repeating its pairs under other ids, each with its own image file."""
     frame = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
     rows = frame.iloc[np.arange(n) % len(frame)].reset_index(drop=True)
     for i in range(len(frame), n):

@@ -1,4 +1,4 @@
-"""AUC, ES-AUC and their intervals for predictions that any other program made.
+"""AUC, ES-AUC and their intervals for the predictions of any other program.
 
 python examples/metrics_of_your_predictions.py predictions.csv --label y --score p --attributes sex,race [--patient id]
 """
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--label", default="label")
     parser.add_argument("--score", default="score")
     parser.add_argument("--attributes", required=True)
-    parser.add_argument("--patient", help="column of patients' ids: intervals then draw patients, not rows")
+    parser.add_argument("--patient", help="column of patient ids: the bootstrap then draws patients, not rows")
     parser.add_argument("--resamples", type=int, default=2000)
     options = parser.parse_args()
 

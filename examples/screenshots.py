@@ -1,10 +1,10 @@
-"""Pictures of every page, in light and dark: the one command that makes those of the documentation.
+"""Make the pictures of the documentation: every page, in light and dark.
 
     python examples/screenshots.py --workspace workspace --out docs/images
 
 A workspace without runs gets the demo first (minutes), one without a review queue the queue of its newest run. The pictures
-show that run, and Compare runs all of them. Needs `playwright` and a Chromium (``--chromium``). The server runs on a free
-port and is stopped at the end.
+show the newest run, and Compare runs all of them. Needs `playwright` and a Chromium (``--chromium``). The server runs on a
+free port and is stopped at the end.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from fairvlm_core import RunStore
 from fairvlm_core.review import QueueSettings, ReviewStore, queue_from_run
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 600_000  # milliseconds: a busy machine is slow
-LOWEST = 760  # pixels: what lies below this is drawn on most screens without scrolling
+PATIENCE = 600_000  # milliseconds; long, because a busy machine is slow
+LOWEST = 760  # least height of a picture in pixels
 COLOURS = 128  # a palette keeps the files small
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -39,7 +39,7 @@ FLAGS = (
 
 @contextmanager
 def server(workspace: Path) -> Iterator[str]:
-    """The app on a free port; gives its address."""
+    """Serve the app on a free port; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,15 +66,15 @@ def server(workspace: Path) -> Iterator[str]:
             process.wait()
 
 
-def furnish(workspace: Path) -> list[str]:
-    """See to it that there is something to show; gives the ids of the finished runs, oldest first."""
+def prepare(workspace: Path) -> list[str]:
+    """Make runs and a queue if there are none; returns the ids of the finished runs, oldest first."""
     if not RunStore(workspace).runs():
         demo = [sys.executable, "-m", "fairvlm_core", "demo", "--no-app", "--workspace", str(workspace)]
         subprocess.run(demo, check=True)
     runs = [run for run in RunStore(workspace).runs() if run.status.state == "finished"]
     reviews = ReviewStore.open(workspace)
     if not reviews.queues():
-        queue_from_run(reviews, runs[-1], QueueSettings(size=40), name="First look", by="demo")
+        queue_from_run(reviews, runs[-1], QueueSettings(size=40), name="First queue", by="demo")
     return [run.id for run in runs]
 
 
@@ -89,14 +89,14 @@ SETTLED = """() => {
 
 
 def settle(page: Page) -> None:
-    """Wait until all is drawn: the script has ended, nothing is stale, charts and tables have their content."""
+    """Wait until the script has ended, nothing is stale, and charts and tables have their content."""
     page.wait_for_selector("h1", timeout=PATIENCE)
     page.wait_for_function(SETTLED, timeout=PATIENCE)
     page.wait_for_timeout(900)
 
 
 def sign_in(page: Page) -> None:
-    """The Review page asks for a name first."""
+    """Type a name on the Review page, if it asks for one."""
     name = page.get_by_label("Your name")
     if name.count():
         name.fill("A. Reader")
@@ -105,9 +105,9 @@ def sign_in(page: Page) -> None:
 
 
 def save(page: Page, path: Path, height: int | None) -> None:
-    """The page from top to bottom (or its first `height` pixels) as a small PNG."""
+    """Save the whole page (or its first `height` pixels) as a small PNG."""
     before, same = 0, 0
-    while same < 2:  # charts are drawn, and take their room, once they come into view
+    while same < 2:  # charts are drawn, and get their height, when they come into view
         needed = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
         tall = max(LOWEST, min(needed + 8, height or 4000))
         page.set_viewport_size({"width": page.viewport_size["width"], "height": tall})
@@ -121,7 +121,7 @@ def save(page: Page, path: Path, height: int | None) -> None:
 
 
 def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
-    """Name of a picture to the address it shows and its largest height; `runs` as in ``?run=``."""
+    """For each picture the address it shows and its largest height; `runs` as in ``?run=``."""
     many = "&".join(f"run={run}" for run in runs)
     one = f"run={runs[-1]}"
     return {
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    runs = furnish(options.workspace)
+    runs = prepare(options.workspace)
     with server(options.workspace) as address, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=options.chromium, args=list(FLAGS))
         for theme in options.themes:

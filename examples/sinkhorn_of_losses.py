@@ -1,4 +1,4 @@
-"""How far each group's losses are from everyone's, epoch by epoch, from the ledger of a stored run.
+"""Sinkhorn divergence of each group's losses from everyone's, epoch by epoch, from the ledger of a stored run.
 
 python examples/sinkhorn_of_losses.py RUN --attribute race [--workspace workspace]
 """
@@ -14,7 +14,7 @@ from fairvlm_core import RunStore, sinkhorn_divergence
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", help="its id, its number, or `latest`")
+    parser.add_argument("run", help="id or number of a run, or `latest`")
     parser.add_argument("--attribute", required=True)
     parser.add_argument("--workspace", default="workspace")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Fine-tune on a data folder, then list the pairs whose loss stands out. No app, no workspace, no run folder.
+"""Fine-tune on a data folder, then list the flagged pairs, without app, workspace or run folder.
 
 python examples/train_and_mine.py DATA [--preset robustfair] [--model tiny] [--epochs 6]
 """
