@@ -1,88 +1,30 @@
-"""`PairTable`: the validated table of image-note pairs that every other room reads."""
+"""`PairTable`: the checked table of image-note pairs that all other modules read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from PIL.Image import Image
 
 from .errors import InputError
+from .intake.assemble import assemble
+from .intake.description import DEFAULT_PROMPTS, Description, parse_description
+from .intake.folder import read_folder
+from .intake.images import read_image
+from .intake.report import IntakeReport
+from .intake.rows import STRING, DatasetInfo, Origin, Progress, ReadOptions
+from .intake.tables import frame_rows, read_table
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from .intake.description import Description
-    from .intake.report import IntakeReport
-
-COLUMNS = ("pair_id", "patient_id", "split", "label", "text", "image")
 PLANTED = "planted.csv"
 PLANTED_KINDS = ("clean", "mismatch", "shortcut")
-
-
-def _string_dtype() -> pd.StringDtype:
-    try:
-        return pd.StringDtype("pyarrow", na_value=np.nan)
-    except TypeError:  # pandas before 2.3
-        return pd.StringDtype("pyarrow")
-
-
-STRING = _string_dtype()
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What a table is, and what was decided on reading it; saved with every run.
-
-    Attributes
-    ----------
-    name, layout
-        Of the data; layout is "fairvlmed", "manifest", "foreign", "webdataset" or "memory".
-    prompts, label_names
-        Zero-shot prompts and names of label 0, then label 1.
-    description
-        Where the description comes from: "dataset.json", "given", "built in: NAME" or "none".
-    source
-        The table or folder that was read.
-    split_source
-        "column", "folder" or "made"; for "made", `split_shares` and `seed` say how.
-    note_source
-        "column"; of a Harvard-FairVLMed folder "summarized", "original" or "npz".
-    patient_source
-        "column", or "pair" where every pair counts as a patient of its own.
-    shared_patients
-        Patients in more than one split that were let in by `allow_shared_patients`; 0 where there are none.
-    attribute_sources
-        Attribute name to the column it comes from.
-    schema
-        Of the description format.
-    """
-
-    name: str
-    layout: str
-    prompts: tuple[str, str]
-    label_names: tuple[str, str]
-    description: str = "none"
-    source: str = ""
-    split_source: str = "column"
-    split_shares: dict[str, float] | None = None
-    seed: int | None = None
-    note_source: str = "column"
-    patient_source: str = "column"
-    shared_patients: int = 0
-    attribute_sources: dict[str, str] = field(default_factory=dict)
-    schema: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,7 +63,7 @@ class PairTable:
         max_refused_share: float = 0.05,
         allow_shared_patients: bool = False,
         check_images: bool = True,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> PairTable:
         """Read and check a data folder, whatever its layout (docs/data.md).
 
@@ -148,7 +90,7 @@ class PairTable:
         Raises
         ------
         InputError
-            One line that names the file, row or column, and the mend.
+            One line that names the file, row or column, and how to fix it.
 
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
@@ -159,12 +101,8 @@ class PairTable:
         (2, ('sex',), ['F', 'Unknown'])
         >>> folder.cleanup()
         """
-        from .intake.folder import read_folder
-
-        return read_folder(
-            folder, description=description, seed=seed, max_refused_share=max_refused_share,
-            allow_shared_patients=allow_shared_patients, check_images=check_images, progress=progress,
-        )  # fmt: skip
+        options = ReadOptions(description, seed, max_refused_share, allow_shared_patients, check_images)
+        return cls(**vars(read_folder(folder, options, progress)))
 
     @classmethod
     def from_frame(
@@ -201,19 +139,19 @@ class PairTable:
         >>> table.labels.tolist(), table.attribute("race").tolist()
         ([0, 1], ['Black', 'Unknown'])
         """
-        from .intake.assemble import assemble
-        from .intake.description import DEFAULT_PROMPTS, parse_description
-        from .intake.tables import frame_rows
-
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"frame: a pandas DataFrame is wanted, not {type(frame).__name__}")
+        options = ReadOptions(None, seed, max_refused_share, allow_shared_patients, check_images)
         raw = frame_rows(frame, None if attributes is None else tuple(attributes))
-        shares = None if splits is None else parse_description({"splits": dict(splits)}, "splits").splits
-        return assemble(
-            raw, root=Path(root or "."), name=name, layout="memory", prompts=tuple(prompts or DEFAULT_PROMPTS),
-            label_names=tuple(label_names), shares=shares, seed=seed, max_refused_share=max_refused_share,
-            allow_shared_patients=allow_shared_patients, check_images=check_images,
-        )  # fmt: skip
+        origin = Origin(
+            root=Path(root or "."),
+            name=name,
+            layout="memory",
+            prompts=prompts or DEFAULT_PROMPTS,
+            label_names=label_names,
+            shares=None if splits is None else parse_description({"splits": dict(splits)}, "splits").splits,
+        )
+        return cls(**vars(assemble(raw, origin, options)))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -246,11 +184,9 @@ class PairTable:
 
     def image(self, row: int) -> Image:
         """The image of one pair as RGB, by the rules of `intake.images`; the error names the pair."""
-        from .intake.images import read_image
-
         if not 0 <= row < len(self):
             raise InputError(f"row: {row}; a number from 0 to {len(self) - 1} is wanted")
-        path = self.frame["image"].iat[row]
+        path = str(self.frame["image"].iat[row])
         try:
             if not path:
                 raise InputError("the pair has no image")
@@ -320,8 +256,6 @@ class PairTable:
         InputError
             The file is damaged, lacks a column, names an unknown kind or a pair twice.
         """
-        from .intake.tables import read_table
-
         path = Path(self.root) / PLANTED
         if not path.exists():
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from ..errors import InputError
-from .assemble import RawRows
 from .csvtable import StringTable, read_csv_table
 from .description import AttributeRule, Description
 from .files import DamagedFile, resolve_inside, shown
 from .images import ImageFacts, inspect_npz
 from .layouts import SPLIT_FOLDERS, split_folders
 from .npz import NpzFile, scalars
+from .rows import Progress, RawRows
 from .warning import IntakeWarning, WarningKind
 
 SUMMARY = "data_summary.csv"
@@ -47,7 +46,7 @@ def fairvlmed_rows(
     description: Description,
     *,
     check_images: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[RawRows, str]:
     """Read the files of a Harvard-FairVLMed folder; the second result says where the notes come from.
 
@@ -83,7 +82,7 @@ def fairvlmed_rows(
             kept.append(i)
     warnings = []
     if left_out:
-        counts = {"n": len(left_out), "total": len(files), "file": NOTE_FILES[note_source]}
+        counts: dict[str, int | str] = {"n": len(left_out), "total": len(files), "file": NOTE_FILES[note_source]}
         warnings.append(IntakeWarning(WarningKind.NO_NOTE, values=counts))
     paths = [files[i][0] for i in kept]
     stems = [_stem(path) for path in paths]
@@ -107,7 +106,7 @@ def fairvlmed_rows(
             if any(rule.column in v for v in values)
         },
         asked=True,
-        facts=[eyes[i].facts for i in kept] if check_images else None,
+        facts=[fact for i in kept if (fact := eyes[i].facts)] if check_images else None,
         refused=refused,
         left_out=left_out,
         columns_left_out={
@@ -137,9 +136,7 @@ def _files(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _read_all(
-    folder: Path, paths: list[str], wanted: list[str], check: bool, progress: Callable[[int, int], None] | None
-) -> list[_Eye]:
+def _read_all(folder: Path, paths: list[str], wanted: list[str], check: bool, progress: Progress | None) -> list[_Eye]:
     def read(block: list[str]) -> list[_Eye | InputError]:
         return [_read_one(folder, path, wanted, check) for path in block]
 

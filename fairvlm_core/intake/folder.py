@@ -1,54 +1,38 @@
-"""A data folder to a validated `PairTable`."""
+"""A data folder to a checked table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..pairs import PairTable
-from .assemble import assemble, check_settings
-from .description import DEFAULT_LABEL_NAMES, DEFAULT_PROMPTS, Description
+from .assemble import Assembled, assemble
+from .description import DEFAULT_LABEL_NAMES, DEFAULT_PROMPTS
 from .fairvlmed import fairvlmed_rows
 from .layouts import find_layout
+from .rows import Origin, Progress, ReadOptions
 from .tables import table_rows
 from .webdataset import webdataset_rows
 
 
-def read_folder(
-    folder: Path | str,
-    *,
-    description: Description | Mapping | Path | str | None = None,
-    seed: int = 0,
-    max_refused_share: float = 0.05,
-    allow_shared_patients: bool = False,
-    check_images: bool = True,
-    progress: Callable[[int, int], None] | None = None,
-) -> PairTable:
+def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | None = None) -> Assembled:
     """Find a folder's layout and read it; documented at `PairTable.read`."""
-    check_settings(seed, max_refused_share)
-    layout = find_layout(Path(folder) if isinstance(folder, str) else folder, description)
-    folder = Path(folder)
-    content = layout.description
-    note_source = "column"
+    layout = find_layout(folder, options.description)
+    folder, content = Path(folder), layout.description
+    name, label_names, note_source = folder.resolve().name, DEFAULT_LABEL_NAMES, "column"
     if layout.kind == "fairvlmed":
-        raw, note_source = fairvlmed_rows(folder, content, check_images=check_images, progress=progress)
-        label_names = content.label_names or ("non-glaucoma", "glaucoma")
+        raw, note_source = fairvlmed_rows(folder, content, check_images=options.check_images, progress=progress)
+        name, label_names = "Harvard-FairVLMed", ("non-glaucoma", "glaucoma")
+    elif layout.kind == "webdataset":
+        raw = webdataset_rows(folder, content)
     else:
-        raw = webdataset_rows(folder, content) if layout.kind == "webdataset" else table_rows(folder, layout)
-        label_names = content.label_names or DEFAULT_LABEL_NAMES
-    return assemble(
-        raw,
+        raw = table_rows(folder, layout)
+    origin = Origin(
         root=folder,
-        name=content.name or ("Harvard-FairVLMed" if layout.kind == "fairvlmed" else folder.resolve().name),
+        name=content.name or name,
         layout=layout.kind,
-        description=layout.origin,
         prompts=content.prompts or DEFAULT_PROMPTS,
-        label_names=label_names,
-        shares=content.splits,
-        seed=seed,
-        max_refused_share=max_refused_share,
-        allow_shared_patients=allow_shared_patients,
-        check_images=check_images,
+        label_names=content.label_names or label_names,
+        description=layout.origin,
         note_source=note_source,
-        progress=progress,
+        shares=content.splits,
     )
+    return assemble(raw, origin, options, progress)

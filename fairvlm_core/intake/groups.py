@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .description import AttributeRule
+from .missing import is_unknown
 from .warning import WarningKind
 
 UNKNOWN = "Unknown"
 MAX_GROUPS = 50
-# "NA" is not among them: it is a word, a code, a country.
-_NOT_KNOWN = frozenset(("", "-1", "-1.0", "none", "nan", "null", "<na>", "unknown"))
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,7 @@ class GroupedColumn:
     """
 
     groups: pd.Categorical
-    odd: Mapping[WarningKind, dict[str, int | str]] = field(default_factory=dict)
-
-
-def is_unknown(value: str) -> bool:
-    """Whether a cell says that a value is not known.
-
-    >>> [is_unknown(value) for value in ("", " ", "-1", "None", "NaN", "NA", "0")]
-    [True, True, True, True, True, False, False]
-    """
-    return value.strip().casefold() in _NOT_KNOWN
+    odd: Mapping[WarningKind, Mapping[str, int]] = field(default_factory=dict)
 
 
 def band_names(edges: Sequence[float]) -> list[str]:
@@ -78,36 +68,54 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
     (['Male', 'Female', 'Unknown', 'Female'], ['Female', 'Male', 'Unknown'])
     """
     coded = pc.dictionary_encode(pc.utf8_trim_whitespace(cells))
-    values = coded.dictionary.to_pylist()
-    words = {word.strip().casefold() for word in rule.unknown}
-    odd: dict[WarningKind, dict[str, int | str]] = {}
-    counts = np.bincount(coded.indices.to_numpy(), minlength=len(values))
-    if rule.bins is not None:
-        names = [_band(value, rule.bins, words) for value in values]
-        wrong = [i for i, name in enumerate(names) if name is None]
-        if wrong:
-            odd[WarningKind.NOT_NUMBERS] = {"n": int(counts[wrong].sum())}
-        named = [name or UNKNOWN for name in names]
-        order = band_names(rule.bins)
+    values, indices = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+    counts = np.bincount(indices, minlength=len(values))
+    unknown = {word.strip().casefold() for word in rule.unknown}
+    if rule.bins is None:
+        names, unnamed = _named(values, rule.names, unknown)
+        order = order if rule.names is None else list(dict.fromkeys(rule.names.values()))
+        kind, facts = WarningKind.UNNAMED_VALUES, {"values": len(unnamed)}
     else:
-        known = {**(rule.names or {}), **{name: name for name in (rule.names or {}).values()}}
-        named = []
-        for value in values:
-            missing = value.casefold() in words or (is_unknown(value) and value not in known)
-            named.append(UNKNOWN if missing else known.get(value) or known.get(_whole(value)) or value)
-        if rule.names is not None:
-            unnamed = [i for i, name in enumerate(named) if name not in known and name != UNKNOWN]
-            if unnamed:
-                odd[WarningKind.UNNAMED_VALUES] = {"n": int(counts[unnamed].sum()), "values": len(unnamed)}
-            order = list(dict.fromkeys(rule.names.values()))
-    present = set(named)
-    first = [name for name in order or () if name in present and name != UNKNOWN]
-    rest = sorted(present - set(first) - {UNKNOWN}, key=_natural)
-    categories = [*first, *rest, *([UNKNOWN] if UNKNOWN in present else [])]
-    place = {name: i for i, name in enumerate(categories)}
-    lookup = np.array([place[name] for name in named], np.int32) if named else np.empty(0, np.int32)
-    codes = lookup[coded.indices.to_numpy()] if len(cells) else np.empty(0, np.int32)
-    return GroupedColumn(pd.Categorical.from_codes(codes, pd.Index(categories, dtype="str")), odd)
+        names, unnamed = _banded(values, rule.bins, unknown)
+        order = band_names(rule.bins)
+        kind, facts = WarningKind.NOT_NUMBERS, {}
+    odd = {kind: {"n": int(counts[unnamed].sum()), **facts}} if unnamed else {}
+    present = set(names) - {UNKNOWN}
+    first = [name for name in order or () if name in present]
+    rest = sorted(present - set(first), key=_natural)
+    categories = pd.Index([*first, *rest, *([UNKNOWN] if UNKNOWN in names else [])], dtype="str")
+    lookup = categories.get_indexer(pd.Index(names, dtype="str")).astype(np.int32)
+    return GroupedColumn(pd.Categorical.from_codes(lookup[indices], categories), odd)
+
+
+def _named(values: list[str], names: Mapping[str, str] | None, unknown: set[str]) -> tuple[list[str], list[int]]:
+    """The group of each value, and the places of values without a name; none where there are no names at all."""
+    known = {**(names or {}), **{name: name for name in (names or {}).values()}}
+    groups, unnamed = [], []
+    for i, value in enumerate(values):
+        if value.casefold() in unknown or (is_unknown(value) and value not in known):
+            groups.append(UNKNOWN)
+            continue
+        name = known.get(value) or known.get(_whole(value))
+        if names is not None and name is None:
+            unnamed.append(i)
+        groups.append(name or value)
+    return groups, unnamed
+
+
+def _banded(values: list[str], edges: Sequence[float], unknown: set[str]) -> tuple[list[str], list[int]]:
+    """The band of each value, and the places of values that are no number."""
+    bands, groups, wrong = band_names(edges), [], []
+    for i, value in enumerate(values):
+        group = UNKNOWN
+        if not is_unknown(value) and value.casefold() not in unknown:
+            number = _number(value)
+            if number is None:
+                wrong.append(i)
+            else:
+                group = bands[int(np.searchsorted(edges, number, side="right"))]
+        groups.append(group)
+    return groups, wrong
 
 
 def why_no_attribute(cells: pa.Array) -> str | None:
@@ -127,16 +135,12 @@ def why_no_attribute(cells: pa.Array) -> str | None:
     return None
 
 
-def _band(value: str, edges: Sequence[float], words: set[str]) -> str | None:
-    if is_unknown(value) or value.casefold() in words:
-        return UNKNOWN
+def _number(value: str) -> float | None:
     try:
         number = float(value)
     except ValueError:
         return None
-    if not np.isfinite(number):
-        return None
-    return band_names(edges)[int(np.searchsorted(edges, number, side="right"))]
+    return number if np.isfinite(number) else None
 
 
 def _whole(value: str) -> str:
@@ -146,6 +150,7 @@ def _whole(value: str) -> str:
 
 
 def _natural(value: str) -> tuple[int, float, str]:
+    """Numbers by size, then words by the alphabet."""
     try:
         return 0, float(value), value
     except ValueError:

@@ -42,7 +42,7 @@ class Layout:
     table: str | None
 
 
-def find_layout(folder: Path, description: Description | Mapping | str | Path | None = None) -> Layout:
+def find_layout(folder: Path | str, description: Description | Mapping | str | Path | None = None) -> Layout:
     """Find a data folder's layout.
 
     Looked for in this order: a description (passed here, else ``dataset.json`` in the folder) that names a table;

@@ -1,4 +1,4 @@
-"""What was read, what was refused and what looks odd: the intake report."""
+"""The intake report: what was read, what was refused and what looks wrong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..words import listed, many
 from .images import ImageFacts
+from .rows import DatasetInfo
 from .splits import SPLITS
 from .text import Truncation, count_identifiers, note_facts
 from .warning import IntakeWarning, WarningKind
@@ -22,7 +23,7 @@ MANY_GROUPS = 12
 
 @dataclass(frozen=True)
 class IntakeReport:
-    """What was seen when a data folder was read. Rendering it is left to the command line and the pages.
+    """What was seen when a data folder was read. The command line and the pages present it.
 
     Attributes
     ----------
@@ -47,7 +48,7 @@ class IntakeReport:
     images
         `checked`, counts by `formats`, `modes` and `sizes` (the ten most frequent, "640x480"), and `odd` (kind -> n).
     refused
-        Pairs left out because their image cannot be used: row, pair_id, reason; also `file` where a row has none.
+        Pairs left out because their image cannot be used: row, pair_id, reason; also `file` where there is no row.
     left_out
         Pairs left out by rule: row, pair_id, reason ("empty note", "no label").
     columns_left_out
@@ -96,19 +97,16 @@ class IntakeReport:
 
 def build_report(
     frame: pd.DataFrame,
-    attributes: Sequence[str],
+    info: DatasetInfo,
     *,
-    name: str,
-    layout: str,
     n_rows: int,
     refused: list[dict[str, Any]],
     left_out: list[dict[str, Any]],
-    columns_left_out: Mapping[str, str],
-    sources: Mapping[str, str],
+    columns_left_out: dict[str, str],
     facts: Sequence[ImageFacts] | None,
     warnings: Sequence[IntakeWarning],
 ) -> IntakeReport:
-    """Count what is in a validated frame (see `PairTable`); `warnings` are those of the reading, put first."""
+    """Count what is in a checked frame (see `PairTable`); `warnings` are those of the reading, put first."""
     split = frame["split"].cat.codes.to_numpy()
     label = frame["label"].to_numpy()
     patient = pd.factorize(frame["patient_id"])[0]
@@ -120,56 +118,57 @@ def build_report(
         }
         for i, part in enumerate(SPLITS)
     }
-    image_key = pd.factorize(np.array([f.digest for f in facts]))[0] if facts else _image_codes(frame["image"])
-    duplicates = {
-        "notes": 0,
-        "images": int((image_key >= 0).sum()) - _distinct(image_key),
-        "images_across_patients": _across(image_key, patient),
-        "images_across_splits": _across(image_key, split),
-    }
+    image = pd.factorize(np.array([f.digest for f in facts]))[0] if facts else _image_codes(frame["image"])
     notes = note_facts(frame["text"])
-    duplicates["notes"] = notes.pop("duplicates")
+    duplicates = {
+        "notes": notes.pop("duplicates"),
+        "images": int((image >= 0).sum()) - _distinct(image),
+        "images_across_patients": _across(image, patient),
+        "images_across_splits": _across(image, split),
+    }
     identifiers = count_identifiers(frame["text"])
-    described = {
-        attribute: {
-            "source": sources.get(attribute, attribute),
-            "unknown": int((frame[attribute] == "Unknown").sum()),
-            **_group_counts(frame[attribute].cat, label, split),
+    attributes = {
+        name: {
+            "source": source,
+            "unknown": int((frame[name] == "Unknown").sum()),
+            **_group_counts(frame[name].cat, label, split),
         }
-        for attribute in attributes
+        for name, source in info.attribute_sources.items()
     }
-    counts = {
-        "checked": len(facts) if facts else 0,
-        "formats": dict(Counter(f.format for f in facts or ()).most_common()),
-        "modes": dict(Counter(f.mode for f in facts or ()).most_common()),
-        "sizes": dict(Counter(f"{f.width}x{f.height}" for f in facts or ()).most_common(10)),
-        "odd": dict(sorted(Counter(kind for f in facts or () for kind in f.odd).items())),
-    }
-    lines = [
-        *warnings,
-        *_split_warnings(splits),
-        *(w for attribute, seen in described.items() for w in _attribute_warnings(attribute, seen, len(frame))),
-        *_patient_warnings(frame, attributes, patient),
-        *_pair_warnings(duplicates, notes, identifiers, len(frame)),
-    ]
     return IntakeReport(
-        name=name,
-        layout=layout,
+        name=info.name,
+        layout=info.layout,
         n_rows=n_rows,
         n_pairs=len(frame),
         n_patients=_distinct(patient),
         splits=splits,
         labels={"negative": int((label == 0).sum()), "positive": int(label.sum())},
-        attributes=described,
+        attributes=attributes,
         notes=notes,
         identifiers=identifiers,
         duplicates=duplicates,
-        images=counts,
+        images=_image_counts(facts or ()),
         refused=refused,
         left_out=left_out,
-        columns_left_out=dict(columns_left_out),
-        warnings=lines,
+        columns_left_out=columns_left_out,
+        warnings=[
+            *warnings,
+            *_split_warnings(splits),
+            *(w for name, seen in attributes.items() for w in _attribute_warnings(name, seen, len(frame))),
+            *_patient_warnings(frame, list(attributes), patient),
+            *_pair_warnings(duplicates, notes, identifiers, len(frame)),
+        ],
     )
+
+
+def _image_counts(facts: Sequence[ImageFacts]) -> dict[str, Any]:
+    return {
+        "checked": len(facts),
+        "formats": dict(Counter(f.format for f in facts).most_common()),
+        "modes": dict(Counter(f.mode for f in facts).most_common()),
+        "sizes": dict(Counter(f"{f.width}x{f.height}" for f in facts).most_common(10)),
+        "odd": dict(sorted(Counter(kind for f in facts for kind in f.odd).items())),
+    }
 
 
 def _image_codes(image: pd.Series) -> np.ndarray:

@@ -8,12 +8,11 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
-from ..pairs import COLUMNS
-from .assemble import RawRows
 from .csvtable import StringTable, read_csv_table, read_parquet_table
 from .description import AttributeRule, Description
 from .files import DamagedFile, resolve_inside, shown
 from .layouts import Layout
+from .rows import COLUMNS, RawRows
 
 _NEEDED = ("image", "text", "label")
 

@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ..errors import InputError
-from .assemble import RawRows
 from .csvtable import MAX_ROWS, MAX_TABLE_BYTES, StringTable
 from .description import Description
 from .files import MAX_FILE_BYTES, DamagedFile, member_path, open_regular, path_fault, resolve_inside, shown, tidy_path
+from .rows import RawRows
 from .tables import rows_of
 
 MAX_ARCHIVE_BYTES = 2**40
