@@ -19,12 +19,15 @@ import pytest
 
 from fairvlm_core import InputError, PairLossLedger, RunConfig, RunStore, safeio
 from fairvlm_core.fairness import compare_paired
+from fairvlm_core.intake import warning
+from fairvlm_core.intake.warning import IntakeWarning, WarningKind
 from fairvlm_core.report import ReportOptions, build_content, hidden_cells, render_html
 from fairvlm_core.report.cohort import group_cells
 from fairvlm_core.report.svg import Dot, Line, dot_chart, line_chart
 from fairvlm_core.words import number
 
 QUICK = ReportOptions(n_resamples=100)
+REPEATED = "90 of 280 pairs repeat the note of another pair: in a batch they are each other's negatives"
 HOSTILE = "<script>window.taken=1</script><img src=http://example.invalid/x.png onerror=alert(1)> & \"q\" 'p' {{7*7}}"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -54,7 +57,7 @@ def add(
     data = {
         "folder": folder, "read_options": {}, "fingerprint": f"{len(frame):064x}", "name": name,
         "prompts": ["no", "yes"], "attributes": ["site", "tongue"], "n": {},
-        "warnings": ["attribute tongue, split test: fewer than 10 pairs in group Rare (n=3)", "2 pairs look odd"],
+        "warnings": ["attribute tongue, split test: fewer than 10 pairs in group Rare (n=3)", REPEATED],
     }  # fmt: skip
     run = store.create(RunConfig.build("dbpm", {"seed": seed, "epochs": 3} | settings), data, frame)
     random = np.random.default_rng(seed)
@@ -227,8 +230,8 @@ def test_small_groups_are_nowhere_in_the_report(store) -> None:
     roc = next(r for r in content["roc"] if r["attribute"] == "tongue")
     assert [curve["group"] for curve in roc["groups"]] == ["English"]
     assert content["data"]["warnings"] == [
-        "2 pairs look odd",
-        "warnings on attributes are left out, because they tell of hidden groups: 1",
+        REPEATED,
+        "1 warning left out, because counts of hidden groups could be in them",
     ]
     page = Page(render_html(content))
     assert page.table("Test AUC by tongue")["Rare"] == ["< 5"]
@@ -236,6 +239,25 @@ def test_small_groups_are_nowhere_in_the_report(store) -> None:
     open_to_all = build_content(run, options=ReportOptions(min_cell=0, n_resamples=0))
     assert "(n=3)" in open_to_all["data"]["warnings"][0]
     assert Page(render_html(open_to_all)).table("Test AUC by tongue")["Rare"][0] == "3"
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_a_reworded_warning_leaks_no_hidden_count(store, monkeypatch, typed: bool) -> None:
+    """A warning is hidden by its kind; the sentence of an old run is shown only if it is a known harmless one."""
+    kind = WarningKind.GROUPS_SMALL
+    monkeypatch.setitem(warning._TEMPLATES, kind, "Few people in {split}, less than {limit}: {groups}")
+    small = IntakeWarning(kind, "tongue", "test", {"groups": "Rare (n=3)", "limit": 10})
+    harmless = IntakeWarning(WarningKind.REPEATED_NOTES, values={"n": 90, "total": 280})
+    run = add(store)
+    stored = [one.to_dict() if typed else str(one) for one in (small, harmless)]
+    safeio.write_json(run.path / "data.json", run.data | {"warnings": stored})
+    run = store.get("1")
+    content = build_content(run, options=QUICK)
+    assert content["data"]["warnings"][0] == REPEATED
+    assert len(content["data"]["warnings"]) == 2
+    assert "n=3" not in json.dumps(content) + render_html(content)
+    shown = build_content(run, options=ReportOptions(min_cell=0, n_resamples=0))["data"]["warnings"]
+    assert shown == ["Few people in test, less than 10: Rare (n=3)", REPEATED]
 
 
 def test_few_flagged_people_of_a_group_stay_hidden(store) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
+from string import Formatter
 from typing import Any
 
 
@@ -50,9 +53,19 @@ class WarningKind(Enum):
         >>> [kind.about_groups for kind in (WarningKind.GROUPS_SMALL, WarningKind.REPEATED_NOTES)]
         [True, False]
         """
-        return self is WarningKind.GROUP_TEXT or "{attribute}" in _TEMPLATES[self]
+        return self not in _NOT_ABOUT_GROUPS
 
 
+_NOT_ABOUT_GROUPS = frozenset(
+    {
+        WarningKind.SHARED_PATIENTS, WarningKind.LEFT_OUT, WarningKind.NO_PATIENT, WarningKind.NO_NOTE,
+        WarningKind.SUMMARY_SPLIT, WarningKind.SUMMARY_LABEL, WarningKind.SUMMARY_LACKS_FILE,
+        WarningKind.SUMMARY_LACKS_PATIENT, WarningKind.SUMMARY_WITHOUT_FILE, WarningKind.SPLIT_EMPTY,
+        WarningKind.SPLIT_ONE_LABEL, WarningKind.REPEATED_NOTES, WarningKind.IMAGES_ACROSS_PATIENTS,
+        WarningKind.IMAGES_ACROSS_SPLITS, WarningKind.LOST_CHARACTERS, WarningKind.NO_SPACES,
+        WarningKind.CONTROL_CHARACTERS, WarningKind.IDENTIFIERS, WarningKind.TRUNCATED, WarningKind.TEXT,
+    }
+)  # fmt: skip
 _TEMPLATES = {
     WarningKind.SHARED_PATIENTS: "{n} patients have pairs in more than one split, let in by allow_shared_patients: "
     "scores on held-out pairs may be too good",
@@ -131,7 +144,7 @@ class IntakeWarning:
     def from_stored(cls, stored: str | Mapping[str, Any]) -> IntakeWarning:
         """A warning from the ``data.json`` of a run, whose earlier versions hold the sentence alone.
 
-        A kind that this version does not know counts as `about_groups`, so that no hidden count is shown.
+        A kind or a sentence that this version does not know counts as `about_groups`, so that no hidden count is shown.
 
         >>> IntakeWarning.from_stored("attribute sex is Unknown for 3 of 9 pairs").kind.name
         'GROUP_TEXT'
@@ -140,8 +153,8 @@ class IntakeWarning:
         True
         """
         if isinstance(stored, str):
-            old = WarningKind.GROUP_TEXT if stored.startswith("attribute ") else WarningKind.TEXT
-            return cls(old, values={"text": stored})
+            harmless = any(pattern.fullmatch(stored) for pattern in _harmless_sentences())
+            return cls(WarningKind.TEXT if harmless else WarningKind.GROUP_TEXT, values={"text": stored})
         try:
             known = cls(
                 WarningKind(stored["kind"]), stored.get("attribute"), stored.get("split"), stored.get("values") or {}
@@ -150,3 +163,17 @@ class IntakeWarning:
         except (KeyError, ValueError):
             return cls(WarningKind.GROUP_TEXT, values={"text": str(stored.get("text", ""))})
         return known
+
+
+@cache
+def _harmless_sentences() -> list[re.Pattern[str]]:
+    """What the sentences of kinds that are not about groups look like; counts are digits."""
+
+    def pattern(template: str) -> re.Pattern[str]:
+        parts = Formatter().parse(template)
+        words = {"reason": ".*", "file": ".*", "found": ".*", "split": r"\w+"}
+        return re.compile(
+            "".join(re.escape(text) + (words.get(name, r"\d+") if name else "") for text, name, *_ in parts)
+        )
+
+    return [pattern(_TEMPLATES[kind]) for kind in _NOT_ABOUT_GROUPS - {WarningKind.TEXT}]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..intake.warning import IntakeWarning
+from ..words import many
 from .privacy import Cell, hidden_cells
 
 SPLITS = ("train", "val", "test")
@@ -54,7 +55,7 @@ def group_cells(pairs: pd.DataFrame, attributes: Sequence[str], min_cell: int) -
 
 
 def data_card(data: Mapping[str, Any], pairs: pd.DataFrame, cells: Sequence[GroupCells]) -> dict[str, Any]:
-    """Name, fingerprint, splits, groups and what the intake warned of; counts of single groups only as in `cells`."""
+    """Name, fingerprint, splits, groups and intake warnings; counts of groups only as in `cells`."""
     splits = []
     for split in SPLITS:
         part = pairs[pairs["split"].astype(str) == split]
@@ -83,14 +84,8 @@ def data_card(data: Mapping[str, Any], pairs: pd.DataFrame, cells: Sequence[Grou
 
 
 def _without_groups(warnings: Sequence[IntakeWarning]) -> list[str]:
-    """Warnings without those about groups: "nobody in group A" or "one label only" tells the count of a hidden cell.
-
-    >>> stored = ["attribute sex, split val: nobody in group F", "90 of 950 pairs repeat a note"]
-    >>> _without_groups([IntakeWarning.from_stored(warning) for warning in stored])
-    ['90 of 950 pairs repeat a note', 'warnings on attributes are left out, because they tell of hidden groups: 1']
-    """
+    """Without the warnings about groups: "nobody in group A" or "one label only" states the count of a hidden cell."""
     kept = [str(warning) for warning in warnings if not warning.kind.about_groups]
-    left_out = len(warnings) - len(kept)
-    if left_out:
-        kept.append(f"warnings on attributes are left out, because they tell of hidden groups: {left_out}")
+    if left_out := len(warnings) - len(kept):
+        kept.append(f"{many(left_out, 'warning')} left out, because counts of hidden groups could be in them")
     return kept

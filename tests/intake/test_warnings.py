@@ -33,7 +33,9 @@ def test_sentences_of_older_runs_and_kinds_of_later_versions():
     old = IntakeWarning.from_stored("attribute race, split val: nobody in group Asian")
     assert old.kind.about_groups
     assert str(old) == "attribute race, split val: nobody in group Asian"
-    assert not IntakeWarning.from_stored("2 pairs have no patient_id").kind.about_groups
+    known = "2 pairs have no patient_id; each counts as a patient of its own"
+    assert not IntakeWarning.from_stored(known).kind.about_groups
+    assert IntakeWarning.from_stored("2 patients have no entry for race").kind.about_groups
     later = IntakeWarning.from_stored({"kind": "of-2031", "values": {}, "text": "race: 3 pairs"})
     assert later.kind.about_groups
     assert str(later) == "race: 3 pairs"
