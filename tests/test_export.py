@@ -140,7 +140,8 @@ def test_foreign_text_stays_text_in_the_card(run):
     content = build_content(run, options=ReportOptions(min_cell=0, pair_ids=False, n_resamples=2))
     content["data"]["name"] = "<script>x</script> ![i](http://e.invalid/i.png) | cell"
     content["results"]["attributes"][0]["groups"][0]["group"] = "Group of its own | x\n| y"
-    card = model_card(content, model="`tiny` | x", reproduce=["fairvlm train DATA"])
+    content["configuration"]["model"] = "`tiny` | x"
+    card = model_card(content)
     assert "<script>" not in card
     assert "![i](" not in card
     (row,) = [line for line in card.splitlines() if "Group of its own" in line]

@@ -1,4 +1,4 @@
-"""A model card in Markdown, of what the run's report says, small cells hidden."""
+"""A model card in Markdown, made from the run's report, small cells hidden."""
 
 from __future__ import annotations
 
@@ -6,31 +6,26 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..words import count, number, p_value, percent, setting, span
+from ..words import SPLITS, count, number, p_value, percent, setting, span
 
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&])")
-_SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _HIDDEN = {"small": "hidden: few people", "withheld": "hidden to protect a small group"}
 
 
-def model_card(content: Mapping[str, Any], *, model: str, reproduce: Sequence[str], remarks: Sequence[str] = ()) -> str:
+def model_card(content: Mapping[str, Any], remarks: Sequence[str] = ()) -> str:
     """The card of a finished run.
 
     Parameters
     ----------
     content
-        As `report.build_content` gives it. Figures are taken from it and none is computed here.
-    model
-        The base model's name without a path.
-    reproduce
-        Command lines that make the run again.
+        As from `report.build_content`; nothing is computed here.
     remarks
-        What is to be known about the exported model.
+        What a user of the exported model must know.
     """
     data, results, configuration = content["data"], content["results"], content["configuration"]
     blocks = [
         f"# {_text(content['title'])}",
-        f"A model fine-tuned from {_code(model)} by the preset {_code(configuration['preset'])} "
+        f"A model fine-tuned from {_code(configuration['model'])} by the preset {_code(configuration['preset'])} "
         f"({_text(configuration['summary'])}), seed {configuration['seed']}.",
         "## Intended use",
         _text(content["intended_use"]),
@@ -38,7 +33,7 @@ def model_card(content: Mapping[str, Any], *, model: str, reproduce: Sequence[st
         _overall(results),
         _table(("attribute", "ES-AUC", "95 % interval", "by chance", "p (Holm)", "DPD", "DEOdds"), _summary(results)),
         _table(("attribute", "group", "n", "positive", "AUC", "95 % interval"), _groups(results)),
-        *(["\\* partial: a group has no AUC and is not in the figure."] if _partial(results) else []),
+        *(["\\* partial: a group has no AUC and is not in its ES-AUC."] if _partial(results) else []),
         "## Data",
         f"{_text(data['name'])}, fingerprint {_code(data['fingerprint'])}. Classes by prompt: "
         + " against ".join(_code(prompt) for prompt in data["prompts"])
@@ -47,10 +42,8 @@ def model_card(content: Mapping[str, Any], *, model: str, reproduce: Sequence[st
             ("split", "pairs", "patients", "positive", "rate"),
             (
                 (
-                    _SPLITS[s["split"]],
-                    count(s["n"]),
-                    count(s["n_patients"]),
-                    count(s["n_positive"]),
+                    SPLITS[s["split"]],
+                    *(count(s[key]) for key in ("n", "n_patients", "n_positive")),
                     percent(s["rate"], 1),
                 )
                 for s in data["splits"]
@@ -73,7 +66,7 @@ def model_card(content: Mapping[str, Any], *, model: str, reproduce: Sequence[st
         "## Limits",
         _list(content["limits"]),
         "## How to reproduce",
-        "\n".join(f"    {line}" for line in reproduce),
+        "\n".join(f"    {line}" for line in content["reproduce"]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -90,15 +83,10 @@ def _overall(results: Mapping[str, Any]) -> str:
 def _summary(results: Mapping[str, Any]) -> Iterable[Sequence[str]]:
     for facts in results["attributes"]:
         star = "\\*" if facts["partial"] and facts["es_auc"] is not None else ""
-        yield (
-            _text(facts["attribute"]),
-            number(facts["es_auc"]) + star,
-            span(facts["low"], facts["high"]),
-            number(facts["chance"]),
-            p_value(facts["p_holm"]),
-            number(facts["demographic_parity_difference"]),
-            number(facts["equalized_odds_difference"]),
-        )
+        gaps = (number(facts[key]) for key in ("demographic_parity_difference", "equalized_odds_difference"))
+        chance = (number(facts["chance"]), p_value(facts["p_holm"]))
+        es_auc = number(facts["es_auc"]) + star
+        yield _text(facts["attribute"]), es_auc, span(facts["low"], facts["high"]), *chance, *gaps
 
 
 def _groups(results: Mapping[str, Any]) -> Iterable[Sequence[str]]:
@@ -118,7 +106,7 @@ def _partial(results: Mapping[str, Any]) -> bool:
 
 def _cohort(groups: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[str]]:
     for cell in groups:
-        name = (_text(cell["attribute"]), _text(cell["group"]), _SPLITS[cell["split"]])
+        name = (_text(cell["attribute"]), _text(cell["group"]), SPLITS[cell["split"]])
         if cell["hidden"]:
             yield *name, _HIDDEN[cell["hidden"]], "", ""
         else:
@@ -126,10 +114,10 @@ def _cohort(groups: Iterable[Mapping[str, Any]]) -> Iterable[Sequence[str]]:
 
 
 def _mining(mining: Mapping[str, Any]) -> str:
-    use = "their weight was turned down" if mining["enabled"] else "nothing was turned down"
+    use = "they were down-weighted" if mining["enabled"] else "none was down-weighted"
     return (
-        f"Of {count(mining['n'])} training pairs {count(mining['faulty'])} are flagged as faulty and "
-        f"{count(mining['noisy'])} as noisy; {use}."
+        f"Of {count(mining['n'])} training pairs {count(mining['faulty'])} are flagged as wrong notes and "
+        f"{count(mining['noisy'])} as shared markers; {use}."
     )
 
 
@@ -143,7 +131,7 @@ def _list(lines: Iterable[str]) -> str:
 
 
 def _text(value: str) -> str:
-    """Foreign text as one line of plain Markdown: nothing in it is a link, an image, markup or a table's end.
+    """Foreign text as one line of plain Markdown, without links, images, markup or table cells.
 
     >>> print(_text("<b>|A|</b>  [x](y)"))
     \\<b\\>\\|A\\|\\</b\\> \\[x\\]\\(y\\)

@@ -1,4 +1,4 @@
-"""One folder that holds what a run has to give, in forms that need no fairvlm to be read.
+"""A run as one folder of files that can be read without fairvlm.
 
 ```
 FOLDER/README.md                      the model card
@@ -12,12 +12,13 @@ FOLDER/tensorboard/  FOLDER/mlflow/   on request (with the card as an artefact i
 FOLDER/manifest.json                  sizes and SHA-256 of all of these
 ```
 
-Notes and images are in none of them: a run holds none.
+No file contains notes or images: a run stores none.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from ..hf_models import TEXT_CONFIG
 from ..remine import mine_again
 from ..report import ReportOptions, build_content
 from ..report.cohort import group_cells
-from ..report.wording import reproduction
 from ..runs import Run
 from .card import model_card
 from .scalars import run_scalars
@@ -49,12 +49,12 @@ class ExportOptions:
     formats : tuple of str
         Some of `FORMATS`.
     min_cell : int
-        Groups with fewer people than this in a cell are hidden in card and scalars; 0 hides none. Tables of pairs hold
-        every pair.
+        Groups with fewer people than this in a cell are hidden in card and scalars; 0 hides none. Tables of pairs
+        contain every pair.
     patient_ids : bool
-        Keep patients' ids; otherwise they become running numbers, the same for the same patient.
+        Keep patients' ids; otherwise each patient gets a number.
     n_resamples : int
-        Bootstrap draws and shuffles behind the card's intervals; 0 for none.
+        Bootstrap draws and permutations for the card's intervals; 0 for none.
     """
 
     formats: tuple[str, ...] = DEFAULT_FORMATS
@@ -80,47 +80,35 @@ class ExportResult:
 
 
 def export_run(run: Run, folder: Path, options: ExportOptions = ExportOptions()) -> ExportResult:
-    """Write a finished run to a new folder; it appears whole or not at all.
+    """Write a finished run to a new folder. After an error there is no folder.
 
     Raises
     ------
     InputError
-        The run is not finished, a file of it is damaged, the folder holds something, or an optional package is missing.
+        The run is not finished, one of its files is damaged, the folder is not empty, or an optional package is missing.
     StorageError
-        The disk is full or may not be written to.
+        The disk is full or cannot be written to.
     """
     folder = Path(folder).expanduser()
-    state = run.status.state
-    if state != "finished":
-        raise InputError(f"run {run.id} is {state}: an export needs a finished run")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder}: something is there already; name a folder that does not exist or is empty")
-    for name in ("tensorboard", "mlflow"):
-        if name in options.formats:
-            need(name, name)
-    config = run.config.without_paths()
-    remarks = model_remarks(run) if "model" in options.formats else ()
-    cells = group_cells(run.pairs(), list(run.data["attributes"]), options.min_cell)
-    scalars = run_scalars(run.metrics(), cells)
-    card = None
-    if "card" in options.formats:
-        report = ReportOptions(min_cell=options.min_cell, pair_ids=False, n_resamples=options.n_resamples)
-        lines = reproduction(config, str(run.data["fingerprint"]))
-        content = build_content(run, options=report)
-        card = model_card(content, model=config.model, reproduce=lines, remarks=remarks)
+    _check(run, folder, options)
+    config, formats = run.config.without_paths(), options.formats
+    remarks = model_remarks(run) if "model" in formats else ()
+    scalars = run_scalars(run.metrics(), group_cells(run.pairs(), list(run.data["attributes"]), options.min_cell))
+    card = _card(run, options, remarks) if "card" in formats else None
     with safeio.new_folder(folder) as new:
         if card is not None:
             (new / "README.md").write_text(card, encoding="utf-8")
-        if "model" in options.formats:
-            _copy_model(run, new / "model")
-        if "tables" in options.formats:
+        if "model" in formats:
+            shutil.copytree(run.checkpoint, new / "model", copy_function=shutil.copyfile)
+            (new / "model" / safeio.MANIFEST).unlink()
+        if "tables" in formats:
             _write_tables(run, new, options.patient_ids)
             frame = pd.DataFrame([vars(one) for one in scalars], columns=["name", "epoch", "value"])
             frame.to_parquet(new / "scalars.parquet", index=False)
             safeio.write_json(new / "settings.json", config.flat())
-        if "tensorboard" in options.formats:
+        if "tensorboard" in formats:
             write_tensorboard(new / "tensorboard", scalars, config.flat())
-        if "mlflow" in options.formats:
+        if "mlflow" in formats:
             write_mlflow(
                 new / "mlflow",
                 new / "mlflow-artifacts",
@@ -135,8 +123,24 @@ def export_run(run: Run, folder: Path, options: ExportOptions = ExportOptions())
     return ExportResult(folder, files, remarks)
 
 
+def _check(run: Run, folder: Path, options: ExportOptions) -> None:
+    state = run.status.state
+    if state != "finished":
+        raise InputError(f"run {run.id} is {state}: an export needs a finished run")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder}: something is there already; name a folder that does not exist or is empty")
+    for name in ("tensorboard", "mlflow"):
+        if name in options.formats:
+            need(name, name)
+
+
+def _card(run: Run, options: ExportOptions, remarks: Sequence[str]) -> str:
+    report = ReportOptions(min_cell=options.min_cell, pair_ids=False, n_resamples=options.n_resamples)
+    return model_card(build_content(run, options=report), remarks)
+
+
 def model_remarks(run: Run) -> tuple[str, ...]:
-    """What of the run's model open_clip cannot express, and how low-rank updates came into it; a line each."""
+    """Parts of the run's model that open_clip does not load, and merged low-rank updates; a line each."""
     problem = safeio.check_folder(run.checkpoint)
     if problem is not None:
         raise InputError(f"run {run.id}: its checkpoint is damaged ({problem}): train the run again")
@@ -149,18 +153,10 @@ def model_remarks(run: Run) -> tuple[str, ...]:
         out.append("Low-rank updates were merged into the weights they belong to: model/ is a plain model.")
     if (run.checkpoint / _ADAPTER).is_file():
         out.append(
-            f"open_clip has no residual adapter: it loads the towers and projections without model/{_ADAPTER}, whose "
-            "correction of both embeddings is part of every figure here; fairvlm loads the folder with it."
+            f"open_clip has no residual adapter: it loads the towers and projections without model/{_ADAPTER}. All metrics "
+            "here are of the model with this adapter; fairvlm loads the folder with it."
         )
     return tuple(out)
-
-
-def _copy_model(run: Run, place: Path) -> None:
-    for path in sorted(run.checkpoint.rglob("*")):
-        name = path.relative_to(run.checkpoint)
-        if path.is_file() and name.as_posix() != safeio.MANIFEST:
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place / name)
 
 
 def _write_tables(run: Run, folder: Path, patient_ids: bool) -> None:
@@ -169,11 +165,9 @@ def _write_tables(run: Run, folder: Path, patient_ids: bool) -> None:
         "mining.parquet": mine_again(run).rows,
         "ledger.parquet": run.ledger().to_frame(),
     }
-    numbers = pd.factorize(run.pairs()["patient_id"].astype(str))
-    number_of = dict(zip(numbers[1], range(len(numbers[1])), strict=True))
+    patients = run.pairs()["patient_id"].astype(str).unique()
+    numbered = {patient: f"patient-{i:06d}" for i, patient in enumerate(patients)}
     for name, frame in tables.items():
         if "patient_id" in frame and not patient_ids:
-            frame = frame.assign(
-                patient_id=[f"patient-{number_of[one]:06d}" for one in frame["patient_id"].astype(str)]
-            )
+            frame = frame.assign(patient_id=frame["patient_id"].astype(str).map(numbered))
         frame.to_parquet(folder / name, index=False)

@@ -1,4 +1,4 @@
-"""A run's course as named numbers by epoch, for tools that draw such things."""
+"""The metrics of a run as named numbers by epoch, for other tools."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def run_scalars(metrics: Sequence[Mapping[str, Any]], cells: Sequence[GroupCells
     metrics
         As `Run.metrics` gives them.
     cells
-        As `report.cohort.group_cells` gives them: a group that is hidden in a split has no number of its own there.
+        As `report.cohort.group_cells` gives them: a group that is hidden in a split has no numbers there.
     """
     shown = {(cell.attribute, cell.split, cell.group) for cell in cells if not cell.hidden}
-    out = []
-    for line in metrics:
-        for name, value in _numbers(line, shown):
-            if value is not None:
-                out.append(Scalar(name, int(line["epoch"]), float(value)))
-    return out
+    return [
+        Scalar(name, int(line["epoch"]), float(value))
+        for line in metrics
+        for name, value in _numbers(line, shown)
+        if value is not None
+    ]
 
 
 def _numbers(line: Mapping[str, Any], shown: set[tuple[str, str, str]]) -> Iterator[tuple[str, float | None]]:

@@ -1,4 +1,4 @@
-"""Numbers by epoch as TensorBoard events and as an MLflow file store; both are written to disk, nothing is sent."""
+"""Numbers by epoch as TensorBoard events and as an MLflow file store, on disk only; nothing is sent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_tensorboard(folder: Path, scalars: Sequence[Scalar], settings: Mapping
             writer.add_scalar(scalar.name, scalar.value, scalar.epoch)
         lines = [f"    {name} = {value}" for name, value in settings.items()]  # indented: shown as it is
         writer.add_text("settings", "\n".join(lines))
-    for path in folder.glob("events.out.tfevents.*"):  # its name tells the machine's
+    for path in folder.glob("events.out.tfevents.*"):  # its name would contain the name of the machine
         path.rename(folder / "events.out.tfevents.0.fairvlm")
 
 
@@ -58,7 +58,7 @@ def write_mlflow(
     folder
         Of the store.
     artifacts, home
-        Where artefacts are written, and where they will lie in the end: MLflow keeps whole addresses of them.
+        Where artefacts are written, and their final place: MLflow stores absolute addresses.
     card
         Kept as the run's artefact ``README.md``.
     """
@@ -71,7 +71,7 @@ def write_mlflow(
         number = client.create_experiment(experiment, artifact_location=home.resolve().as_uri())
         made = client.create_run(number, run_name=run, start_time=0)
         values = [Metric(mlflow_name(one.name), one.value, one.epoch, one.epoch) for one in scalars]
-        for start in range(0, len(values), 1000):  # as many as one call takes
+        for start in range(0, len(values), 1000):  # the most that one call takes
             client.log_batch(made.info.run_id, metrics=values[start : start + 1000])
         given = [Param(mlflow_name(name), str(value)[:6000]) for name, value in settings.items()]
         for start in range(0, len(given), 100):
@@ -84,7 +84,7 @@ def write_mlflow(
 
 
 def mlflow_name(name: str) -> str:
-    """A name of the characters that MLflow takes; others become an underscore.
+    """A name in which characters that MLflow does not allow are underscores.
 
     >>> mlflow_name("val/auc/race/Black (n<5)")
     'val/auc/race/Black _n_5_'
@@ -95,14 +95,12 @@ def mlflow_name(name: str) -> str:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """MLflow reads its switches from the environment: no telemetry, and the file store that needs no server."""
+    """MLflow reads these switches from the environment: no telemetry, and a file store without a server."""
     before = {name: os.environ.get(name) for name in _MLFLOW_OFFLINE}
     os.environ.update(_MLFLOW_OFFLINE)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in before:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
