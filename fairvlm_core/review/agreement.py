@@ -16,14 +16,17 @@ import numpy as np
 from ..fairness.intervals import rate_interval
 from ..fairness.results import Interval
 from .events import BAD, VERDICTS, Event, person
+from .results import Missing
 
 _CATEGORIES = {name: i for i, name in enumerate(VERDICTS)}
-_FEWEST = 5  # pairs; below, a kappa says nothing
+# Each verdict as 0 (fits), 1 (bad) or 2 (unsure).
+_BAD_OR_NOT = np.array([1 if name in BAD else 2 * (name == "unsure") for name in VERDICTS])
+_FEWEST = 5  # pairs; with fewer, kappa is too uncertain to be of use
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far readers agree.
+    """How often readers agree, and how far beyond chance.
 
     Attributes
     ----------
@@ -35,27 +38,31 @@ class Agreement:
         Share of pairs with the same verdict twice; None without pairs.
     observed_interval : Interval, optional
     kappa, kappa_interval
-        Over the six verdicts; None where undefined, and `message` says why.
+        Over all verdicts; None where undefined, and `missing` says why.
     kappa_bad, kappa_bad_interval
         Over bad / fits / unsure only.
+    missing : Missing, optional
     """
 
     readers: tuple[str, ...]
     n_pairs: int
-    observed: float | None
-    observed_interval: Interval | None
-    kappa: float | None
-    kappa_interval: Interval | None
-    kappa_bad: float | None
-    kappa_bad_interval: Interval | None
-    message: str = ""
+    observed: float | None = None
+    observed_interval: Interval | None = None
+    kappa: float | None = None
+    kappa_interval: Interval | None = None
+    kappa_bad: float | None = None
+    kappa_bad_interval: Interval | None = None
+    missing: Missing | None = None
+
+    @property
+    def message(self) -> str:
+        """Why there is no kappa; empty where there is one."""
+        return self.missing.value if self.missing else ""
 
     def to_dict(self) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            values[name] = value.to_dict() if isinstance(value, Interval) else value
-        return values | {"readers": list(self.readers)}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "missing"}
+        plain = {name: value.to_dict() if isinstance(value, Interval) else value for name, value in values.items()}
+        return plain | {"readers": list(self.readers), "message": self.message}
 
 
 def agreement(
@@ -83,10 +90,10 @@ def agreement_by_readers(
     shared: dict[tuple[str, str], list[tuple[int, int]]] = {}
     names: dict[str, str] = {}
     for events in _by_pair(readings).values():
-        said = {person(event.reviewer): _CATEGORIES[event.body["verdict"]] for event in events}
+        given = {person(event.reviewer): _CATEGORIES[event.body["verdict"]] for event in events}
         names |= {person(event.reviewer): event.reviewer for event in events}
-        for a, b in combinations(sorted(said), 2):
-            shared.setdefault((a, b), []).append((said[a], said[b]))
+        for a, b in combinations(sorted(given), 2):
+            shared.setdefault((a, b), []).append((given[a], given[b]))
     ordered = sorted(shared.items(), key=lambda entry: (-len(entry[1]), entry[0]))
     return tuple(
         _agreement((names[a], names[b]), np.array(ratings, int), _cohen, resamples, confidence, seed)
@@ -111,24 +118,17 @@ def _agreement(
 ) -> Agreement:
     n = len(ratings)
     if n == 0:
-        return Agreement(readers, 0, None, None, None, None, None, None, "no pair has two readings yet")
+        return Agreement(readers, 0, missing=Missing.NO_SECOND_READING)
     same = ratings[:, 0] == ratings[:, 1]
-    observed, reach = float(same.mean()), rate_interval(same, None, confidence)
+    observed = (float(same.mean()), rate_interval(same, None, confidence))
     if n < _FEWEST:
-        message = f"kappa needs at least {_FEWEST} pairs with two readings; there are {n}"
-        return Agreement(readers, n, observed, reach, None, None, None, None, message)
+        return Agreement(readers, n, *observed, missing=Missing.TOO_FEW)
     if len(np.unique(ratings)) == 1:
-        message = "kappa is undefined: every reading is the same verdict"
-        return Agreement(readers, n, observed, reach, None, None, None, None, message)
+        return Agreement(readers, n, *observed, missing=Missing.ONE_VERDICT)
     rng = np.random.default_rng([seed, 11])
     kappa, interval = _with_interval(ratings, kappa_of, resamples, confidence, rng)
-    kappa_bad, interval_bad = _with_interval(_bad_or_not()[ratings], kappa_of, resamples, confidence, rng)
-    return Agreement(readers, n, observed, reach, kappa, interval, kappa_bad, interval_bad)
-
-
-def _bad_or_not() -> np.ndarray:
-    """Category to 0 (fits), 1 (bad) or 2 (unsure)."""
-    return np.array([1 if name in BAD else 2 * (name == "unsure") for name in VERDICTS])
+    kappa_bad, interval_bad = _with_interval(_BAD_OR_NOT[ratings], kappa_of, resamples, confidence, rng)
+    return Agreement(readers, n, *observed, kappa, interval, kappa_bad, interval_bad)
 
 
 def _with_interval(
@@ -141,14 +141,14 @@ def _with_interval(
     if len(np.unique(ratings)) == 1:
         return None, None
     rows = rng.integers(len(ratings), size=(resamples, len(ratings)))
-    # A draw in which one verdict alone is left has no kappa.
+    # Kappa is undefined for a draw with only one verdict.
     draws = [kappa_of(ratings[row]) for row in rows if len(np.unique(ratings[row])) > 1]
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(kappa_of(ratings)), Interval(float(low), float(high), confidence, "bootstrap, percentile")
 
 
 def _fleiss(ratings: np.ndarray) -> float:
-    from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa  # a second to import
+    from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa  # takes a second to import
 
     counts, _ = aggregate_raters(ratings, n_cat=len(VERDICTS))
     return float(fleiss_kappa(counts))

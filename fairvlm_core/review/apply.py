@@ -6,18 +6,18 @@
 | wrong note, better pair named | that pair's note, trusted | – | – |
 | wrong note | left out | – | – |
 | wrong label | corrected | corrected | – |
-| uninformative, unusable image | left out | – | – |
+| any other bad verdict | left out | – | – |
 | unsure, conflict | – | – | – |
 
-The test split is never changed. Which of its pairs are judged depends on what a model flagged; correcting those alone would
-move the measure towards that model, and figures of runs before and after would no longer be about the same patients.
-Validation keeps all its pairs for the same reason; its labels are corrected because wrong ones mislead the choice of the
-epoch, and no figure is reported from it.
+The test split is never changed. Which of its pairs are judged depends on what a model flagged. Correcting only those would
+favour that model, and metrics of runs before and after would be about different patients. Validation keeps all its pairs
+for the same reason; its labels are corrected because wrong ones mislead the choice of the epoch, and no metric is reported
+from it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,18 +27,8 @@ from ..errors import InputError
 from ..pairs import PairTable
 from .results import PairVerdict, VerdictSet
 
-COUNTS = (
-    "trusted",
-    "repaired",
-    "left_out",
-    "relabelled",
-    "label_was_right",
-    "unsure",
-    "conflicts",
-    "not_for_this_split",
-    "other_data",
-    "unknown_pairs",
-)
+_CHANGES = ("trusted", "repaired", "left_out", "relabelled")
+_NO_CHANGES = ("label_was_right", "unsure", "conflicts", "not_for_this_split", "other_data", "unknown_pairs")
 
 
 @dataclass(frozen=True)
@@ -48,11 +38,11 @@ class AppliedVerdicts:
     Attributes
     ----------
     table : PairTable
-        Without the pairs that are left out; labels and notes corrected. Its test split is the one that went in.
+        Without the pairs that are left out; labels and notes corrected. Its test split is unchanged.
     trusted : frozenset of str
         Pair ids whose weight stays 1 in training: judged to fit, or repaired.
     counts : dict
-        Pairs by what became of their verdict: trusted, repaired, left_out, relabelled; without effect: label_was_right,
+        Pairs by the effect of their verdict: trusted, repaired, left_out, relabelled; without effect: label_was_right,
         unsure, conflicts, not_for_this_split, other_data (judged on another data set), unknown_pairs (not in the table).
     """
 
@@ -63,65 +53,61 @@ class AppliedVerdicts:
     @property
     def n_changes(self) -> int:
         """Verdicts that had an effect."""
-        return sum(self.counts[name] for name in ("trusted", "repaired", "left_out", "relabelled"))
+        return sum(self.counts[name] for name in _CHANGES)
 
 
 def apply_verdicts(table: PairTable, verdicts: VerdictSet) -> AppliedVerdicts:
-    """Correct a table by verdicts that were given on its very data (same fingerprint).
+    """Correct a table by verdicts that were given on the same data (same fingerprint).
 
     Raises
     ------
     InputError
         There are verdicts, but none is for this data.
     """
-    fingerprint = table.fingerprint
-    own = verdicts.of_data(fingerprint).verdicts
+    own = verdicts.of_data(table.fingerprint).verdicts
     if verdicts.verdicts and not own:
         raise InputError(
             "verdicts: all of them were given on other data (another fingerprint); train on the data that was reviewed"
         )
     rows = {pair_id: row for row, pair_id in enumerate(table.pair_ids)}
-    split = table.frame["split"].to_numpy(str)
-    text = table.frame["text"].to_numpy(object).copy()
-    label = table.labels.copy()
-    keep = np.ones(len(table), bool)
+    split, notes = table.frame["split"].to_numpy(str), table.frame["text"].to_numpy(object)
+    text, label, keep = notes.copy(), table.labels.copy(), np.ones(len(table), bool)
     trusted: set[str] = set()
-    counts = dict.fromkeys(COUNTS, 0)
-    counts["other_data"] = len(verdicts) - len(own)
-    original = text.copy()
+    counts = dict.fromkeys((*_CHANGES, *_NO_CHANGES), 0) | {"other_data": len(verdicts) - len(own)}
     for verdict in own:
         row = rows.get(verdict.pair_id)
         effect = "unknown_pairs" if row is None else _effect(verdict, str(split[row]), int(label[row]))
-        if effect == "left_out" and verdict.verdict == "wrong_note":
-            better = rows.get(verdict.better_pair_id or "")
-            if better is not None and split[better] == "train":
-                effect, text[row] = "repaired", original[better]
+        better = rows.get(verdict.better_pair_id or "") if verdict.verdict == "wrong_note" else None
+        if effect == "left_out" and better is not None and split[better] == "train":
+            effect, text[row] = "repaired", notes[better]
         if effect == "relabelled":
             label[row] = 1 - label[row]
         keep[row] &= effect != "left_out"
         if effect in {"trusted", "repaired"}:
             trusted.add(verdict.pair_id)
         counts[effect] += 1
-    frame = table.frame.copy()
-    frame["text"] = pd.array(text, dtype=frame["text"].dtype)
-    frame["label"] = label
+    frame = table.frame.assign(text=pd.array(text, dtype=table.frame["text"].dtype), label=label)
     return AppliedVerdicts(replace(table, frame=frame).take(keep), frozenset(trusted), counts)
 
 
 def _effect(verdict: PairVerdict, split: str, label: int) -> str:
-    """What becomes of one verdict; a wrong note counts as left out until a better one is found."""
+    """The effect of one verdict; a wrong note counts as left out until a better one is found."""
     if verdict.verdict is None:
         return "conflicts"
-    if verdict.verdict == "unsure":
+    if verdict.bad is None:
         return "unsure"
     if verdict.verdict == "wrong_label" and split != "test":
         return "label_was_right" if verdict.corrected_label == label else "relabelled"
     if split != "train":
         return "not_for_this_split"
-    return "trusted" if verdict.verdict == "fits" else "left_out"
+    return "left_out" if verdict.bad else "trusted"
 
 
 def record(applied: AppliedVerdicts, verdicts: VerdictSet) -> dict[str, Any]:
-    """What a run notes about the verdicts it was trained with: counts, source, and the head of the log."""
-    head = {"sequence": verdicts.head.sequence, "hash": verdicts.head.hash}
-    return {"source": verdicts.source, "n_verdicts": len(verdicts), "head": head, "counts": applied.counts}
+    """What a run stores about the verdicts it was trained with: counts, source, and the head of the log."""
+    return {
+        "source": verdicts.source,
+        "n_verdicts": len(verdicts),
+        "head": asdict(verdicts.head),
+        "counts": applied.counts,
+    }

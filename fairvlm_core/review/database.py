@@ -1,7 +1,7 @@
 """Connections to the review database: SQLite in the workspace, or PostgreSQL by URL; one writer at a time in both.
 
 SQLite runs with a rollback journal, `BEGIN IMMEDIATE`, a busy timeout of 30 seconds and synchronous=FULL. Under PostgreSQL
-a writer takes an advisory lock for its transaction. What is acknowledged is on the disk.
+a writer takes an advisory lock for its transaction. An acknowledged event is on the disk.
 """
 
 from __future__ import annotations
@@ -25,7 +25,29 @@ from . import schema
 
 DATABASE_FILE = "review.db"
 URL_VARIABLE = "FAIRVLM_DATABASE_URL"
-_TIMEOUT = 30  # seconds a writer waits for its turn
+_TIMEOUT = 30  # seconds a writer waits for the lock
+
+_READ_ONLY = "cannot be written (read-only): make the workspace writable, or choose another --workspace"
+# Errors by SQLite's primary result codes, and by PostgreSQL's SQLSTATEs or their classes (the first two characters).
+_ERRORS: tuple[tuple[set[Any], type[InputError], str], ...] = (
+    (
+        {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, "53100", "58"}, StorageError,
+        "cannot be written (the disk is full or fails): free some space and try again; nothing was recorded",
+    ),
+    ({sqlite3.SQLITE_READONLY, "25006"}, StorageError, _READ_ONLY),
+    (
+        {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, "55P03"}, StorageError,
+        f"is busy: no lock within {_TIMEOUT} s; try again; nothing was recorded",
+    ),
+    (
+        {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}, InputError,
+        "is damaged or no database: put a backup in its place",
+    ),
+    (
+        {sqlite3.SQLITE_CANTOPEN, "08", "28", "3D", "53", "57"}, InputError,
+        "cannot be opened: check that it exists, runs, and may be read by you",
+    ),
+)  # fmt: skip
 
 
 class Database:
@@ -34,7 +56,7 @@ class Database:
     Attributes
     ----------
     name : str
-        What a reader may see of where it is: a file name, or host and database without a password.
+        What a reader may see of its address: a file name, or host and database without a password.
     read_only : bool
     """
 
@@ -57,14 +79,12 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that has the log for itself; committed, and on the disk, when the block ends without an error."""
+        """The only write transaction; committed, and on the disk, when the block ends without an error."""
         if self.read_only:
-            raise StorageError(
-                f"{self.name} cannot be written (read-only): make the workspace writable, or choose another --workspace"
-            )
+            raise StorageError(f"{self.name} {_READ_ONLY}")
         with self.plain_errors(), self.engine.connect() as connection:
             connection = connection.execution_options(fairvlm_writes=True)
-            if connection.dialect.name == "postgresql":  # what the last writer committed must show once the lock is had
+            if connection.dialect.name == "postgresql":  # after the lock, see what the last writer committed
                 connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 if connection.dialect.name == "postgresql":
@@ -85,29 +105,23 @@ class Database:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Turn what a database reports into one line. Never the statement or its values: they may hold comments."""
+        """Turn a driver's error into one line. Never the statement or its values: they may hold comments."""
         try:
             yield
         except IntegrityError:
             raise
         except DBAPIError as error:
-            raise _plain(self.name, str(error.orig)) from None
+            raise _plain(self.name, error.orig) from None
 
 
-def _plain(name: str, message: str) -> InputError:
-    low = message.lower()
-    if any(sign in low for sign in ("disk is full", "disk i/o error", "no space left", "could not extend")):
-        return StorageError(f"{name} cannot be written (the disk is full or fails): free some space and try again; "
-                            "nothing of this entry was recorded")  # fmt: skip
-    if "readonly" in low or "read-only" in low:
-        return StorageError(f"{name} cannot be written (read-only): make the workspace writable, or choose another")
-    if "locked" in low or "lock timeout" in low:
-        return StorageError(f"{name} is busy: nobody got through for {_TIMEOUT} s; try again; nothing was recorded")
-    if "not a database" in low or "malformed" in low:
-        return InputError(f"{name} is damaged or no database: put a backup in its place")
-    if "unable to open" in low or "connection" in low or "connect" in low:
-        return InputError(f"{name} cannot be opened: is it there, running, and yours to read?")
-    return InputError(f"{name}: the database refused ({' '.join(message.split())[:200]})")
+def _plain(name: str, error: Any) -> InputError:
+    code = getattr(error, "sqlite_errorcode", None)
+    state = getattr(error, "sqlstate", None) or "08"  # a psycopg error without a state comes from connecting
+    found = {state, state[:2]} if code is None else {code & 0xFF}
+    for codes, kind, message in _ERRORS:
+        if codes & found:
+            return kind(f"{name} {message}")
+    return InputError(f"{name} refused the request ({' '.join(str(error).split())[:200]})")
 
 
 def sqlite_database(path: Path, clock: Callable[[], datetime] | None = None) -> Database:
@@ -121,16 +135,10 @@ def sqlite_database(path: Path, clock: Callable[[], datetime] | None = None) -> 
     database = Database(sqlite_engine(path, read_only=read_only), path.name, read_only=read_only, clock=clock)
     with database.reading() as connection:
         version = schema.stored_version(connection)
-    if version != schema.VERSION:
-        if read_only:
-            raise StorageError(
-                f"{path.name} has an older schema and cannot be written: make the workspace writable once"
-            )
-        _upgrade_sqlite(database, path)
-    return database
-
-
-def _upgrade_sqlite(database: Database, path: Path) -> None:
+    if version == schema.VERSION:
+        return database
+    if read_only:
+        raise StorageError(f"{path.name} has an older schema and cannot be written: make the workspace writable once")
     try:
         with storing(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=_TIMEOUT, mode=PRIVATE_FILE):
             with database.plain_errors(), database.engine.connect() as connection:
@@ -139,14 +147,15 @@ def _upgrade_sqlite(database: Database, path: Path) -> None:
                 schema.upgrade(connection)
     except Timeout:
         raise StorageError(f"{path.name} is being made by another process for {_TIMEOUT} s: try again") from None
+    return database
 
 
 def sqlite_engine(path: Path, *, read_only: bool = False) -> Engine:
     """An engine on a SQLite file; connections are opened for each transaction, so threads and forks share none."""
 
     def connect() -> sqlite3.Connection:
-        place = f"file:{quote(str(path.resolve()))}?mode={'ro' if read_only else 'rw'}"
-        connection = sqlite3.connect(place, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
+        address = f"file:{quote(str(path.resolve()))}?mode={'ro' if read_only else 'rw'}"
+        connection = sqlite3.connect(address, uri=True, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous=FULL")
         return connection
 
@@ -166,7 +175,7 @@ def postgres_database(url: str, clock: Callable[[], datetime] | None = None) -> 
     Raises
     ------
     InputError
-        The URL is none of PostgreSQL, the driver is not installed, or the server does not answer.
+        The URL is not one of PostgreSQL, the driver is not installed, or the server does not answer.
     """
     try:
         parsed = make_url(url)
@@ -178,13 +187,9 @@ def postgres_database(url: str, clock: Callable[[], datetime] | None = None) -> 
         )
     name = f"database {parsed.database} on {parsed.host or parsed.query.get('host', 'localhost')}"
     arguments: dict[str, Any] = {"connect_timeout": 10, "application_name": "fairvlm"}
+    parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        engine = create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            connect_args=arguments,
-            pool_pre_ping=True,
-            hide_parameters=True,
-        )
+        engine = create_engine(parsed, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
     except ImportError:
         raise InputError(f"{URL_VARIABLE}: PostgreSQL needs a driver; pip install 'fairvlm[postgres]'") from None
     database = Database(engine, name, clock=clock)

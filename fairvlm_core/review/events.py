@@ -1,4 +1,4 @@
-"""What can happen in a review, as values: events, verdicts, and the hash chain that holds events together."""
+"""What can happen in a review, as values: verdicts, events, and the hash chain over the events."""
 
 from __future__ import annotations
 
@@ -14,42 +14,67 @@ from typing import Any
 
 from ..errors import InputError
 
-KINDS = ("queue", "lease", "release", "verdict", "undo", "adjudication")
-VERDICTS: Mapping[str, str] = MappingProxyType(
+
+@dataclass(frozen=True)
+class VerdictKind:
+    """One of the verdicts a reader can give.
+
+    Attributes
+    ----------
+    label, help : str
+        Its name for people, and when to give it.
+    bad : bool, optional
+        Whether a pair with this verdict counts as bad; None where the verdict does not say.
+    reasons : tuple of str
+        Reasons that are offered with it.
+    """
+
+    label: str
+    help: str
+    bad: bool | None
+    reasons: tuple[str, ...] = ()
+
+
+# A new verdict is a new entry here; `apply` says what it does to training.
+VERDICTS: Mapping[str, VerdictKind] = MappingProxyType(
     {
-        "fits": "The note describes this image",
-        "wrong_note": "The note belongs to another image",
-        "wrong_label": "The label is wrong",
-        "uninformative": "The note says nothing about the image",
-        "unusable_image": "The image cannot be judged",
-        "unsure": "I cannot tell",
+        "fits": VerdictKind("Pair fits", "The note describes this image.", bad=False),
+        "wrong_note": VerdictKind(
+            "Wrong note", "The note belongs to another image.", True,
+            ("contradicts the image", "other eye or side", "other patient", "other examination"),
+        ),
+        "wrong_label": VerdictKind(
+            "Wrong label", "Image and note agree; the label does not.", True, ("clearly positive", "clearly negative")
+        ),
+        "uninformative": VerdictKind(
+            "Uninformative", "The note says nothing about this image.", True,
+            ("administrative text", "empty or cut off", "other organ only", "boilerplate"),
+        ),
+        "unusable_image": VerdictKind(
+            "Unusable image", "Nothing can be judged on this image.", True,
+            ("blurred", "too dark or too bright", "wrong field of view", "artefact"),
+        ),
+        "unsure": VerdictKind(
+            "Unsure", "You cannot tell, even after looking twice.", None,
+            ("borderline finding", "image quality", "more information needed"),
+        ),
     }
-)
-BAD = ("wrong_note", "wrong_label", "uninformative", "unusable_image")
-REASONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "fits": (),
-        "wrong_note": ("contradicts the image", "other eye or side", "other patient", "other examination"),
-        "wrong_label": ("clearly positive", "clearly negative"),
-        "uninformative": ("administrative text", "empty or cut off", "other organ only", "boilerplate"),
-        "unusable_image": ("blurred", "too dark or too bright", "wrong field of view", "artefact"),
-        "unsure": ("borderline finding", "image quality", "more information needed"),
-    }
-)
+)  # fmt: skip
+BAD = tuple(name for name, kind in VERDICTS.items() if kind.bad)
 GENESIS = "0" * 64
 LONGEST_NAME, LONGEST_REASON, LONGEST_COMMENT = 64, 200, 4000
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A reader's judgement of one pair, checked when it is made.
+    """A reader's verdict on one pair, checked when it is made.
 
     Attributes
     ----------
     verdict : str
         A key of `VERDICTS`.
     reason : str
-        Short, up to 200 characters; `REASONS` offers some.
+        Up to 200 characters; `VERDICTS` offers some.
     comment : str
         Free text, up to 4,000 characters. It may hold patient data: it is never logged, and exported on request only.
     better_pair_id : str, optional
@@ -57,7 +82,7 @@ class Verdict:
     corrected_label : int, optional
         With "wrong_label": the right label, 0 or 1. None means the other one.
     seconds : float, optional
-        How long the reader looked; not negative.
+        Reading time; not negative.
 
     Raises
     ------
@@ -81,18 +106,18 @@ class Verdict:
         for name, longest in (("reason", LONGEST_REASON), ("comment", LONGEST_COMMENT)):
             text = getattr(self, name)
             if not isinstance(text, str) or len(text) > longest:
-                raise InputError(f"{name}: text of up to {longest:,} characters is wanted; shorten it")
+                raise InputError(f"{name}: must be text of at most {longest:,} characters")
         if self.better_pair_id is not None and (self.verdict != "wrong_note" or not str(self.better_pair_id)):
-            raise InputError("better_pair_id: only goes with the verdict wrong_note, and names a pair; leave it out")
+            raise InputError("better_pair_id: must be a pair id, and only goes with the verdict wrong_note")
         if self.corrected_label is not None and (self.verdict != "wrong_label" or self.corrected_label not in (0, 1)):
-            raise InputError("corrected_label: 0 or 1, and only with the verdict wrong_label; leave it out")
+            raise InputError("corrected_label: must be 0 or 1, and only goes with the verdict wrong_label")
         if self.seconds is not None and not 0 <= self.seconds < 1e7:
-            raise InputError(f"seconds: {self.seconds}; a time from 0 is wanted")
+            raise InputError(f"seconds: must be 0 or more (got {self.seconds})")
 
     @property
     def bad(self) -> bool | None:
         """Whether something is wrong with the pair; None where the reader cannot tell."""
-        return None if self.verdict == "unsure" else self.verdict in BAD
+        return VERDICTS[self.verdict].bad
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,7 @@ class Event:
     event_id : str
         UUID made by the client: the same id again is the same event.
     kind : str
-        One of `KINDS`.
+        "queue", "lease", "release", "verdict", "undo" or "adjudication".
     queue_id, pair_id, reviewer : str
         Empty where the kind has none.
     at : str
@@ -133,7 +158,7 @@ class Event:
 
     @property
     def verdict(self) -> Verdict:
-        """The judgement that a "verdict" or "adjudication" event carries."""
+        """The verdict that a "verdict" or "adjudication" event carries."""
         return Verdict(**self.body)
 
     def content(self) -> dict[str, Any]:
@@ -185,15 +210,13 @@ def check_reviewer(name: str) -> str:
     text = " ".join(unicodedata.normalize("NFC", str(name)).split())
     allowed = all(c.isalnum() or c in " .'’-_@" or unicodedata.category(c).startswith("M") for c in text)
     if not allowed or not any(c.isalnum() for c in text) or len(text) > LONGEST_NAME:
-        raise InputError(
-            f"reviewer: a name of 1 to {LONGEST_NAME} letters, digits and . ' - _ @ is wanted; type it anew"
-        )
+        raise InputError(f"reviewer name: use letters, digits and . ' - _ @ (at most {LONGEST_NAME})")
     return text
 
 
 @lru_cache(maxsize=4096)
 def person(name: str) -> str:
-    """What two spellings of one name share: case does not make another person.
+    """The same value for every spelling of one name: upper and lower case are one person.
 
     >>> person("Ada") == person("ADA")
     True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from .events import VERDICTS
 from .results import STANDINGS, ChainHead, PairVerdict, VerdictSet
 from .store import ReviewStore
 
-EXPORT_VERSION = 1
-EXPORT_KIND = "fairvlm review"
+_FORMAT = {"schema_version": 1, "kind": "fairvlm review"}
+_OF_EVENT = ("sequence", "at", "queue_id", "pair_id", "reviewer")
+_OF_VERDICT = ("verdict", "reason", "better_pair_id", "corrected_label", "seconds")
 
 
 def readings_frame(
@@ -27,7 +27,7 @@ def readings_frame(
     comments: bool = False,
     notes: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """One row a standing reading, in the order they were given.
+    """One row for each standing reading, in the order they were given.
 
     Parameters
     ----------
@@ -44,21 +44,16 @@ def readings_frame(
         sequence, at, queue_id, pair_id, reviewer, verdict, reason, better_pair_id, corrected_label, seconds, then
         agreed_verdict and standing of the pair; comment and note where asked for. Missing values are None.
     """
-    said = {(v.data, v.pair_id): v for v in store.verdicts(queue_id=queue_id).verdicts}
+    of_pair = {(v.data, v.pair_id): v for v in store.verdicts(queue_id=queue_id).verdicts}
     data = {queue.queue_id: queue.data for queue in store.queues()}
     rows: list[dict[str, Any]] = []
     for event in store.standing_readings(queue_id):
-        verdict, pair = event.verdict, said.get((data[event.queue_id], event.pair_id))
-        row = {name: getattr(event, name) for name in ("sequence", "at", "queue_id", "pair_id", "reviewer")}
-        row |= {name: getattr(verdict, name) for name in ("verdict", "reason", "better_pair_id", "corrected_label")}
-        row |= {"seconds": verdict.seconds, "agreed_verdict": pair and pair.verdict, "standing": pair and pair.standing}
-        if comments:
-            row["comment"] = verdict.comment
-        if notes is not None:
-            row["note"] = notes.get(event.pair_id)
-        rows.append(row)
-    columns = ["sequence", "at", "queue_id", "pair_id", "reviewer", "verdict", "reason", "better_pair_id",
-               "corrected_label", "seconds", "agreed_verdict", "standing"]  # fmt: skip
+        verdict, pair = event.verdict, of_pair.get((data[event.queue_id], event.pair_id))
+        row = {name: getattr(event, name) for name in _OF_EVENT}
+        row |= {name: getattr(verdict, name) for name in _OF_VERDICT}
+        row |= {"agreed_verdict": pair and pair.verdict, "standing": pair and pair.standing}
+        rows.append(row | {"comment": verdict.comment, "note": (notes or {}).get(event.pair_id)})
+    columns = [*_OF_EVENT, *_OF_VERDICT, "agreed_verdict", "standing"]
     columns += ["comment"] * comments + ["note"] * (notes is not None)
     return pd.DataFrame(rows, columns=columns).astype({"corrected_label": "Int64", "seconds": float})
 
@@ -69,36 +64,21 @@ def export_csv(store: ReviewStore, path: Path | str, queue_id: str | None = None
 
 
 def export_document(store: ReviewStore, queue_id: str | None = None, **columns: Any) -> dict[str, Any]:
-    """One verdict a pair, all standing readings, and the head of the log; `read_verdicts` reads it back for training."""
-    verdicts = store.verdicts(queue_id=queue_id)
+    """One verdict for each pair, all standing readings, and the head of the log; `read_verdicts` reads it for training."""
     readings = readings_frame(store, queue_id, **columns)
-    return {
-        "schema_version": EXPORT_VERSION,
-        "kind": EXPORT_KIND,
-        "head": asdict(verdicts.head),
-        "verdicts": [verdict.to_dict() for verdict in verdicts.verdicts],
-        "readings": readings.astype(object).where(readings.notna(), None).to_dict("records"),
-    }
+    records = readings.astype(object).where(readings.notna(), None).to_dict("records")
+    return _FORMAT | store.verdicts(queue_id=queue_id).to_dict() | {"readings": records}
 
 
 def export_json(store: ReviewStore, path: Path | str, queue_id: str | None = None, **columns: Any) -> Path:
-    """`export_document` as a file; the old one or the new one, never half."""
+    """`export_document` as a file, written as a whole or not at all."""
     write_json(Path(path), export_document(store, queue_id, **columns))
     return Path(path)
 
 
 def write_verdicts(path: Path, verdicts: VerdictSet) -> None:
-    """Verdicts alone, without readers, reasons or texts: what a run keeps of them."""
-    write_json(
-        path,
-        {
-            "schema_version": EXPORT_VERSION,
-            "kind": EXPORT_KIND,
-            "source": verdicts.source,
-            "head": asdict(verdicts.head),
-            "verdicts": [verdict.to_dict() for verdict in verdicts.verdicts],
-        },
-    )
+    """Verdicts alone, without readers, reasons or texts: what a run stores of them."""
+    write_json(path, _FORMAT | {"source": verdicts.source} | verdicts.to_dict())
 
 
 def read_verdicts(path: Path | str) -> VerdictSet:
@@ -110,16 +90,16 @@ def read_verdicts(path: Path | str) -> VerdictSet:
         The file is missing, damaged, of another kind, or of a newer fairvlm.
     """
     path = Path(path)
-    values = read_versioned(path, EXPORT_VERSION)
-    if values.get("kind") != EXPORT_KIND:
-        raise InputError(f"{path.name}: no verdicts; a file that `fairvlm review export` wrote is wanted")
+    values = read_versioned(path, 1)
+    if values.get("kind") != _FORMAT["kind"]:
+        raise InputError(f"{path.name}: no verdicts; it must be a file that `fairvlm review export` wrote")
     try:
         head = ChainHead(**values["head"])
         verdicts = tuple(_read_verdict(entry) for entry in values["verdicts"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path.name}: damaged ({type(error).__name__}); export the verdicts anew") from None
+        raise InputError(f"{path.name}: damaged ({type(error).__name__}); export the verdicts again") from None
     if len({(v.data, v.pair_id) for v in verdicts}) < len(verdicts):
-        raise InputError(f"{path.name}: a pair stands there twice; export the verdicts anew")
+        raise InputError(f"{path.name}: one pair has two verdicts; export the verdicts again")
     return VerdictSet(verdicts, head, str(values.get("source", path.name)))
 
 

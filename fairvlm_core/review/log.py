@@ -17,21 +17,22 @@ from .results import ChainHead
 
 @dataclass(frozen=True)
 class Verification:
-    """What checking the chain found.
+    """Result of checking the chain.
 
     Attributes
     ----------
-    n_events : int
-        Events that are whole, counted from the first.
     head : ChainHead
-        The last of them.
+        The last event that is whole; its number is how many are, counted from the first.
     problem : str
-        What is wrong with the event after them, in one line; empty where nothing is.
+        What is wrong with the event after it, in one line; empty where nothing is.
     """
 
-    n_events: int
     head: ChainHead
     problem: str = ""
+
+    @property
+    def n_events(self) -> int:
+        return self.head.sequence
 
     @property
     def ok(self) -> bool:
@@ -39,26 +40,22 @@ class Verification:
 
 
 def item_row(item: QueueItem) -> dict[str, Any]:
-    """As it is stored, less the queue's id; the queue's event holds the digest of all of them."""
+    """As it is stored, without the queue's id; the queue's event holds the digest of all of them."""
     values = {"control": item.control, "stratum": item.stratum, "readers": item.readers, "facts": dict(item.facts)}
     return {"position": item.position, "pair_id": item.pair_id, "body": canonical(values)}
 
 
 def read_items(connection: Connection, queue_id: str) -> list[QueueItem]:
     """Of one queue, by position."""
-    rows = connection.execute(
-        select(schema.queue_items)
-        .where(schema.queue_items.c.queue_id == queue_id)
-        .order_by(schema.queue_items.c.position)
-    )
+    table = schema.queue_items
+    rows = connection.execute(select(table).where(table.c.queue_id == queue_id).order_by(table.c.position))
     return [QueueItem(position=row.position, pair_id=row.pair_id, **json.loads(row.body)) for row in rows]
 
 
 def read_events(connection: Connection, after: int = 0) -> Iterator[Event]:
     """Those after a number, in order."""
-    rows = connection.execute(
-        select(schema.events).where(schema.events.c.sequence > after).order_by(schema.events.c.sequence)
-    ).all()
+    table = schema.events
+    rows = connection.execute(select(table).where(table.c.sequence > after).order_by(table.c.sequence)).all()
     return (to_event(row._mapping) for row in rows)
 
 
@@ -71,19 +68,16 @@ def verify_chain(connection: Connection, expected: Sequence[ChainHead]) -> Verif
     """Check every event in order, up to the first that is broken; `expected` heads must be among them."""
     head = ChainHead(0, GENESIS)
     noted = {known.sequence: known.hash for known in expected}
-    rows = connection.execute(select(schema.events).order_by(schema.events.c.sequence))
-    for row in rows:
+    for row in connection.execute(select(schema.events).order_by(schema.events.c.sequence)):
         problem = _problem(connection, row, head)
         if not problem and noted.get(row.sequence, row.hash) != row.hash:
             problem = "it is not the event that was noted with this number"
         if problem:
-            return Verification(head.sequence, head, f"event {row.sequence} ({row.kind}, {row.event_id}): {problem}")
+            return Verification(head, f"event {row.sequence} ({row.kind}, {row.event_id}): {problem}")
         head = ChainHead(row.sequence, row.hash)
     if missing := [sequence for sequence in noted if sequence > head.sequence]:
-        return Verification(
-            head.sequence, head, f"event {min(missing)} was noted and is not there: the end was cut off"
-        )
-    return Verification(head.sequence, head)
+        return Verification(head, f"event {min(missing)} was noted and is not there: the end was cut off")
+    return Verification(head)
 
 
 def _problem(connection: Connection, row: Row[Any], head: ChainHead) -> str:

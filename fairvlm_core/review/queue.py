@@ -1,8 +1,8 @@
 """Which pairs a reader sees, and in which order: from a run's mined rows to the items of a queue.
 
 A queue has two parts. The ordered part holds the pairs that are worth a clinician's time. The random part, which the
-reader cannot tell from the rest, is drawn from flagged and from unflagged pairs; estimates of the miner's precision and
-recall rest on it (`estimates`). Its pairs stand at random positions in random order, so that estimates hold wherever
+reader cannot distinguish from the rest, is drawn from flagged and from unflagged pairs; estimates of the miner's precision
+and recall use it (`estimates`). Its pairs stand at random positions in random order, so that estimates are valid wherever
 reading stops.
 """
 
@@ -40,23 +40,24 @@ class QueueSettings:
     order : str
         A key of `ORDERS`.
     kinds : tuple of str, optional
-        Kinds the ordered part is taken from. None: faulty and noisy; for "informative" clean too; for a selection all.
+        Kinds of pairs in the ordered part. None: faulty and noisy; for "informative" clean too; for a selection all.
     where : mapping
-        Attribute to the groups that are let in, for the whole queue, controls included.
+        Attribute to the groups that the whole queue is limited to, controls included.
     pair_ids : tuple of str, optional
         The ordered part is this selection, whatever its kinds.
     size : int, optional
-        Pairs in all, controls included. None: every pair of `kinds`, and controls on top.
+        Pairs in all, controls included. None: every pair of `kinds`, plus controls.
     control_share : float in [0, 0.9]
-        Share of the queue that are random unflagged pairs. As many flagged ones, where there are, count as random too.
+        Share of the queue that are random unflagged pairs. The same number of flagged ones, where there are as many, counts
+        as random too.
     second_share : float in [0, 1]
         Share of the pairs, drawn at random, that a second reader judges without seeing the first one's verdict.
     balance_by : str, optional
         Attribute for the order "balanced".
     blind : bool
-        Pages hide why a pair is there, and estimates are free of that influence.
+        Pages hide why a pair is there, so that this cannot influence the reader.
     lease_seconds : int
-        How long a pair stays with the reader who opened it, 10 to 86,400.
+        How long a pair is reserved for the reader who opened it, 10 to 86,400.
     seed : int
     """
 
@@ -78,22 +79,22 @@ class QueueSettings:
         if self.order == "balanced" and self.balance_by is None:
             raise InputError("order balanced: balance_by must name an attribute")
         if self.order == "given" and self.pair_ids is None:
-            raise InputError("order given: a selection of pair ids is wanted")
+            raise InputError("order given: needs a selection of pair ids")
         if wrong := sorted(set(self.kinds or ()) - set(STRATA)):
             raise InputError(f"kinds: {wrong[0]!r} is not one of {', '.join(STRATA)}")
-        for name, low, high in (("control_share", 0, 0.9), ("second_share", 0, 1), ("lease_seconds", 10, 86_400)):
+        limits = {"control_share": (0, 0.9), "second_share": (0, 1), "lease_seconds": (10, 86_400)}
+        limits |= {} if self.size is None else {"size": (1, LONGEST_QUEUE)}
+        for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name}: {getattr(self, name)}; a number from {low} to {high:,} is wanted")
-        if self.size is not None and not 1 <= self.size <= LONGEST_QUEUE:
-            raise InputError(f"size: {self.size}; 1 to {LONGEST_QUEUE:,} pairs are wanted")
+                raise InputError(f"{name}: must be from {low} to {high:,} (got {getattr(self, name)})")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a selection is in the items and is only counted here."""
-        values = asdict(self)
-        values["where"] = {name: list(groups) for name, groups in self.where.items()}
-        values["kinds"] = None if self.kinds is None else list(self.kinds)
-        values["pair_ids"] = None if self.pair_ids is None else len(self.pair_ids)
-        return values
+        """Plain values for JSON; of a selection only the number of pairs, since the items hold it."""
+        return asdict(self) | {
+            "where": {name: list(groups) for name, groups in self.where.items()},
+            "kinds": None if self.kinds is None else list(self.kinds),
+            "pair_ids": None if self.pair_ids is None else len(self.pair_ids),
+        }
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class QueueItem:
     control : bool
         Drawn at random, not chosen by the order.
     stratum : str
-        What the miner said: "faulty", "noisy" or "clean".
+        The miner's kind: "faulty", "noisy" or "clean".
     readers : int
         1, or 2 with a blind second reading.
     facts : mapping
@@ -170,55 +171,41 @@ def plan_queue(
     """
     for name in ("pair_id", "kind", "mean_loss", "z", "weight"):
         if name not in rows:
-            raise InputError(f"queue: the rows have no column {name!r}; mined rows of a run are wanted")
-    rows = _filtered(rows, settings.where)
-    rng = np.random.default_rng([settings.seed, 7])
-    strata = rows["kind"].astype(str).to_numpy()
-    limits = (faulty_above, noisy_below)
-    wanted = _ordered(rows, settings, limits, rng)
-    controls, wanted = _split_parts(strata, wanted, settings, rng)
-    n = len(controls) + len(wanted)
-    if n == 0:
-        raise InputError("queue: no pair is left to review; widen the filters, kinds or size")
-    if n > LONGEST_QUEUE:
-        raise InputError(f"queue: {n:,} pairs; up to {LONGEST_QUEUE:,} are wanted, set size")
-    places = np.zeros(n, bool)
-    places[rng.permutation(n)[: len(controls)]] = True
-    chosen = np.empty(n, np.int64)
-    chosen[places], chosen[~places] = controls, wanted
-    second = np.zeros(n, bool)
-    second[rng.permutation(n)[: round(settings.second_share * n)]] = True
-    attributes = [c for c in rows if c not in {"pair_id", "patient_id", "split", "kind", *_NUMBERS}]
-    part = rows.iloc[chosen]
-    items = tuple(
-        QueueItem(i, str(pair_id), bool(places[i]), str(strata[chosen[i]]), 1 + int(second[i]), facts)
-        for i, (pair_id, facts) in enumerate(zip(part["pair_id"], _facts(part, attributes), strict=True))
-    )
-    population = {name: int((strata == name).sum()) for name in STRATA}
-    return QueuePlan(items, population, settings)
-
-
-def _filtered(rows: pd.DataFrame, where: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    for name, groups in where.items():
+            raise InputError(f"queue: the rows have no column {name!r}; mined rows of a run have it")
+    for name, groups in settings.where.items():
         if name not in rows:
             raise InputError(f"queue: attribute {name!r} is not in the data")
         rows = rows[rows[name].astype(str).isin(list(groups))]
-    return rows.reset_index(drop=True)
+    rows = rows.reset_index(drop=True)
+    rng = np.random.default_rng([settings.seed, 7])
+    strata = rows["kind"].astype(str).to_numpy()
+    ordered = _ordered(rows, settings, np.array([faulty_above, noisy_below]), rng)
+    controls, ordered = _split_parts(strata, ordered, settings, rng)
+    n = len(controls) + len(ordered)
+    if n == 0:
+        raise InputError("queue: no pair is left to review; widen the filters, kinds or size")
+    if n > LONGEST_QUEUE:
+        raise InputError(f"queue: {n:,} pairs are more than {LONGEST_QUEUE:,}; set size")
+    control = np.zeros(n, bool)
+    control[rng.permutation(n)[: len(controls)]] = True
+    chosen = np.empty(n, np.int64)
+    chosen[control], chosen[~control] = controls, ordered
+    second = np.zeros(n, bool)
+    second[rng.permutation(n)[: round(settings.second_share * n)]] = True
+    part = rows.iloc[chosen]
+    parts = zip(
+        part["pair_id"].astype(str), control.tolist(), strata[chosen].tolist(), second, _facts(part), strict=True
+    )
+    items = tuple(
+        QueueItem(position, pair_id, random, stratum, 1 + int(twice), facts)
+        for position, (pair_id, random, stratum, twice, facts) in enumerate(parts)
+    )
+    return QueuePlan(items, {name: int((strata == name).sum()) for name in STRATA}, settings)
 
 
-def _ordered(
-    rows: pd.DataFrame, settings: QueueSettings, limits: tuple[float, float], rng: np.random.Generator
-) -> np.ndarray:
+def _ordered(rows: pd.DataFrame, settings: QueueSettings, limits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Row numbers of the candidates, in the order they are worth reading."""
-    if settings.pair_ids is not None:
-        candidates = pd.Index(rows["pair_id"].astype(str)).get_indexer(pd.Index(settings.pair_ids))
-        if (candidates < 0).any():
-            missing = settings.pair_ids[int(np.argmax(candidates < 0))]
-            raise InputError(f"queue: pair {missing!r} is not among the run's pairs; take it out of the selection")
-        candidates = pd.unique(candidates)
-    else:
-        kinds = settings.kinds or (STRATA if settings.order == "informative" else FLAGGED)
-        candidates = np.flatnonzero(rows["kind"].astype(str).isin(kinds).to_numpy())
+    candidates = _candidates(rows, settings)
     if settings.order == "given":
         return candidates
     if settings.order == "random":
@@ -226,39 +213,49 @@ def _ordered(
     part = rows.iloc[candidates]
     z = np.nan_to_num(part["z"].to_numpy(float))
     posterior = _posterior(part)
-    if settings.order == "informative" and posterior is not None:
-        return candidates[np.lexsort((-z, np.abs(posterior - 0.5)))]
     if settings.order == "informative":
-        reach = np.abs(part["mean_loss"].to_numpy(float)[:, None] - np.array(limits))
+        if posterior is not None:
+            return candidates[np.lexsort((-z, np.abs(posterior - 0.5)))]
         if np.isnan(limits).all():
             raise InputError("order informative: the miner set no thresholds for this run; choose another order")
-        return candidates[np.argsort(np.nan_to_num(np.nanmin(reach, axis=1), nan=np.inf), kind="stable")]
+        distance = np.nanmin(np.abs(part["mean_loss"].to_numpy(float)[:, None] - limits), axis=1)
+        return candidates[np.argsort(np.nan_to_num(distance, nan=np.inf), kind="stable")]
     clean = part["kind"].astype(str).to_numpy() == "clean"
-    # Where P(bad) is known, an unflagged pair with a low z fits well; a threshold alone suspects both ends.
+    # Where P(bad) is known, an unflagged pair with a low z fits well; with thresholds, both ends are suspicious.
     suspicion = np.where(clean & (posterior is not None), z, np.abs(z))
     order = np.lexsort((-suspicion, clean))
     if settings.order == "balanced":
         if settings.balance_by not in rows:
             raise InputError(f"balance_by: attribute {settings.balance_by!r} is not in the data")
         group = part[settings.balance_by].astype(str).iloc[order]
-        turn = group.groupby(group).cumcount().to_numpy()
-        order = order[np.lexsort((np.arange(len(order)), turn))]
+        order = order[np.argsort(group.groupby(group).cumcount().to_numpy(), kind="stable")]
     return candidates[order]
 
 
+def _candidates(rows: pd.DataFrame, settings: QueueSettings) -> np.ndarray:
+    """Row numbers of the pairs that the ordered part may hold."""
+    if settings.pair_ids is None:
+        kinds = settings.kinds or (STRATA if settings.order == "informative" else FLAGGED)
+        return np.flatnonzero(rows["kind"].astype(str).isin(kinds).to_numpy())
+    found = pd.Index(rows["pair_id"].astype(str)).get_indexer(pd.Index(settings.pair_ids))
+    if (found < 0).any():
+        missing = settings.pair_ids[int(np.argmax(found < 0))]
+        raise InputError(f"queue: pair {missing!r} is not among the run's pairs; take it out of the selection")
+    return pd.unique(found)
+
+
 def _split_parts(
-    strata: np.ndarray, wanted: np.ndarray, settings: QueueSettings, rng: np.random.Generator
+    strata: np.ndarray, ordered: np.ndarray, settings: QueueSettings, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the random part, in random order, and of the ordered part without them."""
     clean, flagged = np.flatnonzero(strata == "clean"), np.flatnonzero(strata != "clean")
     share, size = settings.control_share, settings.size
-    n_clean = min(len(clean), round(share * size if size else share / (1 - share) * len(wanted)))
+    n_clean = min(len(clean), round(share * size if size else share / (1 - share) * len(ordered)))
     if n_clean == 0:
-        return np.zeros(0, np.int64), wanted[:size]
-    room = len(flagged) if size is None else max(0, size - n_clean)
-    n_flagged = min(len(flagged), n_clean, room)
+        return np.zeros(0, np.int64), ordered[:size]
+    n_flagged = min(len(flagged), n_clean, len(flagged) if size is None else max(0, size - n_clean))
     random = np.concatenate([rng.permutation(clean)[:n_clean], rng.permutation(flagged)[:n_flagged]])
-    rest = wanted[~np.isin(wanted, random)]
+    rest = ordered[~np.isin(ordered, random)]
     return rng.permutation(random), rest if size is None else rest[: max(0, size - len(random))]
 
 
@@ -269,11 +266,10 @@ def _posterior(rows: pd.DataFrame) -> np.ndarray | None:
     return np.nan_to_num(rows["posterior"].to_numpy(float))
 
 
-def _facts(rows: pd.DataFrame, attributes: list[str]) -> list[dict[str, Any]]:
-    known = _NUMBERS if _posterior(rows) is not None else _NUMBERS[:-1]
-    numbers = rows[list(known)].astype(float).to_dict("records")
+def _facts(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """For each row its numbers, None where they are not finite, and its groups."""
+    attributes = [name for name in rows if name not in {"pair_id", "patient_id", "split", "kind", *_NUMBERS}]
+    numbers = rows[list(_NUMBERS if _posterior(rows) is not None else _NUMBERS[:-1])].astype(float)
+    numbers = numbers.astype(object).where(np.isfinite(numbers), None).to_dict("records")
     groups = rows[attributes].astype(str).to_dict("records")
-    return [
-        {name: value if math.isfinite(value) else None for name, value in own.items()} | {"groups": of}
-        for own, of in zip(numbers, groups, strict=True)
-    ]
+    return [own | {"groups": of_pair} for own, of_pair in zip(numbers, groups, strict=True)]

@@ -1,13 +1,14 @@
-"""What a review says about pairs: one verdict a pair, with the way it came about."""
+"""What a review says about pairs: one verdict for each pair, and how it was reached."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Any
 
-from .events import BAD, Event
-from .state import State, Subject
+from .events import VERDICTS, Event
+from .state import PairKey, State
 
 STANDINGS: Mapping[str, str] = {
     "single": "one reader",
@@ -17,9 +18,21 @@ STANDINGS: Mapping[str, str] = {
 }
 
 
+class Missing(Enum):
+    """Why a statistic of a review has no value; the enum's value is the text for people."""
+
+    NOT_FLAGGED = "the miner flagged no such pair"
+    NOT_JUDGED = "no random pair of this kind is judged yet"
+    NOT_BOTH_JUDGED = "random pairs of the flagged and of the others must be judged first"
+    NONE_BAD = "no bad pair was found"
+    NO_SECOND_READING = "no pair has two readings yet"
+    TOO_FEW = "kappa needs at least 5 pairs with two readings"
+    ONE_VERDICT = "kappa is undefined: every reading is the same verdict"
+
+
 @dataclass(frozen=True)
 class ChainHead:
-    """The last event of the log; whoever keeps it can later prove that nothing before it was changed or cut off."""
+    """The last event of the log; who keeps it can later prove that nothing before it was changed or cut off."""
 
     sequence: int
     hash: str
@@ -55,10 +68,7 @@ class PairVerdict:
     @property
     def bad(self) -> bool | None:
         """Whether something is wrong with the pair; None where nobody could tell, or readers disagree."""
-        return None if self.verdict in (None, "unsure") else self.verdict in BAD
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return None if self.verdict is None else VERDICTS[self.verdict].bad
 
 
 @dataclass(frozen=True)
@@ -84,29 +94,28 @@ class VerdictSet:
         """Those of one data set."""
         return VerdictSet(tuple(v for v in self.verdicts if v.data == data), self.head, self.source)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"head": asdict(self.head), "verdicts": [asdict(verdict) for verdict in self.verdicts]}
 
-def resolve(state: State, subject: Subject) -> PairVerdict | None:
+
+def resolve(state: State, key: PairKey) -> PairVerdict | None:
     """The verdict on one pair; None where every reading was taken back."""
-    readings = state.readings(subject)
-    decided = state.adjudication(subject)
-    if decided is not None:
-        return _pair_verdict(subject, "adjudicated", (decided,), len(readings))
-    if not readings:
+    readings, decision = state.readings(key), state.adjudication(key)
+    if decision is not None:
+        standing, deciding = "adjudicated", (decision,)
+    elif not readings:
         return None
-    if state.in_conflict(subject):
-        return PairVerdict(*subject, None, "conflict", None, None, len(readings))
-    told = tuple(event for event in readings if event.body["verdict"] != "unsure") or readings
-    return _pair_verdict(subject, "single" if len(readings) == 1 else "agreed", told, len(readings))
+    elif state.in_conflict(key):
+        return PairVerdict(*key, None, "conflict", None, None, len(readings))
+    else:
+        standing = "single" if len(readings) == 1 else "agreed"
+        deciding = tuple(event for event in readings if event.body["verdict"] != "unsure") or readings
+    better, label = (_common(deciding, name) for name in ("better_pair_id", "corrected_label"))
+    return PairVerdict(*key, deciding[0].body["verdict"], standing, better, label, len(readings))
 
 
-def _pair_verdict(subject: Subject, standing: str, told: tuple[Event, ...], n_readings: int) -> PairVerdict:
-    verdict = told[0].body["verdict"]
-    return PairVerdict(
-        *subject, verdict, standing, _only(told, "better_pair_id"), _only(told, "corrected_label"), n_readings
-    )
-
-
-def _only(events: tuple[Event, ...], name: str) -> Any:
-    """The value the events agree on, silent ones aside; None where there is none, or several."""
+def _common(events: tuple[Event, ...], name: str) -> Any:
+    """The value all events that have one agree on; None where there is none, or several."""
     values = {event.body[name] for event in events} - {None}
     return values.pop() if len(values) == 1 else None

@@ -1,7 +1,7 @@
 """Who may do what in a review, from ``review.toml`` in the workspace.
 
 ```toml
-default = "reviewer"            # for names that are not listed; "none" turns them away
+default = "reviewer"            # for names that are not listed; "none" refuses them
 
 [roles]
 "Ada Example" = "admin"
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import InputError
-from .events import check_reviewer, person
+from .events import person
 
 ROLES_FILE = "review.toml"
 ROLES = ("none", "reviewer", "adjudicator", "admin")
@@ -44,7 +44,10 @@ class Roles:
 
 
 def read_roles(workspace: Path | str) -> Roles:
-    """The roles of a workspace. Without a file everyone is admin: a laptop with one user needs no configuration.
+    """The roles of a workspace.
+
+    Without a file everyone is admin: a laptop with one user needs no configuration. With a file, a name that is not listed
+    is a reviewer unless `default` says otherwise.
 
     Raises
     ------
@@ -57,30 +60,20 @@ def read_roles(workspace: Path | str) -> Roles:
     except FileNotFoundError:
         return Roles()
     except (OSError, ValueError) as error:
-        raise InputError(f"{ROLES_FILE}: cannot be read ({error}); mend it or remove it") from None
-    return parse_roles(values)
-
-
-def parse_roles(values: Mapping[str, object]) -> Roles:
-    """Roles from the content of the file; in a file, who is not listed is a reviewer unless `default` says otherwise.
-
-    >>> roles = parse_roles({"roles": {"Ada Example": "admin"}})
-    >>> role_of("ada example", roles), role_of("Grace", roles)
-    ('admin', 'reviewer')
-    """
+        raise InputError(f"{ROLES_FILE}: cannot be read ({error}); correct it or remove it") from None
     if unknown := sorted(set(values) - {"default", "roles"}):
-        raise InputError(f"{ROLES_FILE}: {unknown[0]!r} is not known; default and [roles] are")
+        raise InputError(f"{ROLES_FILE}: unknown key {unknown[0]!r}; known are default and [roles]")
     default, listed = values.get("default", "reviewer"), values.get("roles", {})
     if not isinstance(listed, Mapping):
         raise InputError(f"{ROLES_FILE}: [roles] must be a table of names with their roles")
     for name, role in (("default", default), *listed.items()):
         if role not in ROLES:
             raise InputError(f"{ROLES_FILE}: {name}: {str(role)[:40]!r} is not one of {', '.join(ROLES)}")
-    return Roles(str(default), {person(name): str(role) for name, role in listed.items()})
+    return Roles(default, {person(name): role for name, role in listed.items()})
 
 
 def role_of(name: str, roles: Roles) -> str:
-    """The role of a name: "none", "reviewer", "adjudicator" or "admin".
+    """The role of a name: one of `ROLES`.
 
     >>> role_of("anyone", Roles())
     'admin'
@@ -95,15 +88,3 @@ def may(role: str, action: str) -> bool:
     (True, False)
     """
     return ROLES.index(role) >= ROLES.index(ACTIONS[action])
-
-
-def require(name: str, action: str, roles: Roles) -> str:
-    """The checked name, where its role is enough; else one `InputError` that says which role is wanted."""
-    name = check_reviewer(name)
-    role = role_of(name, roles)
-    if not may(role, action):
-        raise InputError(
-            f"{name} is {'not listed' if role == 'none' else role}: to {action.replace('_', ' ')} takes "
-            f"{ACTIONS[action]}; an administrator sets it in {ROLES_FILE}"
-        )
-    return name

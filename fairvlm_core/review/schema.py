@@ -1,7 +1,7 @@
-"""The review database: tables, what keeps them append-only, and the way from older schemas.
+"""The review database: tables, the triggers that keep them append-only, and migrations from older schemas.
 
-Version 1 had neither the column `events.refers` nor guards on `queue_items`; version 2 adds both, and with them the
-promise, kept by the database, that an event is taken back once at most.
+Version 1 had neither the column `events.refers` nor triggers on `queue_items`. Version 2 adds both; the database itself now
+ensures that an event is taken back at most once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..safeio import check_version
 
 VERSION = 2
-LOCK = 0x66766C6D  # of the advisory lock that lets one writer in at a time (PostgreSQL)
+LOCK = 0x66766C6D  # key of PostgreSQL's advisory lock: one writer at a time
 
 metadata = MetaData()
 events = Table(
@@ -60,32 +60,26 @@ _REFUSAL = "the review log is append-only"
 
 
 def guard(connection: Connection, table: str) -> None:
-    """Have the database itself refuse to change or remove rows of a table."""
+    """Make the database itself refuse to change or remove rows of a table."""
     if connection.dialect.name == "sqlite":
-        for action in ("UPDATE", "DELETE"):
-            connection.execute(
-                text(
-                    f"CREATE TRIGGER {table}_no_{action.lower()} BEFORE {action} ON {table} "
-                    f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
-                )
-            )
-        return
-    connection.execute(
-        text(
+        statements = [
+            f"CREATE TRIGGER {table}_no_{action.lower()} BEFORE {action} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+            for action in ("UPDATE", "DELETE")
+        ]
+    else:
+        statements = [
             "CREATE OR REPLACE FUNCTION fairvlm_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$"
-        )
-    )
-    connection.execute(
-        text(
+            f"$$ BEGIN RAISE EXCEPTION '{_REFUSAL}'; END $$",
             f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION fairvlm_append_only()"
-        )
-    )
+            "FOR EACH STATEMENT EXECUTE FUNCTION fairvlm_append_only()",
+        ]
+    for statement in statements:
+        connection.execute(text(statement))
 
 
 def unguard(connection: Connection, table: str) -> None:
-    """Lift the guard for a migration, inside its transaction."""
+    """Remove these triggers for a migration, inside its transaction."""
     if connection.dialect.name == "sqlite":
         for action in ("update", "delete"):
             connection.execute(text(f"DROP TRIGGER {table}_no_{action}"))
@@ -94,13 +88,7 @@ def unguard(connection: Connection, table: str) -> None:
 
 
 def stored_version(connection: Connection) -> int | None:
-    """Schema version of a database; None for one that is still empty.
-
-    Raises
-    ------
-    InputError
-        A newer fairvlm wrote it, or it is another program's.
-    """
+    """Schema version of a database; None for an empty one. `InputError` where it is newer, or another program's."""
     names = set(inspect(connection).get_table_names())
     if version_table.name not in names:
         if events.name in names:
@@ -126,7 +114,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def _from_1(connection: Connection) -> None:
-    """`refers` becomes a column: until then it stood in the body of an undo alone. Hashes cover it as before."""
+    """`refers` becomes a column; before, only the body of an undo held it. Hashes cover it as before."""
     connection.execute(text("ALTER TABLE events ADD COLUMN refers VARCHAR(36)"))
     unguard(connection, events.name)
     found = connection.execute(text("SELECT sequence, body FROM events WHERE kind = 'undo'")).all()

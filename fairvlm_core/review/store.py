@@ -1,4 +1,4 @@
-"""`ReviewStore`: the append-only log of a review, and what it adds up to."""
+"""`ReviewStore`: the append-only log of a review, and the state it leads to."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .database import DATABASE_FILE, URL_VARIABLE, Database, postgres_database, 
 from .events import GENESIS, Event, Verdict, canonical, check_event_id, check_reviewer, digest, person
 from .log import Verification, item_row, read_events, read_items, to_event, verify_chain
 from .queue import QueueItem, QueuePlan
-from .results import ChainHead, PairVerdict, VerdictSet, resolve
-from .state import Conflict, Progress, Queue, State, Subject, Task, is_live
+from .results import ChainHead, VerdictSet, resolve
+from .state import Conflict, PairKey, Queue, ReviewProgress, ReviewTask, State, is_live
 
 LONGEST_QUEUE_NAME = 80
 MOST_LEASES = 5
@@ -34,8 +34,8 @@ class ReviewStore:
 
     Every change is an event that is appended, on the disk when the method returns, and never changed again. Methods that
     append take an `event_id`, a UUID made by the client when the user acts: calling again with the same id returns the
-    stored event and records nothing, so that a double click counts once. Reviewer names are checked, not authenticated;
-    roles (`roles.require`) are for the caller to ask.
+    stored event and records nothing, so that a double click counts once. The form of reviewer names is checked, their
+    identity is not; the caller checks roles (`roles.may`).
     """
 
     def __init__(self, database: Database):
@@ -58,10 +58,10 @@ class ReviewStore:
         workspace
             Holds ``review.db``; by default ``$FAIRVLM_WORKSPACE``, else ``./workspace``.
         url
-            ``postgresql://…`` of a database to use instead; by default ``$FAIRVLM_DATABASE_URL``, where set. "" asks for
+            ``postgresql://…`` of a database to use instead; by default ``$FAIRVLM_DATABASE_URL``, where set. "" means
             SQLite whatever the environment says.
         clock
-            Server time, aware of its zone; by default PostgreSQL's own, or this machine's.
+            Server time with its zone; by default PostgreSQL's own, or this machine's.
 
         Raises
         ------
@@ -94,12 +94,12 @@ class ReviewStore:
         self.close()
 
     def close(self) -> None:
-        """Let go of open connections; the store opens new ones when it is used again."""
+        """Close connections; the store opens new ones when it is used again."""
         self._database.close()
 
     @property
     def name(self) -> str:
-        """Where the log is, without a password: "review.db", or database and host."""
+        """The log's address without a password: "review.db", or database and host."""
         return self._database.name
 
     @property
@@ -125,34 +125,24 @@ class ReviewStore:
         Parameters
         ----------
         name
-            1 to 80 characters, for people.
-        plan
-            Its items in their order.
+            1 to 80 characters.
         by
             Who makes it.
         run_id, data, data_name
-            The run it comes from, and the fingerprint and name of that run's data (`Run.data`). Verdicts hold for pairs of
-            that data only.
+            The run it comes from, and the fingerprint and name of that run's data (`Run.data`). Verdicts are valid for
+            pairs of that data only.
         """
         by, event_id = check_reviewer(by), check_event_id(event_id)
         name = " ".join(str(name).split())
         if not 1 <= len(name) <= LONGEST_QUEUE_NAME:
-            raise InputError(f"queue name: 1 to {LONGEST_QUEUE_NAME} characters are wanted")
+            raise InputError(f"queue name: must have 1 to {LONGEST_QUEUE_NAME} characters")
         if not data:
-            raise InputError("queue: the fingerprint of the data is wanted, as Run.data['fingerprint'] has it")
+            raise InputError("queue: needs the fingerprint of the data, Run.data['fingerprint']")
         rows = [item_row(item) for item in plan.items]
-        body = {
-            "name": name,
-            "run_id": run_id,
-            "data": data,
-            "data_name": data_name,
-            "n_items": len(rows),
-            "settings": plan.settings.to_dict(),
-            "population": dict(plan.population),
-            "items": digest(rows),
-        }
+        body = {"name": name, "run_id": run_id, "data": data, "data_name": data_name, "n_items": len(rows)}
+        body |= {"settings": plan.settings.to_dict(), "population": dict(plan.population), "items": digest(rows)}
         with self._writing() as (connection, now):
-            stored = self._stored(connection, event_id)
+            stored = _stored(connection, event_id)
             if stored is None:
                 queue_id = f"q{len(self._state.queues) + 1:03d}"
                 self._append(connection, now, "queue", event_id, queue_id=queue_id, reviewer=by, body=body)
@@ -168,40 +158,40 @@ class ReviewStore:
             return tuple(state.queues.values())
 
     def queue(self, queue_id: str) -> Queue:
-        """One queue; `InputError` names those there are."""
+        """One queue; an unknown id is an `InputError`."""
         with self._reading() as (state, _):
             return _known_queue(state, queue_id)
 
     def items(self, queue_id: str) -> tuple[QueueItem, ...]:
-        """The pairs of a queue in their order, with what readers of a blind queue must not see."""
+        """The pairs of a queue in their order; readers of a blind queue must not see them."""
         with self._reading() as (state, _):
             _known_queue(state, queue_id)
             return state.items[queue_id]
 
     def item(self, queue_id: str, pair_id: str) -> QueueItem:
-        """Why a pair is in a queue; not for readers of a blind queue."""
+        """One of them."""
         with self._reading() as (state, _):
             return _known_item(state, queue_id, pair_id)
 
-    def progress(self, queue_id: str) -> Progress:
+    def progress(self, queue_id: str) -> ReviewProgress:
         with self._reading() as (state, now):
             _known_queue(state, queue_id)
             return state.progress(queue_id, now)
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
-    def next_pair(self, queue_id: str, reviewer: str) -> Task | None:
+    def next_pair(self, queue_id: str, reviewer: str) -> ReviewTask | None:
         """The pair a reader should judge now, leased to them; the same one again until they judge it or give it back.
 
-        None where nothing is left for this reader: all is read, or in other readers' hands.
+        None where nothing is left for this reader: all pairs are read, or leased to others.
         """
         tasks = self.next_pairs(queue_id, reviewer)
         return tasks[0] if tasks else None
 
-    def next_pairs(self, queue_id: str, reviewer: str, count: int = 1) -> tuple[Task, ...]:
+    def next_pairs(self, queue_id: str, reviewer: str, count: int = 1) -> tuple[ReviewTask, ...]:
         """The pair to judge now and the ones after it, all leased, so that a page can load them ahead.
 
-        A pair goes to as many readers as it is to have, each a different person; while a lease holds, its place is taken.
+        A pair goes to as many different people as it needs readings; a valid lease counts as a reading.
 
         Parameters
         ----------
@@ -210,7 +200,7 @@ class ReviewStore:
         """
         reviewer = check_reviewer(reviewer)
         if not 1 <= count <= MOST_LEASES:
-            raise InputError(f"count: {count}; 1 to {MOST_LEASES} pairs can be held at once")
+            raise InputError(f"count: must be from 1 to {MOST_LEASES} (got {count})")
         with self._reading() as (state, now):
             seconds = int(_known_queue(state, queue_id).settings["lease_seconds"])
             found = state.tasks(queue_id, reviewer, count, now)
@@ -230,97 +220,80 @@ class ReviewStore:
 
     def release(self, queue_id: str, pair_id: str, reviewer: str, *, event_id: str | None = None) -> Event:
         """Give a pair back unread; the reader gets it again after all others."""
-        reviewer, event_id = check_reviewer(reviewer), check_event_id(event_id)
-        return self._add("release", event_id, queue_id, pair_id, reviewer, {}, _no_check)
+        return self._add("release", event_id, queue_id, pair_id, reviewer, {})
 
     def judge(
         self, queue_id: str, pair_id: str, reviewer: str, verdict: Verdict, *, event_id: str | None = None
     ) -> Event:
         """Record a reader's verdict on a pair; ends their lease.
 
-        It is taken whether or not a lease still holds: work is never thrown away. A reader's later verdict on the same pair
-        stands in place of the earlier one; verdicts of different readers all stand.
+        It is recorded whether or not a lease is still valid: no work is lost. A reader's later verdict on the same pair
+        replaces the earlier one; verdicts of different readers all stand.
         """
-        reviewer, event_id = check_reviewer(reviewer), check_event_id(event_id)
         _check_other(pair_id, verdict)
-        return self._add("verdict", event_id, queue_id, pair_id, reviewer, asdict(verdict), _no_check)
+        return self._add("verdict", event_id, queue_id, pair_id, reviewer, asdict(verdict))
 
     def last_given(self, queue_id: str, reviewer: str) -> Event | None:
-        """The latest verdict or adjudication of a person in a queue that still stands: what they would undo."""
+        """The latest standing verdict or adjudication of a person in a queue: the one they would undo."""
         with self._reading() as (state, _):
             _known_queue(state, queue_id)
             return state.last_given(queue_id, reviewer)
 
     def undo(self, undone: str, reviewer: str, *, event_id: str | None = None) -> Event:
-        """Take back one's own verdict or adjudication, as a new event; the earlier one of the same person stands again.
+        """Take back one's own verdict or adjudication, as a new event; an earlier one of the same person stands again.
 
         Parameters
         ----------
         undone
             The event id of what is taken back.
         """
-        reviewer, event_id, undone = check_reviewer(reviewer), check_event_id(event_id), check_event_id(undone)
-        with self._writing() as (connection, now):
-            stored = self._stored(connection, event_id)
-            if stored is not None:
-                _check_same(stored, "undo", reviewer=reviewer, body={"refers": undone})
-                return stored
-            target = self._stored(connection, undone)
-            if target is None or target.kind not in {"verdict", "adjudication"}:
-                raise InputError("undo: there is no verdict with that event id")
-            if person(target.reviewer) != person(reviewer):
-                raise InputError("undo: this verdict is another person's; only its author takes it back")
-            if self._state.is_undone(undone):
+        undone = check_event_id(undone)
+        with self._reading() as (state, _):
+            target = state.given.get(undone)
+        if target is None:
+            raise InputError("undo: there is no verdict with that event id")
+        if person(target.reviewer) != person(reviewer):
+            raise InputError("undo: this verdict is another person's; only its author takes it back")
+
+        def check(state: State) -> None:
+            if state.is_undone(undone):
                 raise InputError("undo: this verdict is already taken back")
-            return self._append(
-                connection, now, "undo", event_id, queue_id=target.queue_id, pair_id=target.pair_id,
-                reviewer=reviewer, body={"refers": undone},
-            )  # fmt: skip
+
+        return self._add("undo", event_id, target.queue_id, target.pair_id, reviewer, {"refers": undone}, check)
 
     # Disagreement -----------------------------------------------------------------------------------------------------
 
     def conflicts(self, queue_id: str | None = None) -> tuple[Conflict, ...]:
-        """Pairs whose readers disagree and nobody has decided, in the order they came up; for adjudicators."""
+        """Pairs whose readers disagree and nobody has decided, in the order of their first verdict."""
         with self._reading() as (state, _):
-            found = []
-            for subject in _inside(state, queue_id):
-                if state.in_conflict(subject):
-                    readings = state.readings(subject)
-                    found.append(Conflict(queue_id or readings[0].queue_id, subject[1], readings))
-            return tuple(found)
-
-    def readings(self, queue_id: str, pair_id: str) -> tuple[Event, ...]:
-        """Each reader's standing verdict on a pair, oldest first; never for a second reader who is to be blind."""
-        with self._reading() as (state, _):
-            _known_item(state, queue_id, pair_id)
-            return state.readings(state.subject(queue_id, pair_id))
+            found = [(key, state.readings(key)) for key in _judged(state, queue_id) if state.in_conflict(key)]
+            return tuple(Conflict(queue_id or readings[0].queue_id, key[1], readings) for key, readings in found)
 
     def adjudicate(
         self, queue_id: str, pair_id: str, adjudicator: str, verdict: Verdict, *, event_id: str | None = None
     ) -> Event:
-        """Decide a conflict. The readers' verdicts stay in the log, the adjudicator's is the one that counts.
+        """Decide a conflict. The readers' verdicts stay in the log; the adjudicator's is the one that counts.
 
         Raises
         ------
         InputError
             Readers agree, or the adjudicator is one of them.
         """
-        adjudicator, event_id = check_reviewer(adjudicator), check_event_id(event_id)
         _check_other(pair_id, verdict)
 
         def check(state: State) -> None:
-            subject = state.subject(queue_id, pair_id)
-            if not state.in_conflict(subject) and state.adjudication(subject) is None:
+            key = state.key(queue_id, pair_id)
+            if not state.in_conflict(key) and state.adjudication(key) is None:
                 raise InputError("adjudicate: the readers of this pair do not disagree; there is nothing to decide")
-            if person(adjudicator) in {person(event.reviewer) for event in state.readings(subject)}:
+            if person(adjudicator) in {person(event.reviewer) for event in state.readings(key)}:
                 raise InputError("adjudicate: you are one of this pair's readers; somebody else decides")
 
         return self._add("adjudication", event_id, queue_id, pair_id, adjudicator, asdict(verdict), check)
 
-    # What comes out ---------------------------------------------------------------------------------------------------
+    # Results ----------------------------------------------------------------------------------------------------------
 
     def verdicts(self, data: str | None = None, queue_id: str | None = None) -> VerdictSet:
-        """One verdict a pair, in the order the pairs were first judged.
+        """One verdict for each pair, in the order the pairs were first judged.
 
         Parameters
         ----------
@@ -330,16 +303,13 @@ class ReviewStore:
             Pairs of this queue only.
         """
         with self._reading() as (state, _):
-            found: list[PairVerdict] = []
-            for subject in _inside(state, queue_id):
-                verdict = resolve(state, subject) if data in (None, subject[0]) else None
-                found += [] if verdict is None else [verdict]
-            return VerdictSet(tuple(found), ChainHead(state.sequence, state.hash or GENESIS))
+            found = [resolve(state, key) for key in _judged(state, queue_id) if data in (None, key[0])]
+            return VerdictSet(tuple(verdict for verdict in found if verdict is not None), _head(state))
 
     def standing_readings(self, queue_id: str | None = None) -> tuple[Event, ...]:
-        """Every reader's standing verdict on every pair, in the order they were given: what agreement is computed from."""
+        """Every reader's standing verdict on every pair, in the order they were given; `agreement` uses them."""
         with self._reading() as (state, _):
-            found = [event for subject in _inside(state, queue_id) for event in state.readings(subject)]
+            found = [event for key in _judged(state, queue_id) for event in state.readings(key)]
             return tuple(sorted(found, key=lambda event: event.sequence))
 
     def events(self) -> tuple[Event, ...]:
@@ -349,7 +319,7 @@ class ReviewStore:
 
     def head(self) -> ChainHead:
         with self._reading() as (state, _):
-            return ChainHead(state.sequence, state.hash or GENESIS)
+            return _head(state)
 
     def verify(self, expected: Sequence[ChainHead] = ()) -> Verification:
         """Check the whole chain.
@@ -357,14 +327,14 @@ class ReviewStore:
         Parameters
         ----------
         expected
-            Heads noted earlier (in a run, in an export): they must still be there. Without one, events cut off at the end
+            Heads noted earlier (in a run, in an export): they must still be there. Without one, events removed from the end
             of the log cannot be noticed.
         """
         with self._database.reading() as connection:
             return verify_chain(connection, expected)
 
     def backup(self, path: Path | str) -> Verification:
-        """Copy the log, as it is at one moment, into a new SQLite file; readers and writers may go on.
+        """Copy the log at one moment into a new SQLite file; readers and writers may go on.
 
         The file is a whole ``review.db``: put in a workspace, it is that workspace's review. It replaces an older file of
         that name only when it is complete and its chain is whole.
@@ -389,28 +359,30 @@ class ReviewStore:
                 raise InputError(f"backup: not written, because the log is broken: {result.problem}")
         return result
 
-    # How events are added ---------------------------------------------------------------------------------------------
+    # Adding events ----------------------------------------------------------------------------------------------------
 
     def _add(
         self,
         kind: str,
-        event_id: str,
+        event_id: str | None,
         queue_id: str,
         pair_id: str,
         reviewer: str,
         body: dict[str, Any],
-        check: Callable[[State], None],
+        check: Callable[[State], None] | None = None,
     ) -> Event:
+        """Append an event on a pair once `check` passes; the stored one where its id is known."""
+        event_id = check_event_id(event_id)
+        fields: dict[str, Any] = {"queue_id": queue_id, "pair_id": pair_id, "reviewer": check_reviewer(reviewer)}
         with self._writing() as (connection, now):
-            stored = self._stored(connection, event_id)
+            stored = _stored(connection, event_id)
             if stored is not None:
-                _check_same(stored, kind, queue_id=queue_id, pair_id=pair_id, reviewer=reviewer, body=body)
+                _check_same(stored, kind, body=body, **fields)
                 return stored
             _known_item(self._state, queue_id, pair_id)
-            check(self._state)
-            return self._append(
-                connection, now, kind, event_id, queue_id=queue_id, pair_id=pair_id, reviewer=reviewer, body=body
-            )
+            if check is not None:
+                check(self._state)
+            return self._append(connection, now, kind, event_id, body=body, **fields)
 
     def _append(
         self,
@@ -424,7 +396,7 @@ class ReviewStore:
         body: dict[str, Any],
         pair_id: str = "",
     ) -> Event:
-        """Write the next event; it becomes part of the state when a later call reads it back, hence only once committed."""
+        """Write the next event. A later call reads it back into the state, hence only once it is committed."""
         last = connection.execute(
             select(schema.events.c.sequence, schema.events.c.hash).order_by(schema.events.c.sequence.desc()).limit(1)
         ).one_or_none()
@@ -445,10 +417,6 @@ class ReviewStore:
         connection.execute(schema.events.insert().values(**values))
         return to_event(values)
 
-    def _stored(self, connection: Connection, event_id: str) -> Event | None:
-        row = connection.execute(select(schema.events).where(schema.events.c.event_id == event_id)).one_or_none()
-        return None if row is None else to_event(row._mapping)
-
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, datetime]]:
         with self._mutex, self._database.writing() as connection:
@@ -464,7 +432,7 @@ class ReviewStore:
             yield self._state, now
 
     def _catch_up(self, connection: Connection) -> None:
-        """Take in what was added since; all of it anew where the log is not the one read before (a backup was put back)."""
+        """Read what was added since; the whole log where it is not the one read before (a backup was put back)."""
         state = self._state
         if state.sequence:
             known = select(schema.events.c.hash).where(schema.events.c.sequence == state.sequence)
@@ -481,8 +449,13 @@ class ReviewStore:
         self._state = state
 
 
-def _no_check(_: State) -> None:
-    """For events that are taken whatever the state."""
+def _stored(connection: Connection, event_id: str) -> Event | None:
+    row = connection.execute(select(schema.events).where(schema.events.c.event_id == event_id)).one_or_none()
+    return None if row is None else to_event(row._mapping)
+
+
+def _head(state: State) -> ChainHead:
+    return ChainHead(state.sequence, state.hash or GENESIS)
 
 
 def _stamp(moment: datetime) -> str:
@@ -494,8 +467,8 @@ def _is_fresh(lease: Event | None, now: datetime, seconds: int) -> bool:
     return lease is not None and is_live(lease, now + timedelta(seconds=seconds / 2))
 
 
-def _task(lease: Event) -> Task:
-    return Task(lease.queue_id, lease.pair_id, lease.body["expires"])
+def _task(lease: Event) -> ReviewTask:
+    return ReviewTask(lease.queue_id, lease.pair_id, lease.body["expires"])
 
 
 def _known_queue(state: State, queue_id: str) -> Queue:
@@ -515,24 +488,22 @@ def _known_item(state: State, queue_id: str, pair_id: str) -> QueueItem:
     return item
 
 
-def _inside(state: State, queue_id: str | None) -> list[Subject]:
-    """Judged pairs: all of them, or those that are in a queue, wherever they were judged."""
+def _judged(state: State, queue_id: str | None) -> list[PairKey]:
+    """Judged pairs: all of them, or those that are in a queue, whichever queue they were judged in."""
     if queue_id is None:
-        return state.subjects()
+        return state.judged()
     data = _known_queue(state, queue_id).data
-    return [s for s in state.subjects() if s[0] == data and state.item(queue_id, s[1]) is not None]
+    return [key for key in state.judged() if key[0] == data and state.item(queue_id, key[1]) is not None]
 
 
 def _check_other(pair_id: str, verdict: Verdict) -> None:
     if verdict.better_pair_id == pair_id:
-        raise InputError("better_pair_id: names the pair itself; choose another pair, or the verdict fits")
+        raise InputError("better_pair_id: is the pair itself; choose another pair, or the verdict fits")
 
 
 def _check_same(stored: Event, kind: str, *, body: dict[str, Any], **expected: Any) -> None:
-    """The same id must stand for the same thing; how long a reader looked is not compared."""
-    told, asked = dict(stored.body), json.loads(canonical(body))
-    told.pop("seconds", None)
-    asked.pop("seconds", None)
+    """The same id must mean the same event; reading time is not compared."""
+    old, new = ({**fields, "seconds": None} for fields in (stored.body, json.loads(canonical(body))))
     same = all(getattr(stored, name) == value for name, value in expected.items())
-    if stored.kind != kind or not same or told != asked:
-        raise InputError("event id: it already stands for another entry; make a new id for each action")
+    if stored.kind != kind or not same or old != new:
+        raise InputError("event id: it already belongs to another event; make a new id for each action")
