@@ -36,8 +36,7 @@ from fairvlm_core.config import RunConfig
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.models import load_clip
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import Queue, QueueSettings, ReviewStore
-from fairvlm_core.review.make import queue_from_run
+from fairvlm_core.review import Queue, QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore, now
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
@@ -157,7 +156,7 @@ def press_all(page: Page, n: int, rng: np.random.Generator, limit: float) -> tup
         pressed[seen["pair"]] = KEYS[key]
         page.keyboard.press(key)
         if done == n - 1:
-            page.get_by_text("Every pair of this queue has the readings").wait_for(timeout=120_000)
+            page.get_by_text("Every pair of this queue has all its readings").wait_for(timeout=120_000)
             break
         seen = page.evaluate(WAIT, {"pair": seen["pair"], "key": seen["key"]})
         seconds.append((seen["at"] - page.evaluate("window.pressedAt")) / 1000)

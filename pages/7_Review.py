@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from fairvlm_core.review import may
+from fairvlm_core.review import ReviewStore, may
 from ui import review_adjudicate, review_queues, review_results, widgets
 from ui.frame import page
 from ui.review_desk import around_desk, desk, guidelines
-from ui.review_reads import has_reviews, review_store
+from ui.review_reads import review_store
 from ui.review_who import leave, reviewer
 from ui.words import literal
 
 with page("Review", "Look at one pair after another and say whether image, note and label belong together.") as here:
     workspace = here.store.workspace
-    if not here.entries and not has_reviews(workspace):
+    if not here.entries and not ReviewStore.exists(workspace):
         widgets.empty(
             "No run yet",
             "A review asks clinicians about pairs that a run found suspicious, so it starts with a run.",
@@ -29,7 +29,7 @@ with page("Review", "Look at one pair after another and say whether image, note 
         st.divider()
         st.caption("Reviewer")
         st.text(f"{name} · {role}")
-        st.button("Someone else", key="review.leave", icon=":material/logout:", on_click=leave, type="tertiary")
+        st.button("Switch reader", key="review.leave", icon=":material/logout:", on_click=leave, type="tertiary")
     store = review_store(workspace)
     if store.read_only:
         st.warning(f"{literal(store.name)} cannot be written: it can be read here, and no verdict is taken.")

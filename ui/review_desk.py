@@ -1,4 +1,4 @@
-"""The reader's desk: one pair, its verdict buttons, undo and skip; the next pair is read ahead."""
+"""Reading: one pair, its verdict buttons, undo and skip; the next pair is read ahead."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ from dataclasses import dataclass
 import streamlit as st
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.review import Event, Queue, ReviewStore
+from fairvlm_core.review import Event, Queue, ReviewedData, ReviewStore
 from fairvlm_core.runs import RunStore
 
 from . import widgets
 from .frame import errors
-from .review import CHOICES, KEYS, Choice, made_verdict, nothing_left, standing, verdict_name, why
+from .review import ABOUT_KEYS, nothing_left, progress_line, verdict_name, why
 from .review_guard import guard
 from .review_guidelines import ABOUT_MAP, GUIDELINES
-from .review_pair import Sight, ask_details, given_details, look, show_images, show_label, show_note, show_words
-from .review_reads import Subject, subject_of
+from .review_pair import (
+    BUTTONS,
+    PLACE,
+    PairView,
+    ask_details,
+    given_verdict,
+    read_pair,
+    show_images,
+    show_label_and_note,
+    show_problem,
+    show_words,
+    verdict_buttons,
+)
+from .review_reads import data_of
 from .words import literal, local_time
 
 IMAGE_HEIGHT = 360
-BUTTONS = "review_verdicts"
-PLACE = "review_place"
-# As many buttons in a row as fit without breaking a word; on a tablet less white around, so that they need no scrolling;
-# held upright, the image has the whole width.
+# As many buttons in a row as fit without breaking a word; smaller margins on a tablet, so that the buttons need no
+# scrolling; on an upright screen, the image has the whole width.
 _STYLE = f"""<style>
 .st-key-{BUTTONS} > * {{flex: 1 1 9.2rem !important; min-width: 9.2rem;}}
 .st-key-{BUTTONS} button {{min-height: 3.1rem;}}
@@ -41,13 +51,21 @@ _STYLE = f"""<style>
 
 
 @dataclass(frozen=True)
+class Desk:
+    """Whose desk it is, and what is read there."""
+
+    store: ReviewStore
+    queue: Queue
+    name: str
+
+
+@dataclass(frozen=True)
 class Turn:
-    """One showing of a pair: its event id is made here, so that whatever is pressed for it counts once."""
+    """One showing of a pair. Its event id is made here, so that several presses for it count once."""
 
     pair_id: str
     event_id: str
     since: float
-    again: bool
 
     @property
     def key(self) -> str:
@@ -58,173 +76,133 @@ def guidelines() -> None:
     """The guidelines and the keys, one click away."""
     with st.popover("Guidelines", icon=":material/menu_book:"):
         st.markdown(GUIDELINES)
-        st.markdown(KEYS)
+        st.markdown(ABOUT_KEYS)
 
 
 def around_desk() -> None:
-    """What stays while pairs come and go: the look of the buttons, and the guard against double presses."""
+    """What stays while pairs change: the style of the buttons, and the guard against double presses."""
     st.html(_STYLE)
     guard(BUTTONS)
 
 
 @st.fragment
 def desk(store: ReviewStore, runs: RunStore, queue: Queue, name: str) -> None:
-    """Judge pair after pair; a verdict draws this part of the page anew and nothing else."""
+    """Judge pair after pair; a verdict draws only this part of the page again."""
     with errors():
-        _say_problem()
+        show_problem()
+        at = Desk(store, queue, name)
         tasks = store.next_pairs(queue.queue_id, name, 2)
         again = st.session_state.get("review.again")
         ids = [again] if again else []
         ids += [task.pair_id for task in tasks if task.pair_id != again]
-        _progress(store, queue, name)
+        progress = store.progress(queue.queue_id)
+        share = progress.n_readings / max(1, progress.n_wanted)
+        st.progress(min(1.0, share), text=progress_line(progress, name))
         if not ids:
-            widgets.empty("Nothing to read", nothing_left(store.progress(queue.queue_id)))
-            _after(store, queue, name, None)
+            widgets.empty(*nothing_left(progress))
+            _after(at, None)
             return
-        subject = subject_of(queue, runs)
+        data = data_of(queue, runs)
         with_map = bool(st.session_state.get("review.map"))
-        turn = _turn(ids[0], again=bool(again))
-        sight = look(subject, turn.pair_id, with_map=with_map)
-        held = next((task.expires for task in tasks if task.pair_id == turn.pair_id), None)
-        _place(store, queue, name, subject, turn, sight, held)
-        for pair_id in ids[1:]:  # what comes next is in the cache when it is wanted
-            look(subject, pair_id, with_map=with_map)
+        turn = _turn(ids[0])
+        view = read_pair(data, turn.pair_id, with_map=with_map)
+        expires = next((task.expires for task in tasks if task.pair_id == turn.pair_id), None)
+        _place(at, data, turn, view, expires)
+        for pair_id in ids[1:]:  # so that the next pair is in the cache
+            read_pair(data, pair_id, with_map=with_map)
 
 
-def _place(
-    store: ReviewStore,
-    queue: Queue,
-    name: str,
-    subject: Subject,
-    turn: Turn,
-    sight: Sight,
-    held: str | None,
-) -> None:
+def _place(at: Desk, data: ReviewedData, turn: Turn, view: PairView, expires: str | None) -> None:
     left, right = st.container(key=PLACE).columns([5, 6], gap="medium")
     with right:
-        show_label(sight)
-        show_note(sight)
-        show_words(sight)
-        if not queue.blind:
-            st.caption(literal(why(store.item(queue.queue_id, turn.pair_id))))
-        with st.container(key=BUTTONS, horizontal=True, gap="small"):
-            for choice in CHOICES:
-                _verdict_button(store, queue, name, sight, turn, choice)
-        _after(store, queue, name, turn)
-        ask_details(subject, sight, turn.key)
+        show_label_and_note(view)
+        show_words(view)
+        if not at.queue.blind:
+            st.caption(literal(why(at.store.item(at.queue.queue_id, turn.pair_id))))
+        verdict_buttons("review.", turn.key, _give, at, turn, view.label)
+        _after(at, turn)
+        ask_details(data, view, turn.key)
     with left:
-        show_images(sight, height=IMAGE_HEIGHT, key="review.viewer")
-        _below_image(held)
+        show_images(view, height=IMAGE_HEIGHT, key="review.viewer")
+        _below_image(expires)
 
 
-def _verdict_button(
-    store: ReviewStore,
-    queue: Queue,
-    name: str,
-    sight: Sight,
-    turn: Turn,
-    choice: Choice,
-) -> None:
-    st.button(
-        choice.label, key=f"review.{choice.verdict}.{turn.key}", shortcut=choice.key, help=choice.help, width="stretch",
-        wrap=True, on_click=_give, args=(store, queue, name, turn, choice.verdict, sight.label),
-    )  # fmt: skip
-
-
-def _below_image(held: str | None) -> None:
+def _below_image(expires: str | None) -> None:
     on = bool(st.session_state.get("review.map"))
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Hide the map" if on else "Show the map", key="review.map.toggle", shortcut="M", icon=":material/blur_on:",
-            on_click=_turn_map, help="What drives the model's similarity of image and note. Judge first.",
+            on_click=_toggle_map, help="What raises the model's similarity of image and note. Judge first.",
         )  # fmt: skip
         if on:
             widgets.explain("What is this?", *ABOUT_MAP)
-        if held is not None:
-            st.caption(f"Yours until {local_time(held).rpartition(', ')[2]}", width="content")
+        if expires is not None:
+            st.caption(f"Reserved for you until {local_time(expires).rpartition(', ')[2]}", width="content")
 
 
-def _after(store: ReviewStore, queue: Queue, name: str, turn: Turn | None) -> None:
-    last = store.last_given(queue.queue_id, name)
+def _after(at: Desk, turn: Turn | None) -> None:
+    last = at.store.last_given(at.queue.queue_id, at.name)
     with st.container(key=f"{BUTTONS}_after", horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
             "Undo", key="review.undo", shortcut="U", icon=":material/undo:", disabled=last is None, on_click=_undo,
-            args=(store, last, name), help="Take the last verdict back; the pair is shown again.",
+            args=(at, last), help="Take the last verdict back; the pair is shown again.",
         )  # fmt: skip
         if turn is not None:
             st.button(
                 "Skip", key=f"review.skip.{turn.key}", shortcut="S", icon=":material/skip_next:", on_click=_skip,
-                args=(store, queue, name, turn), help="Give the pair back; it comes again after all others.",
+                args=(at, turn), help="Give the pair back; it comes again after all others.",
             )  # fmt: skip
         if last is not None:
             st.caption(f"Last: {literal(last.pair_id)}, {verdict_name(last.verdict.verdict)}", width="content")
 
 
-def _progress(store: ReviewStore, queue: Queue, name: str) -> None:
-    now = standing(store.progress(queue.queue_id), name)
-    st.progress(now.share, text=now.line)
-
-
-def _turn(pair_id: str, *, again: bool) -> Turn:
-    """The showing that goes on, or a new one where another pair is shown."""
-    state = st.session_state
-    turn = state.get("review.turn")
+def _turn(pair_id: str) -> Turn:
+    """The present turn, or a new one where another pair is shown."""
+    turn = st.session_state.get("review.turn")
     if turn is None or turn.pair_id != pair_id:
-        turn = Turn(pair_id, str(uuid.uuid4()), time.monotonic(), again)
-        state["review.turn"] = turn
+        turn = st.session_state["review.turn"] = Turn(pair_id, str(uuid.uuid4()), time.monotonic())
     return turn
 
 
-def _give(store: ReviewStore, queue: Queue, name: str, turn: Turn, verdict: str, label: int) -> None:
-    """Store a verdict; a second press for the same showing finds it answered."""
-    state = st.session_state
-    if state.get("review.turn") != turn:
-        return
-    details = given_details(turn.key)
-    try:
-        made = made_verdict(
-            verdict, label=label, reason=details.reason, comment=details.comment, better=details.better,
-            seconds=round(time.monotonic() - turn.since, 1),
-        )  # fmt: skip
-        store.judge(queue.queue_id, turn.pair_id, name, made, event_id=turn.event_id)
-    except InputError as error:
-        state["review.problem"] = f"not stored, the pair stays here: {error}"
-        return
-    _forget_turn()
-
-
-def _undo(store: ReviewStore, last: Event, name: str) -> None:
-    """Take back what the button stood for when it was drawn; a second press for the same one changes nothing."""
-    try:
-        store.undo(last.event_id, name, event_id=str(uuid.uuid5(uuid.UUID(last.event_id), "undo")))
-    except InputError as error:
-        st.session_state["review.problem"] = str(error)
-        return
-    _forget_turn()
-    st.session_state["review.again"] = last.pair_id
-
-
-def _skip(store: ReviewStore, queue: Queue, name: str, turn: Turn) -> None:
-    if st.session_state.get("review.turn") != turn:
-        return
-    try:
-        store.release(queue.queue_id, turn.pair_id, name)
-    except InputError as error:
-        st.session_state["review.problem"] = str(error)
-        return
-    _forget_turn()
-
-
-def _forget_turn() -> None:
+def forget_turn() -> None:
     for key in ("review.turn", "review.again"):
         st.session_state.pop(key, None)
 
 
-def _turn_map() -> None:
+def _give(at: Desk, turn: Turn, label: int, verdict: str) -> None:
+    """Store a verdict; a second press in the same turn does nothing."""
+    if st.session_state.get("review.turn") != turn:
+        return
+    try:
+        made = given_verdict(verdict, turn.key, label, seconds=round(time.monotonic() - turn.since, 1))
+        at.store.judge(at.queue.queue_id, turn.pair_id, at.name, made, event_id=turn.event_id)
+    except InputError as error:
+        st.session_state["review.problem"] = f"not stored, the pair stays here: {error}"
+        return
+    forget_turn()
+
+
+def _undo(at: Desk, last: Event) -> None:
+    """Take back the verdict that was the last one when the button was drawn; a second press changes nothing."""
+    try:
+        at.store.undo(last.event_id, at.name, event_id=str(uuid.uuid5(uuid.UUID(last.event_id), "undo")))
+    except InputError as error:
+        st.session_state["review.problem"] = str(error)
+        return
+    forget_turn()
+    st.session_state["review.again"] = last.pair_id
+
+
+def _skip(at: Desk, turn: Turn) -> None:
+    if st.session_state.get("review.turn") != turn:
+        return
+    try:
+        at.store.release(at.queue.queue_id, turn.pair_id, at.name)
+    except InputError as error:
+        st.session_state["review.problem"] = str(error)
+        return
+    forget_turn()
+
+
+def _toggle_map() -> None:
     st.session_state["review.map"] = not st.session_state.get("review.map")
-
-
-def _say_problem() -> None:
-    problem = st.session_state.pop("review.problem", None)
-    if problem:
-        st.error(literal(problem), icon=":material/error:")

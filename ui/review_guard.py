@@ -1,6 +1,6 @@
-"""One press, one verdict: the second half of a double click and the repeats of a held key never reach the page.
+"""One press, one verdict: the second click of a double click and the repeats of a held key never reach the page.
 
-By the time they arrive the next pair may be on the screen, and they would be taken for a verdict on it.
+When they arrive, the next pair may be on the screen, and they would count as a verdict on it.
 """
 
 from __future__ import annotations

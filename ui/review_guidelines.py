@@ -7,7 +7,7 @@ treatment and not the computer.
 | Verdict | Say so when | For example |
 |---|---|---|
 | **Pair fits** | the note could be about this image | Note: "large cup, inferior notch". Image: both are there. |
-| **Wrong note** | the note tells of something else | Note: "healthy rim, C/D 0.2". Image: a cup that fills the disc. |
+| **Wrong note** | the note describes something else | Note: "healthy rim, C/D 0.2". Image: a cup that fills the disc. |
 | **Wrong label** | image and note contradict the label | Both speak for glaucoma; the label is "no glaucoma". |
 | **Uninformative** | nothing in the note can be checked on the image | "Patient rescheduled by telephone." |
 | **Unusable image** | the image cannot be judged by anybody | Out of focus, black, or the disc is cut off. |
@@ -18,21 +18,19 @@ treatment and not the computer.
 **A small flaw is no wrong note.** A wrong digit, a missing finding, or the other eye's value beside this eye's is a pair
 that fits; put it in the comment.
 
-**Do not look for a catch.** Many pairs here are ordinary ones. The page looks the same for all of them on purpose.
+**Many pairs here are ordinary ones.** The page looks the same for all of them on purpose.
 
-**Comments** are kept with your verdict: no names, dates of birth or numbers of patients.
+**Comments** are stored with your verdict: write no names, dates of birth or numbers of patients.
 
-**The map** shows what the model looked at, which may be the wrong place. Judge first, then look at it.
+**The map** shows which regions the model uses; they may be the wrong ones. Judge first, then open it.
 """
 
 ABOUT_MAP = (
     "Orange regions raise the model's similarity of this image and this note. So do words with a positive effect; words "
     "with a negative one lower it. The map shows what the model uses, not what is right. Regions: integrated gradients "
-    "from a blurred copy of the image. Words: what is lost with a neutral word in the place of each.",
+    "from a blurred copy of the image. Words: the similarity lost when a neutral word replaces each.",
     r"\text{heat}_p = \Big[(x_p-\tilde x_p)\int_0^1 \frac{\partial s}{\partial x_p}"
     r"\big(\tilde x+a\,(x-\tilde x)\big)\,da\Big]_+",
 )
 
-NO_AUTHENTICATION = (
-    "The name signs your verdicts. It is no authentication: whoever sits at this computer can type any name."
-)
+NO_AUTHENTICATION = "The name signs your verdicts. It is no authentication: anyone at this computer can type any name."

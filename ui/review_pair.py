@@ -1,30 +1,33 @@
-"""One pair on the screen: its images with the map, its note, and the details a verdict may carry."""
+"""One pair on the screen: its images with the map, its note, the verdict buttons, and the details of a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
 from fairvlm_core.errors import InputError
+from fairvlm_core.review import VERDICTS, ReviewedData, Verdict
 
 from .image_viewer import Picture, image_viewer
-from .review import NO_REASON, fitting_notes, reason_options, top_words
-from .review_reads import Explained, Subject, explained, features_of, pictures
+from .review import KEYS, made_verdict, reason_options
+from .review_reads import Explained, explained, offered_notes, pictures
 from .words import MINUS, literal, many
 
+BUTTONS = "review_verdicts"
+PLACE = "review_place"
 NOTE_HEIGHT = 190
 OFFERED = 8
 WORDS = 6
 
 
 @dataclass(frozen=True)
-class Sight:
-    """All that is shown of a pair, read before the first piece of it is drawn."""
+class PairView:
+    """All that is shown of a pair, read before anything is drawn."""
 
     pair_id: str
-    row: int
     label: int
     label_names: Sequence[str]
     note: str
@@ -33,75 +36,74 @@ class Sight:
     explained: Explained | None
 
 
-def look(subject: Subject, pair_id: str, *, with_map: bool) -> Sight:
-    """Read a pair. An image or a model that cannot be read is said in `problem`; the pair can be judged all the same."""
-    row = subject.row(pair_id)
-    pair = subject.table.frame.iloc[row]
+def read_pair(data: ReviewedData, pair_id: str, *, with_map: bool) -> PairView:
+    """Read a pair. `problem` says where an image or a model cannot be read; the pair can be judged all the same."""
+    row = data.row(pair_id)
+    pair = data.table.frame.iloc[row]
     shown: tuple[Picture, ...] = ()
     found, problem = None, ""
     try:
-        shown = tuple(pictures(subject, row))
-        found = explained(subject, row) if with_map else None
+        shown = tuple(pictures(data, row))
+        found = explained(data, row) if with_map else None
     except InputError as error:
         problem = str(error)
-    return Sight(
-        pair_id, row, int(pair["label"]), subject.table.info.label_names, str(pair["text"]), shown, problem, found
-    )
+    names = data.table.info.label_names
+    return PairView(pair_id, int(pair["label"]), names, str(pair["text"]), shown, problem, found)
 
 
-def show_images(sight: Sight, *, height: int, key: str) -> None:
+def show_images(view: PairView, *, height: int, key: str) -> None:
     """The images; where there is none, why."""
-    if sight.problem:
-        st.error(literal(sight.problem), icon=":material/error:")
-    if sight.pictures:
-        heat = None if sight.explained is None else sight.explained.heat
-        image_viewer(sight.pair_id, sight.pictures, heat=heat, height=height, key=key)
+    if view.problem:
+        st.error(literal(view.problem), icon=":material/error:")
+    if view.pictures:
+        heat = None if view.explained is None else view.explained.heat
+        image_viewer(view.pair_id, view.pictures, heat=heat, height=height, key=key)
 
 
-def show_label(sight: Sight) -> None:
-    """The pair's id and label."""
+def show_label_and_note(view: PairView) -> None:
+    """The pair's id and label, and the note, literally."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"**{literal(sight.pair_id)}**", width="content")
-        st.badge(f"Label: {literal(sight.label_names[sight.label])}", color="blue" if sight.label else "gray")
-
-
-def show_note(sight: Sight) -> None:
-    """The note, literally."""
+        st.markdown(f"**{literal(view.pair_id)}**", width="content")
+        st.badge(f"Label: {literal(view.label_names[view.label])}", color="blue" if view.label else "gray")
     with st.container(height=NOTE_HEIGHT, border=True, key="review_note"):
-        st.text(sight.note)
+        st.text(view.note)
 
 
-def show_words(sight: Sight) -> None:
-    """The words that drive the similarity, strongest first, where the map is on."""
-    if sight.explained is None:
+def show_words(view: PairView) -> None:
+    """Where the map is on: the words with the largest effect, as a share of the largest."""
+    if view.explained is None:
         return
-    words = top_words(sight.explained.map, WORDS)
+    words = view.explained.map.top_words(WORDS)
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
         st.caption(
-            f"Words that drive it ({MINUS} speaks against)" if words else "No word of this note moves the similarity",
+            f"Words with the largest effect ({MINUS} lowers the similarity)"
+            if words
+            else "No word of this note changes the similarity",
             width="content",
         )
-        for word, effect in words:
-            sign = f"{effect:+.1f}".replace("-", MINUS)
-            st.badge(f"{literal(word)} {sign}", color="orange" if effect > 0 else "gray")
+        for word in words:
+            effect = f"{word.score / abs(words[0].score):+.1f}".replace("-", MINUS)
+            text = word.word.strip(".,;:()") or word.word
+            st.badge(f"{literal(text)} {effect}", color="orange" if word.score > 0 else "gray")
 
 
-@dataclass(frozen=True)
-class Details:
-    """What a verdict may carry beside itself."""
+def verdict_buttons(key: str, turn: str, give: Callable[..., None], *args: Any) -> None:
+    """A button for each verdict; `give` is called with `args` and the verdict."""
+    with st.container(key=BUTTONS, horizontal=True, gap="small"):
+        for verdict, kind in VERDICTS.items():
+            st.button(
+                kind.label, key=f"{key}{verdict}.{turn}", shortcut=KEYS[verdict], help=kind.help, width="stretch",
+                wrap=True, on_click=give, args=(*args, verdict),
+            )  # fmt: skip
 
-    reason: str
-    comment: str
-    better: str | None
 
-
-def ask_details(subject: Subject, sight: Sight, turn: str) -> None:
-    """Fields for reason, comment and a better note; `turn` tells one showing of a pair from the next."""
+def ask_details(data: ReviewedData, view: PairView, turn: str) -> None:
+    """Fields for reason, comment and a better note; `turn` is another one each time a pair is shown."""
     options = reason_options()
     more = st.expander(
         "Reason, comment, better note (optional)", icon=":material/edit_note:", key="review.more", on_change="rerun"
     )
-    if not more.open:  # most verdicts come without, and their pages are drawn faster so
+    if not more.open:  # most verdicts come without details; the page is then drawn faster
         return
     with more:
         left, right = st.columns(2)
@@ -110,38 +112,40 @@ def ask_details(subject: Subject, sight: Sight, turn: str) -> None:
             "Comment", key=f"review.comment.{turn}", max_chars=4000, height=68,
             placeholder="No names or numbers of patients",
         )  # fmt: skip
-        _ask_better(subject, sight, turn)
+        _ask_better(data, view, turn)
         st.caption(
-            f"With *Wrong label* the label becomes {literal(sight.label_names[1 - sight.label])}; "
+            f"With *Wrong label* the label becomes {literal(view.label_names[1 - view.label])}; "
             "a better note counts with *Wrong note* only."
         )
 
 
-def _ask_better(subject: Subject, sight: Sight, turn: str) -> None:
+def _ask_better(data: ReviewedData, view: PairView, turn: str) -> None:
     try:
-        features = features_of(subject.run)
+        offered = offered_notes(data.run, view.pair_id, OFFERED)
     except InputError as error:
         st.caption(literal(f"No other notes can be offered: {error}"))
         return
-    if sight.pair_id not in features.pair_ids or len(features.pair_ids) < 2:
+    if not offered:
         return
-    rows = fitting_notes(features.images, features.notes, features.pair_ids.index(sight.pair_id), OFFERED)
-    offered = [features.pair_ids[row] for row in rows]
     chosen = st.selectbox(
         "A note that fits this image better", [None, *offered], key=f"review.better.{turn}",
         format_func=lambda pair_id: "None chosen" if pair_id is None else str(pair_id),
-        help=f"The {many(len(offered), 'note')} of other pairs that the run's model finds most like this image.",
+        help=f"The {many(len(offered), 'note')} of other pairs that the run's model finds most similar to this image.",
     )  # fmt: skip
     if chosen is not None:
         with st.container(height=110, border=True):
-            st.text(str(subject.table.frame["text"].iat[subject.row(chosen)]))
+            st.text(str(data.table.frame["text"].iat[data.row(chosen)]))
 
 
-def given_details(turn: str) -> Details:
-    """What was typed and chosen for this showing."""
+def given_verdict(verdict: str, turn: str, label: int, seconds: float | None = None) -> Verdict:
+    """The verdict with the details that were typed and chosen in this turn; `InputError` where they are not allowed."""
     state = st.session_state
-    return Details(
-        str(state.get(f"review.reason.{turn}") or NO_REASON),
-        str(state.get(f"review.comment.{turn}") or ""),
-        state.get(f"review.better.{turn}"),
-    )
+    reason, comment = (str(state.get(f"review.{name}.{turn}") or "") for name in ("reason", "comment"))
+    better = state.get(f"review.better.{turn}")
+    return made_verdict(verdict, label=label, reason=reason, comment=comment, better=better, seconds=seconds)
+
+
+def show_problem() -> None:
+    """Why the last press was not recorded."""
+    if problem := st.session_state.pop("review.problem", None):
+        st.error(literal(problem), icon=":material/error:")

@@ -7,21 +7,21 @@ import uuid
 import streamlit as st
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.review import ORDERS, Queue, QueueSettings, ReviewStore
-from fairvlm_core.review.make import queue_from_run
+from fairvlm_core.review import ORDERS, Queue, QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore
 
 from . import widgets
 from .frame import Here
 from .review import queue_label, selection_of
+from .review_desk import forget_turn
 from .words import literal, many
 
 FLAGGED, SELECTION = "What the run flagged", "The selection from Bad pairs"
 ABOUT_QUEUE = (
-    "A queue is a list of pairs to read. Besides the pairs that the order brings up it holds **control pairs**, drawn at "
-    "random from those that were not flagged. Readers cannot tell them apart; from them the miner's precision and recall "
-    "are estimated without bias. A **second reader** judges a share of the pairs without seeing the first verdict. In a "
-    "**blind** queue nobody sees why a pair is there."
+    "A queue is a list of pairs to read. It holds the pairs that the order puts first, and **control pairs**: random pairs "
+    "that were not flagged. The page looks the same for both. With control pairs, precision and recall of the miner are "
+    "estimated without bias. A **second reader** judges a share of the pairs without seeing the first verdict. In a "
+    "**blind** queue the page does not say why a pair is there."
 )
 
 
@@ -37,7 +37,7 @@ def choose(store: ReviewStore) -> Queue | None:
     if asked is not None and asked not in queues:
         st.warning(f"There is no queue {literal(asked)} here.", icon=":material/link_off:")
     chosen = st.selectbox(
-        "Queue", list(queues), key=key, format_func=lambda queue_id: queue_label(queues[queue_id]), on_change=_forget,
+        "Queue", list(queues), key=key, format_func=lambda queue_id: queue_label(queues[queue_id]), on_change=forget_turn,
         label_visibility="collapsed",
     )  # fmt: skip
     st.query_params["queue"] = chosen
@@ -45,16 +45,11 @@ def choose(store: ReviewStore) -> Queue | None:
     return queues[chosen]
 
 
-def _forget() -> None:
-    for key in ("review.turn", "review.again"):
-        st.session_state.pop(key, None)
-
-
 def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
-    """A form that makes a queue."""
+    """The form for a new queue."""
     widgets.section("New queue", ABOUT_QUEUE)
     if not allowed:
-        widgets.empty("Not yours to make", "Queues are made by an administrator of this review (review.toml).")
+        widgets.empty("For administrators", "An administrator of this review makes queues (review.toml).")
         return
     chosen = selection_of(st.session_state)
     run = _run_of(here, chosen)
@@ -63,7 +58,8 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
         return
     try:
         attributes = [str(attribute) for attribute in run.data["attributes"]]
-        groups = _groups_of(run, attributes)
+        pairs = run.pairs()
+        groups = [(name, group) for name in attributes for group in sorted(pairs[name].astype(str).unique())]
     except (InputError, KeyError) as error:
         st.error(literal(error), icon=":material/error:")
         return
@@ -80,7 +76,7 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
         balance = right.selectbox("In turn by group of", attributes or ["–"], help="For the order “in turn by group”.")
         only = st.multiselect(
             "Only these groups", groups, format_func=": ".join, placeholder="All patients",
-            help="Of one attribute any of the groups, of several attributes each. Control pairs are drawn from them too.",
+            help="A patient must be in one of the chosen groups of each attribute. This holds for control pairs too.",
         )  # fmt: skip
         a, b, c = st.columns(3)
         size = a.number_input("Pairs in all", min_value=1, max_value=100_000, value=100)
@@ -89,26 +85,19 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
         blind = st.checkbox("Blind: do not show why a pair is in the queue", value=True)
         made = st.form_submit_button("Make the queue", type="primary", icon=":material/playlist_add:")
     if made:
-        from_selection = source == SELECTION and chosen is not None
-        _make(
-            store, run, name_of_queue, name,
-            dict(
-                order="given" if from_selection else order, pair_ids=chosen[1] if from_selection and chosen else None,
-                size=int(size), control_share=controls / 100, second_share=second / 100,
-                balance_by=balance if order == "balanced" and not from_selection else None, blind=blind,
-                where=where_of(only), seed=uuid.uuid4().int % 2**31,
-            ),
+        settings = dict(
+            size=int(size), control_share=controls / 100, second_share=second / 100, blind=blind, where=where_of(only),
+            seed=uuid.uuid4().int % 2**31,
         )  # fmt: skip
-
-
-def _groups_of(run: Run, attributes: list[str]) -> list[tuple[str, str]]:
-    """Attribute and group, as the run's pairs have them."""
-    pairs = run.pairs()
-    return [(name, group) for name in attributes for group in sorted(pairs[name].astype(str).unique())]
+        if source == SELECTION and chosen is not None:
+            settings |= {"order": "given", "pair_ids": chosen[1]}
+        else:
+            settings |= {"order": order, "balance_by": balance if order == "balanced" else None}
+        _make(store, run, name_of_queue, name, settings)
 
 
 def where_of(chosen: list[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Groups by attribute, as `QueueSettings.where` has them.
+    """Groups by attribute, for `QueueSettings.where`.
 
     >>> where_of([("race", "Black"), ("gender", "Female"), ("race", "Asian")])
     {'race': ('Black', 'Asian'), 'gender': ('Female',)}
@@ -125,13 +114,13 @@ def _make(store: ReviewStore, run: Run, name_of_queue: str, by: str, settings: d
         return
     st.query_params["queue"] = queue.queue_id
     st.success(
-        f"Queue {queue.queue_id} holds {many(queue.n_items, 'pair')}. It is chosen now: open *Review*.",
+        f"Queue {queue.queue_id} holds {many(queue.n_items, 'pair')}. It is selected; open *Review*.",
         icon=":material/check_circle:",
     )
 
 
 def _run_of(here: Here, chosen: tuple[str, tuple[str, ...]] | None) -> Run | None:
-    """The selection's run where there is a selection, else the one in the sidebar."""
+    """The run of the selection, else the one in the sidebar."""
     if chosen is not None:
         try:
             return RunStore(here.store.workspace).get(chosen[0])

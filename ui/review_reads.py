@@ -1,4 +1,4 @@
-"""Cached reads of the Review page: the store, the data a queue is about, images as they are shown, maps."""
+"""Cached reads of the Review page: the store, the data of a queue, images as they are shown, maps."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ import streamlit as st
 import torch
 
 from fairvlm_core.analysis.similarity_map import SimilarityMap, heat_on_image, similarity_map
-from fairvlm_core.errors import InputError
 from fairvlm_core.models import Clip, load_clip
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import Queue, ReviewStore
-from fairvlm_core.review.database import DATABASE_FILE, URL_VARIABLE
+from fairvlm_core.review import Queue, ReviewedData, ReviewStore, best_notes, reviewed_data
+from fairvlm_core.review.database import URL_VARIABLE
 from fairvlm_core.runs import Run, RunStore
 
 from .image_viewer import Picture, heat_address, picture_address
 from .reads import Stamp, pair_table, stamp
 
 MOST_OTHERS = 5
-
-
-def has_reviews(workspace: Path) -> bool:
-    """Whether there is a log already; looking at the page makes none."""
-    return bool(os.environ.get(URL_VARIABLE)) or (workspace / DATABASE_FILE).exists()
 
 
 def review_store(workspace: Path) -> ReviewStore:
@@ -39,61 +33,24 @@ def _store(workspace: str, url: str) -> ReviewStore:
     return ReviewStore.open(workspace, url=url)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What a queue is about: its run, and the data of that run as it was when the queue was made."""
-
-    run: Run
-    table: PairTable
-
-    def row(self, pair_id: str) -> int:
-        """The row of a pair in the table."""
-        try:
-            return _rows(self.table.fingerprint, self.table)[pair_id]
-        except KeyError:
-            raise InputError(f"pair {pair_id!r} is no longer in the data folder of run {self.run.id}") from None
+def data_of(queue: Queue, store: RunStore) -> ReviewedData:
+    """As `reviewed_data`; one object for all sessions, which keeps its index of pairs."""
+    found = reviewed_data(queue, store, read=lambda folder, **options: pair_table(folder, options))
+    return _data(str(found.run.path), found.table.fingerprint, found)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _rows(fingerprint: str, _table: PairTable) -> dict[str, int]:  # noqa: ARG001 - part of the key
-    return {pair_id: row for row, pair_id in enumerate(_table.pair_ids.tolist())}
+def _data(run: str, fingerprint: str, _found: ReviewedData) -> ReviewedData:  # noqa: ARG001 - parts of the key
+    return _found
 
 
-def subject_of(queue: Queue, store: RunStore) -> Subject:
-    """The run and the data of a queue.
-
-    Raises
-    ------
-    InputError
-        The run or the data folder is gone, or the data is no longer what was reviewed.
-    """
-    try:
-        run = store.get(queue.run_id)
-    except InputError:
-        raise InputError(
-            f"queue {queue.queue_id} was made from run {queue.run_id}, which is not in this workspace: "
-            "open the workspace that has it"
-        ) from None
-    folder = Path(str(run.data["folder"]))
-    if not folder.is_dir():
-        raise InputError(f"the data folder of run {run.id} ({folder.name!r}) is gone: put it back to go on reviewing")
-    table = pair_table(str(folder), dict(run.data.get("read_options") or {}))
-    if table.fingerprint != queue.data:
-        raise InputError(
-            f"the data folder of run {run.id} ({folder.name!r}) has changed since queue {queue.queue_id} was made: "
-            "put it back, or make a new queue from a run on the data as it is now"
-        )
-    return Subject(run, table)
-
-
-def pictures(subject: Subject, row: int) -> list[Picture]:
+def pictures(data: ReviewedData, row: int) -> list[Picture]:
     """The pair's image, then up to `MOST_OTHERS` other images of the same patient."""
-    frame = subject.table.frame
+    frame = data.table.frame
     patient = frame["patient_id"].to_numpy()
-    others = np.flatnonzero(patient == patient[row])
-    rows = [row, *(int(other) for other in others if other != row)][: 1 + MOST_OTHERS]
-    names = ["This image", *(f"Same patient: {frame['pair_id'].iat[other]}" for other in rows[1:])]
-    return [Picture(_address(subject.table, each), name) for each, name in zip(rows, names, strict=True)]
+    others = [int(other) for other in np.flatnonzero(patient == patient[row]) if other != row][:MOST_OTHERS]
+    names = ["This image", *(f"Same patient: {frame['pair_id'].iat[other]}" for other in others)]
+    return [Picture(_address(data.table, each), name) for each, name in zip([row, *others], names, strict=True)]
 
 
 def _address(table: PairTable, row: int) -> str:
@@ -106,25 +63,17 @@ def _cached_address(root: str, path: str, image: Stamp, _table: PairTable, _row:
     return picture_address(_table.image(_row))
 
 
-@dataclass(frozen=True)
-class Features:
-    """Unit-norm embeddings of a run's pairs, float32 (N, D) each, and the N pair ids."""
-
-    images: np.ndarray
-    notes: np.ndarray
-    pair_ids: tuple[str, ...]
+def offered_notes(run: Run, pair_id: str, k: int) -> list[str]:
+    """Ids of the k pairs whose notes the run's model finds most similar to the image of a pair; empty for a new pair."""
+    images, notes, ids = _features(str(run.path), stamp(run.path / "embeddings.npz"))
+    return [ids[row] for row in best_notes(images, notes, ids.index(pair_id), k)] if pair_id in ids else []
 
 
-def features_of(run: Run) -> Features:
-    """The embeddings of a run."""
-    return _features(str(run.path), stamp(run.path / "embeddings.npz"))
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)  # not to be changed, and too large to be copied for each reader
-def _features(path: str, stamps: Stamp) -> Features:  # noqa: ARG001
+@st.cache_resource(max_entries=2, show_spinner=False)  # too large to be copied for each reader
+def _features(path: str, stamps: Stamp) -> tuple[np.ndarray, np.ndarray, list[str]]:  # noqa: ARG001
     run = Run(Path(path))
     arrays = run.embeddings()
-    return Features(arrays["image"], arrays["text"], tuple(run.pairs()["pair_id"].astype(str)))
+    return arrays["image"], arrays["text"], run.pairs()["pair_id"].astype(str).tolist()
 
 
 @dataclass(frozen=True)
@@ -135,9 +84,9 @@ class Explained:
     heat: str
 
 
-def explained(subject: Subject, row: int) -> Explained:
-    """What drives the similarity of a pair, by the run's model."""
-    table, run = subject.table, subject.run
+def explained(data: ReviewedData, row: int) -> Explained:
+    """The similarity map of a pair by the run's model."""
+    table, run = data.table, data.run
     weights = stamp(run.checkpoint / "open_clip_model.safetensors")
     pair_id = str(table.frame["pair_id"].iat[row])
     return _explained(str(run.path), weights, table.fingerprint, pair_id, table, row)

@@ -1,4 +1,4 @@
-"""What the readers found: agreement, how good the miner is, verdicts by group, and files to take away."""
+"""Results of a queue: how good the miner is, agreement of readers, verdicts by group, and files to download."""
 
 from __future__ import annotations
 
@@ -7,96 +7,79 @@ import json
 import streamlit as st
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.review import (
-    Queue,
-    ReviewStore,
-    agreement,
-    agreement_by_readers,
-    export_document,
-    miner_quality,
-    precision_table,
-    readings_frame,
-    verdict_counts,
-)
+from fairvlm_core.review import MinerQuality, Queue, ReviewStore, export_document, readings_frame, review_summary
 from fairvlm_core.runs import RunStore
 
 from . import widgets
 from .entries import Headline
-from .review import agreement_frame, counts_frame, estimate_line, precision_frame
-from .review_reads import subject_of
-from .words import figure, literal, percent
+from .review import FLAGS, agreement_frame, counts_frame, estimate_line, precision_frame
+from .review_reads import data_of
+from .words import literal, number, percent
 
 ABOUT_MINER = (
-    "**Precision**: how many of the flagged pairs are bad. **Recall**: how many of the bad pairs are flagged. Both are "
-    "estimated from the random part of the queue (control pairs and as many flagged ones drawn at random), each pair "
-    "weighted by the inverse of its chance to be drawn. Pairs that nobody could tell, or readers disagree on, are out.",
+    "**Precision**: the share of flagged pairs that are bad. **Recall**: the share of bad pairs that are flagged. Both are "
+    "estimated from the random part of the queue (control pairs and the same number of random flagged pairs). Each pair is "
+    "weighted by the inverse of its probability to be drawn. Pairs without a clear verdict are left out: all readers are "
+    "unsure, or readers disagree.",
     r"\text{precision}=\frac{F}{N_{\text{flagged}}},\qquad \text{recall}=\frac{F}{F+M},\qquad F=\sum_h N_h\,\hat p_h",
 )
 ABOUT_AGREEMENT = (
-    "From pairs that two readers judged without seeing each other's verdict. **Kappa** is agreement beyond chance: 0 is "
-    "what guessing gives, 1 is complete agreement. Intervals come from resampling pairs.",
+    "From pairs that two readers judged without seeing each other's verdict. **Kappa** is agreement beyond chance: 0 for "
+    "guessing, 1 for complete agreement. Intervals come from resampled pairs.",
     r"\kappa=\frac{p_o-p_e}{1-p_e}",
 )
 ABOUT_PRECISION = (
-    "Of the flagged pairs that were read, how many are bad. Where the most suspicious pairs came first, this is above the "
-    "precision over all flagged pairs, which stands above.",
+    "The share of bad pairs among the flagged pairs that were read. Where the most suspicious pairs came first, it is "
+    "higher than the precision over all flagged pairs at the top of this page.",
     None,
 )
 
 
 def results(store: ReviewStore, runs: RunStore, queue: Queue | None, *, allowed: bool) -> None:
-    """Everything that comes out of one queue."""
+    """All results of one queue."""
     if queue is None:
         widgets.empty("No queue yet", "Results appear here once pairs of a queue have been read.")
         return
-    items, verdicts = store.items(queue.queue_id), store.verdicts(queue_id=queue.queue_id)
-    if not len(verdicts):
+    if not len(store.verdicts(queue_id=queue.queue_id)):
         widgets.empty("No verdict yet", "Results appear here once pairs of this queue have been read.")
         return
-    _miner(store, queue)
-    _agreement(store, queue)
+    found = review_summary(store, queue.queue_id)
+    _miner(found.miner)
+    widgets.section("Do readers agree?", *ABOUT_AGREEMENT)
+    widgets.table(agreement_frame(found.agreement, found.by_readers), key="review.agreement")
     widgets.section("Precision among the pairs that were read", *ABOUT_PRECISION)
-    precision = precision_table(items, verdicts)
-    widgets.table(precision_frame(precision), key="review.precision")
+    widgets.table(precision_frame(found.precision), key="review.precision")
     widgets.section("Verdicts by group")
-    attributes = sorted(items[0].facts["groups"]) if items else []
-    attribute = st.selectbox("Group by", [None, *attributes], format_func=lambda name: name or "all pairs")
-    counts = counts_frame(verdict_counts(items, verdicts, attribute))
-    widgets.table(counts, key="review.counts")
-    _take_away(store, runs, queue, allowed=allowed)
+    attribute = st.selectbox(
+        "Group by", list(found.counts), format_func=lambda name: "all pairs" if name == "all" else name
+    )
+    widgets.table(counts_frame(found.counts[attribute]), key="review.counts")
+    _downloads(store, runs, queue, allowed=allowed)
 
 
-def _miner(store: ReviewStore, queue: Queue) -> None:
+def _miner(found: MinerQuality) -> None:
     widgets.section("How good is the miner?", *ABOUT_MINER)
-    found = miner_quality(store.items(queue.queue_id), queue.population, store.verdicts(queue_id=queue.queue_id))
-    by_kind = {f"Precision, {kind}": estimate for kind, estimate in found.by_kind.items()}
+    by_kind = {f"Precision, {FLAGS[kind]}": estimate for kind, estimate in found.by_kind.items()}
     for row in ({"Precision": found.precision, "Recall": found.recall}, by_kind):  # two side by side fit a tablet
         widgets.cards([Headline(name, percent(one.value), estimate_line(one)) for name, one in row.items()])
     if found.missed.value is not None:
-        reach = found.missed.interval
-        between = "" if reach is None else f" ({figure(reach.low, 0)} to {figure(reach.high, 0)})"
-        st.caption(f"Bad pairs that the miner missed: about {figure(found.missed.value, 0)}{between}.")
+        interval = found.missed.interval
+        between = "" if interval is None else f" ({number(interval.low, 0)} to {number(interval.high, 0)})"
+        st.caption(f"Bad pairs that the miner missed: about {number(found.missed.value, 0)}{between}.")
 
 
-def _agreement(store: ReviewStore, queue: Queue) -> None:
-    widgets.section("Do readers agree?", *ABOUT_AGREEMENT)
-    readings = store.standing_readings(queue.queue_id)
-    frame = agreement_frame(agreement(readings), agreement_by_readers(readings))
-    widgets.table(frame, key="review.agreement")
-
-
-def _take_away(store: ReviewStore, runs: RunStore, queue: Queue, *, allowed: bool) -> None:
-    widgets.section("Take away")
+def _downloads(store: ReviewStore, runs: RunStore, queue: Queue, *, allowed: bool) -> None:
+    widgets.section("Downloads")
     if not allowed:
-        st.caption("Files are for an administrator of this review (review.toml).")
+        st.caption("Downloads are for administrators of this review (review.toml).")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        with_notes = st.checkbox("With notes", help="Clinical notes are patient data: mind where the file goes.")
+        with_notes = st.checkbox("With notes", help="Clinical notes are patient data: store the file safely.")
         comments = st.checkbox("With comments", help="Readers' free text, which may hold patient data.")
     notes = None
     if with_notes:
         try:
-            frame = subject_of(queue, runs).table.frame
+            frame = data_of(queue, runs).table.frame
         except InputError as error:
             st.error(literal(error), icon=":material/error:")
             return

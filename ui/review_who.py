@@ -1,4 +1,4 @@
-"""Who reviews: a name typed in, or a login through OIDC where Streamlit's secrets configure one."""
+"""Who reviews: a typed name, or a login through OIDC where Streamlit's secrets configure one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .words import literal
 
 
 def reviewer(workspace: Path) -> tuple[str, str] | None:
-    """Name and role of who sits here; None, with a way to say it, while that is not known."""
+    """Name and role of the reader; None while they are unknown, with a form or a login button."""
     name = _logged_in() if login_is_configured() else _typed()
     if name is None:
         return None
@@ -39,7 +39,7 @@ def login_is_configured() -> bool:
 
 def _logged_in() -> str | None:
     if find_spec("authlib") is None:
-        st.error("A login is configured, but not what it needs: `pip install 'fairvlm[oidc]'`", icon=":material/lock:")
+        st.error("The configured login needs another package: `pip install 'fairvlm[oidc]'`", icon=":material/lock:")
         return None
     if not st.user.get("is_logged_in", False):
         st.markdown("Verdicts are signed. Log in first.")
@@ -49,17 +49,17 @@ def _logged_in() -> str | None:
 
 
 def claimed_name(claims: Mapping[str, Any]) -> str:
-    """Who a login says this is: the address that the provider vouches for, else the provider's own id.
+    """The name from a login: the address that the provider has verified, else the provider's own id.
 
-    A display name is not taken, nor an address that is not said to be verified: people choose both, and roles go by this.
+    Display names and unverified addresses are not used: people choose them, and roles depend on this name.
 
     >>> claimed_name({"email": "ada@example.org", "email_verified": True, "name": "Grace"})
     'ada@example.org'
     >>> claimed_name({"email": "ada@example.org", "sub": "u-17"})
     'u-17'
     """
-    vouched = claims.get("email") and claims.get("email_verified") in (True, "true")
-    return check_reviewer(str(claims["email"] if vouched else claims.get("sub") or ""))
+    verified = claims.get("email") and claims.get("email_verified") in (True, "true")
+    return check_reviewer(str(claims["email"] if verified else claims.get("sub") or ""))
 
 
 def _typed() -> str | None:
@@ -80,7 +80,7 @@ def _typed() -> str | None:
 
 
 def leave() -> None:
-    """Another person takes over."""
+    """Forget the reader, so that another person can start."""
     if login_is_configured():
         st.logout()
     for key in [key for key in st.session_state if str(key).startswith("review.") and key != "review.selection"]:

@@ -11,8 +11,7 @@ from fairvlm_core.features import embed, pair_arrays
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.models import load_clip
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import Queue, QueueSettings, ReviewStore
-from fairvlm_core.review.make import queue_from_run
+from fairvlm_core.review import Queue, QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore
 
 

@@ -147,7 +147,7 @@ def test_verdicts_by_keyboard_are_all_stored(served, reader, data) -> None:
         reader.page.keyboard.press(key)
         if pair_id != ids[-1]:
             seen = reader.shown(seen)
-    reader.page.get_by_text("Every pair of this queue has the readings").wait_for()
+    reader.page.get_by_text("Every pair of this queue has all its readings").wait_for()
     assert [(event.pair_id, event.body["verdict"]) for event in served.verdicts(queue)] == pressed
     with ReviewStore.open(served.workspace, url="") as store:
         assert store.verify().ok
@@ -184,7 +184,7 @@ def test_keys_undo_skip_and_map(served, reader, data) -> None:
     reader.page.keyboard.press("s")
     assert reader.shown(again)["pair"] == ids[1]
     reader.page.keyboard.press("m")
-    reader.page.get_by_text("Words that drive it").wait_for()
+    reader.page.get_by_text("Words with the largest effect").wait_for()
     assert served.verdicts(queue)[-1].body["verdict"] == "unsure"
     assert len(served.verdicts(queue)) == 1
 
@@ -223,7 +223,7 @@ def test_fault_18_a_hostile_note_is_shown_literally(served, reader, data) -> Non
     shown = reader.page.inner_text(".st-key-review_note")
     assert shown.strip() == BAD_NOTE
     reader.page.keyboard.press("m")
-    reader.page.get_by_text("Words that drive it").wait_for()
+    reader.page.get_by_text("Words with the largest effect").wait_for()
     reader.page.wait_for_timeout(500)
     assert reader.page.evaluate("window.taken") is None
     assert reader.page.locator("[src*=invalid], [href*=invalid]").count() == 0

@@ -13,10 +13,9 @@ from review_data import add_queue, add_reviewable_run
 from streamlit.testing.v1 import AppTest
 
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import Queue, ReviewStore, Verdict
+from fairvlm_core.review import VERDICTS, Queue, ReviewStore, Verdict
 from fairvlm_core.runs import Run, RunStore
 from ui import review_reads, review_who
-from ui.review import CHOICES
 
 REVIEW = "7_Review.py"
 
@@ -174,9 +173,9 @@ def test_every_verdict_carries_what_belongs_to_it(open_page, reviewing, table) -
     add_queue(reviewing, run_in(reviewing))
     app = start(open_page)
     given = {}
-    for choice in CHOICES:
-        given[shown_pair(app, table)] = choice.verdict
-        button(app, choice.label).click()
+    for verdict, kind in VERDICTS.items():
+        given[shown_pair(app, table)] = verdict
+        button(app, kind.label).click()
         run(app)
     labels = dict(zip(table.pair_ids, table.labels.tolist(), strict=True))
     stored = {e.pair_id: e.verdict for e in log_of(reviewing).events() if e.kind == "verdict"}
@@ -263,7 +262,7 @@ def test_the_end_is_said(open_page, reviewing, table) -> None:
     for _ in range(2):
         button(app, "Pair fits").click()
         run(app)
-    assert "Every pair of this queue has the readings it was to have" in words_of(app)
+    assert "Every pair of this queue has all its readings" in words_of(app)
     button(app, "Undo").click()
     run(app)
     assert shown_pair(app, table) == str(table.only("train").pair_ids[1])
@@ -274,7 +273,7 @@ def test_the_end_is_said(open_page, reviewing, table) -> None:
 
 def facts_shown(app: AppTest) -> bool:
     words = "\n".join(str(element.value) for part in (app.markdown, app.caption) for element in part).lower()
-    return any(word in words for word in ("flagged", "faulty", "mean loss", "standard deviation", "control"))
+    return any(word in words for word in ("flagged", "shared marker", "mean loss", "standard deviation", "control"))
 
 
 def test_a_blind_queue_hides_why_and_looks_the_same_for_controls(open_page, reviewing, table) -> None:
@@ -301,7 +300,7 @@ def test_a_queue_that_is_not_blind_says_why_in_words(open_page, reviewing, table
     item = log_of(reviewing).item(queue.queue_id, shown_pair(app, table))
     words = words_of(app).replace("\\", "")
     assert item.stratum == "faulty"
-    assert "Flagged as faulty" in words
+    assert "Flagged as wrong note" in words
     assert f"Mean loss {item.facts['mean_loss']:.2f}" in words
 
 
@@ -312,8 +311,8 @@ def test_the_map_shows_words_and_heat(open_page, reviewing, table) -> None:
     button(app, "Show the map").click()
     run(app)
     assert shown_pair(app, table) == pair_id
-    assert "Words that drive it" in words_of(app)
-    subject = review_reads.subject_of(log_of(reviewing).queues()[0], RunStore(reviewing))
+    assert "Words with the largest effect" in words_of(app)
+    subject = review_reads.data_of(log_of(reviewing).queues()[0], RunStore(reviewing))
     found = review_reads.explained(subject, subject.row(pair_id))
     strongest = found.map.top_words(1)[0].word.strip(".,;:()")
     assert strongest in table.frame.loc[table.frame["pair_id"] == pair_id, "text"].item()
@@ -353,7 +352,7 @@ def test_two_readers_differ_and_an_adjudicator_decides(open_page, reviewing, tab
 def test_a_reader_does_not_decide_on_their_own_pair(open_page, reviewing) -> None:
     conflict_in(reviewing)
     app = start(open_page, "bo", view="Adjudicate")
-    assert "Somebody else decides" in words_of(app)
+    assert "Another person decides" in words_of(app)
     assert not [each for each in app.button if each.label == "Wrong note"]
 
 
@@ -375,7 +374,7 @@ def test_a_pair_in_another_reader_s_hands_is_said(open_page, reviewing, table) -
     with log_of(reviewing) as store:
         assert store.next_pair(queue.queue_id, "Bo").pair_id == pair[0]
     app = start(open_page, "Cleo")
-    assert "1 pair held by other readers" in words_of(app)
+    assert "1 pair being read by others" in words_of(app)
 
 
 def test_roles_of_the_workspace_hold(open_page, reviewing) -> None:
@@ -386,7 +385,7 @@ def test_roles_of_the_workspace_hold(open_page, reviewing) -> None:
     button(app, "Start reviewing").click()
     run(app)
     assert "not on this workspace" in app.error[0].value
-    for view, words in (("Adjudicate", "Not yours to decide"), ("New queue", "Not yours to make")):
+    for view, words in (("Adjudicate", "For adjudicators"), ("New queue", "For administrators")):
         assert words in words_of(start(open_page, "Rae", view=view))
         assert words not in words_of(start(open_page, "Ann", view=view))
 

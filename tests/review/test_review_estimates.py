@@ -11,6 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 from fairvlm_core import InputError
 from fairvlm_core.review import (
     ChainHead,
+    Missing,
     PairVerdict,
     QueueSettings,
     VerdictSet,
@@ -94,9 +95,11 @@ def test_without_verdicts_every_figure_says_what_is_missing():
     for estimate in (quality.precision, quality.recall, quality.missed, *quality.by_kind.values()):
         assert estimate.value is None
         assert estimate.interval is None
+        assert estimate.missing in {Missing.NOT_JUDGED, Missing.NOT_BOTH_JUDGED}
         assert "judged" in estimate.message
     nothing = plan_queue(mined_rows(50, 0, 0), QueueSettings(order="random", kinds=("clean",), control_share=0.5))
-    assert "called no pair" in miner_quality(nothing.items, nothing.population, said(truth, ())).precision.message
+    quality = miner_quality(nothing.items, nothing.population, said(truth, ()))
+    assert quality.precision.missing is Missing.NOT_FLAGGED
 
 
 def test_who_cannot_tell_is_left_out_and_counted():

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from review_store_data import PLAIN, mined_rows
+from review_store_data import DATA, PLAIN, mined_rows
 
-from fairvlm_core import InputError
-from fairvlm_core.config import MiningConfig
+from fairvlm_core import InputError, RunConfig, RunStore
 from fairvlm_core.ledger import PairLossLedger
-from fairvlm_core.remine import mine_ledger
-from fairvlm_core.review import QueueSettings, make, plan_queue
+from fairvlm_core.review import QueueSettings, plan_queue, queue_from_run
 
 
 def ids(plan, control=None):
@@ -52,19 +50,23 @@ def test_where_the_miner_gives_a_posterior_informative_is_nearest_to_one_half():
     assert "posterior" not in plan_queue(rows.assign(posterior=np.nan), PLAIN).items[0].facts
 
 
-def test_a_queue_of_a_run_whose_miner_gives_a_posterior_carries_it(monkeypatch):
+def test_a_queue_of_a_run_whose_miner_gives_a_posterior_carries_it(lite, tmp_path):
     n = 200
     ledger = PairLossLedger([f"p{i:03d}" for i in range(n)], channels=("loss", "mismatch"))
-    chance = np.linspace(0, 1, n)
-    ledger.record(0, np.arange(n), loss=np.ones(n) + 0.01 * np.arange(n), mismatch=chance)
+    posterior = np.linspace(0, 1, n)
+    ledger.record(0, np.arange(n), loss=np.ones(n) + 0.01 * np.arange(n), mismatch=posterior)
     ledger.close_epoch(0)
     pairs = pd.DataFrame({"pair_id": ledger.pair_ids, "patient_id": "someone", "split": "train", "race": "White"})
-    settings = MiningConfig(enabled=True, rule="mismatch", weights="posterior", warmup=0)
-    monkeypatch.setattr(make, "mine_again", lambda run, **_: mine_ledger(run, ledger, pairs, ["race"], settings))
-    plan = make.plan_from_run("0001", QueueSettings(order="informative", control_share=0, second_share=0, size=4))
-    assert {item.pair_id for item in plan.items} == {"p098", "p099", "p100", "p101"}
-    posterior = dict(zip(ledger.pair_ids, chance, strict=True))
-    assert all(item.facts["posterior"] == pytest.approx(posterior[item.pair_id], abs=1e-6) for item in plan.items)
+    mining = {"mining.rule": "mismatch", "mining.weights": "posterior", "mining.warmup": 0}
+    data = {"fingerprint": DATA, "name": "made", "attributes": ["race"]}
+    run = RunStore(tmp_path).create(RunConfig.build("robustfair", mining), data, pairs)
+    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    settings = QueueSettings(order="informative", control_share=0, second_share=0, size=4)
+    queue = queue_from_run(lite, run, settings, name="posterior", by="Ada")
+    items = lite.items(queue.queue_id)
+    assert {item.pair_id for item in items} == {"p098", "p099", "p100", "p101"}
+    expected = dict(zip(ledger.pair_ids, posterior, strict=True))
+    assert all(item.facts["posterior"] == pytest.approx(expected[item.pair_id], abs=1e-6) for item in items)
 
 
 def test_flagged_pairs_come_before_others_however_well_those_fit():

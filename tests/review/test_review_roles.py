@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from fairvlm_core import InputError
-from fairvlm_core.review import ACTIONS, ROLES, Roles, check_reviewer, may, read_roles, require, role_of
+from fairvlm_core.review import ACTIONS, ROLES, Roles, check_reviewer, may, read_roles, role_of
 
 FILE = """
 default = "none"
@@ -23,11 +23,9 @@ def test_roles_come_from_the_workspaces_file(tmp_path):
     roles = read_roles(tmp_path)
     names = ("ada  example", "Grace@Example.org", "Bob", "Mallory")
     assert [role_of(name, roles) for name in names] == ["admin", "adjudicator", "reviewer", "none"]
-    assert require(" Ada  Example", "make_queue", roles) == "Ada Example"
-    with pytest.raises(InputError, match=r"Bob is reviewer: to make queue takes admin"):
-        require("Bob", "make_queue", roles)
-    with pytest.raises(InputError, match=r"Mallory is not listed: to judge takes reviewer"):
-        require("Mallory", "judge", roles)
+    assert may(role_of(" Ada  Example", roles), "make_queue")
+    assert not may(role_of("Bob", roles), "make_queue")
+    assert not may(role_of("Mallory", roles), "judge")
 
 
 def test_without_a_file_everyone_may_do_everything_and_with_one_strangers_review(tmp_path):
@@ -56,7 +54,7 @@ def test_a_higher_role_includes_the_lower_ones():
 )
 def test_a_file_that_is_wrong_names_itself_or_the_name(tmp_path, text):
     (tmp_path / "review.toml").write_text(text)
-    with pytest.raises(InputError, match=r"review\.toml|reviewer:") as caught:
+    with pytest.raises(InputError, match=r"review\.toml|reviewer name:") as caught:
         read_roles(tmp_path)
     assert "\n" not in str(caught.value)
 
