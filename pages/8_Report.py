@@ -7,9 +7,7 @@ import streamlit as st
 from ui import report_page, widgets
 from ui.frame import page
 
-with page(
-    "Report", "One file that opens from disk, with every figure, its limits, and how to make the run again."
-) as here:
+with page("Report", "One file that opens from disk: results, their limits, and how to reproduce the run.") as here:
     entry, run = here.entry, here.run
     if entry is None or run is None:
         widgets.empty(

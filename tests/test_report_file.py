@@ -375,7 +375,7 @@ def test_notes_only_when_asked_for_and_then_labelled(store, synth_folder) -> Non
     first = spoken["mining"]["pairs"][0]
     assert first["note"] == table.frame.set_index("pair_id")["text"][first["pair_id"]]
     assert first["note"] in page.text
-    assert "contains clinical notes in full" in page.text
+    assert "contains full clinical notes" in page.text
     assert_harmless(page)
     with pytest.raises(InputError, match="ask for pair ids as well"):
         build_content(run, options=ReportOptions(notes=True, pair_ids=False))
@@ -485,7 +485,7 @@ def test_damage_and_wrong_baselines_are_one_line(store) -> None:
         build_content(other, options=QUICK)
     values = safeio.read_json(run.path / "data.json")
     safeio.write_json(run.path / "data.json", {k: v for k, v in values.items() if k != "warnings"})
-    with pytest.raises(InputError, match="do not hold what they should"):
+    with pytest.raises(InputError, match="do not have the expected content"):
         build_content(store.get("1"), options=QUICK)
 
 

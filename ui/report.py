@@ -1,4 +1,4 @@
-"""What the report page decides: which runs can be the baseline, and cached contents."""
+"""For the report page: possible baselines, cached contents, and what is hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from fairvlm_core.analysis.entries import RunEntry
-from fairvlm_core.report import ReportOptions, build_content, render_html
+from fairvlm_core.report import ReportOptions, build_content
 from fairvlm_core.runs import Run
 
 from .reads import Stamp, stamp
@@ -20,7 +20,7 @@ _FILES = ("status.json", "config.json", "data.json", "predictions.parquet", "led
 
 
 def baselines(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
-    """Finished runs on the same data, the most useful first: other methods before other seeds, this seed before others.
+    """Finished runs on the same data: other methods before other seeds, the same seed before others.
 
     >>> runs = [RunEntry(f"000{i}-x-s{s}", "finished", seed=s, method_key=m, fingerprint="f")
     ...         for i, (m, s) in enumerate([("a", 0), ("a", 1), ("b", 1), ("b", 0)], start=1)]
@@ -32,7 +32,7 @@ def baselines(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
 
 
 def report_content(run: Run, baseline: Run | None, options: ReportOptions) -> dict[str, Any]:
-    """A report's content; kept in memory only where it has no notes."""
+    """A report's content; content with notes is not kept in memory."""
     if options.notes:
         return build_content(run, baseline=baseline, options=options)
     return _content(_key(run), None if baseline is None else _key(baseline), tuple(asdict(options).items()))
@@ -52,21 +52,16 @@ def _content(
     return build_content(Run(Path(run[0])), baseline=other, options=ReportOptions(**dict(options)))
 
 
-def html_of(content: Mapping[str, Any]) -> str:
-    """The file that is shown and saved."""
-    return render_html(content)
-
-
 def json_of(content: Mapping[str, Any]) -> str:
     """The same content for programs."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def hidden_line(content: Mapping[str, Any]) -> str:
-    """What the privacy rule hid, in a sentence.
+    """How many rows of the data card are hidden.
 
     >>> hidden_line({"privacy": {"min_cell": 5}, "data": {"groups": [{"hidden": "small"}, {"hidden": ""}]}})
-    '1 of 2 rows of the data card are hidden: cells of fewer than 5 people, and what would give them away.'
+    '1 of 2 rows of the data card are hidden: cells of fewer than 5 people, and rows from which they could be computed.'
     """
     rows = content["data"]["groups"]
     hidden = sum(bool(row["hidden"]) for row in rows)
@@ -74,5 +69,5 @@ def hidden_line(content: Mapping[str, Any]) -> str:
         return "No group is small enough to be hidden." if content["privacy"]["min_cell"] > 1 else "No group is hidden."
     return (
         f"{hidden} of {len(rows)} rows of the data card are hidden: cells of fewer than "
-        f"{content['privacy']['min_cell']} people, and what would give them away."
+        f"{content['privacy']['min_cell']} people, and rows from which they could be computed."
     )

@@ -1,4 +1,4 @@
-"""Pieces of the report page: options, downloads, preview."""
+"""Parts of the report page: options, downloads, preview."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from fairvlm_core.analysis.entries import RunEntry
-from fairvlm_core.report import ReportOptions
+from fairvlm_core.report import ReportOptions, render_html
 from fairvlm_core.runs import Run
 
 from . import report, widgets
@@ -16,35 +16,35 @@ from .words import literal
 
 PREVIEW_HEIGHT = 900
 ABOUT = (
-    "One file with everything that belongs to this run: results with sample sizes and intervals, figures, data card, "
-    "configuration, mined pairs, limits, and how to make the run again. It opens from disk, holds no script and asks for "
-    "nothing from outside. Groups with a cell of fewer people than chosen are hidden, and so are groups from which a "
-    "hidden one could be computed; ids of patients are never in it. Notes are left out unless you ask for them here.",
+    "One file about this run: results with sample sizes and intervals, charts, data card, configuration, flagged pairs, "
+    "limits, and how to reproduce the run. It opens from disk, contains no script and loads nothing from outside. Groups "
+    "with fewer people in a cell than chosen are hidden, and so are groups from which a hidden count could be computed. It "
+    "never contains patient ids. Notes are included only if you choose so here.",
     None,
 )
 NO_BASELINE = ""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the reader asked for."""
+class Chosen:
+    """The baseline and the options chosen on the page."""
 
     baseline: RunEntry | None
     options: ReportOptions
 
 
 def without_report(entry: RunEntry) -> None:
-    """In the place of a report: why there is none yet."""
+    """Why a run has no report."""
     if entry.state == "damaged":
         st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
     elif entry.state in ("queued", "running"):
         text = "A report needs a finished run; choose another one in the sidebar, or come back when it has finished."
-        widgets.empty(f"Run {literal(entry.id)} is at work ({entry.state})", text)
+        widgets.empty(f"Run {literal(entry.id)} has not finished ({entry.state})", text)
     else:
-        widgets.empty(f"Run {literal(entry.id)} has no figures ({entry.state})", literal(entry.note))
+        widgets.empty(f"Run {literal(entry.id)} has no results ({entry.state})", literal(entry.note))
 
 
-def choose(here: Here, entry: RunEntry) -> Choice:
+def choose(here: Here, entry: RunEntry) -> Chosen:
     """The options of a report."""
     widgets.section("What goes into it", *ABOUT)
     others = {other.id: other for other in report.baselines(entry, here.entries)}
@@ -58,27 +58,27 @@ def choose(here: Here, entry: RunEntry) -> Choice:
     )
     min_cell = middle.number_input(
         "Hide cells of fewer people than", min_value=0, max_value=100, value=5, step=1, key="report.min_cell",
-        help="0 hides nothing: for your own eyes only.",
+        help="0 hides nothing: do not share such a report.",
     )  # fmt: skip
     ids = right.checkbox("List the ids of flagged pairs", value=True, key="report.ids")
     notes = right.checkbox(
-        "Add their clinical notes, in full", value=False, key="report.notes", disabled=not ids,
-        help="The file is patient data then.",
+        "Add their full clinical notes", value=False, key="report.notes", disabled=not ids,
+        help="The file then contains patient data.",
     )  # fmt: skip
     if notes and ids:
         st.warning(
-            "The report will hold clinical notes in full: treat the file as patient data.", icon=":material/lock:"
+            "The report will contain full clinical notes: treat the file as patient data.", icon=":material/lock:"
         )
     options = ReportOptions(min_cell=int(min_cell), pair_ids=ids, notes=notes and ids)
-    return Choice(others.get(chosen), options)
+    return Chosen(others.get(chosen), options)
 
 
-def show(run: Run, choice: Choice, here: Here) -> None:
-    """Downloads, and the very file below them."""
+def show(run: Run, choice: Chosen, here: Here) -> None:
+    """Downloads, and a preview of the same file."""
     with st.spinner("Resampling patients …"):
         baseline = None if choice.baseline is None else here.run_of(choice.baseline)
         content = report.report_content(run, baseline, choice.options)
-    page = report.html_of(content)
+    page = render_html(content)
     left, middle, right = st.columns([2, 2, 5], vertical_alignment="center")
     left.download_button(
         "Download HTML", page, file_name=f"{run.id}-report.html", mime="text/html", key="report.html", on_click="ignore",

@@ -1,4 +1,4 @@
-"""A run as one self-contained file: HTML that opens from disk and asks for nothing, and the same content as JSON."""
+"""A run as one self-contained HTML file, and the same content as JSON."""
 
 from __future__ import annotations
 

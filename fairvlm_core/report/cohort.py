@@ -8,17 +8,17 @@ from typing import Any
 
 import pandas as pd
 
+from ..analysis.group_order import group_order
 from ..intake.warning import IntakeWarning
 from ..words import many
 from .privacy import Cell, hidden_cells
 
 SPLITS = ("train", "val", "test")
-UNKNOWN = "Unknown"
 
 
 @dataclass(frozen=True)
 class GroupCells:
-    """A group of an attribute in a split. Counts are None where the row is hidden; `hidden` says why."""
+    """One group of an attribute in one split. Counts are None where `hidden` gives a reason."""
 
     attribute: str
     split: str
@@ -33,12 +33,12 @@ class GroupCells:
 def group_cells(pairs: pd.DataFrame, attributes: Sequence[str], min_cell: int) -> list[GroupCells]:
     """Every group of every attribute in every split.
 
-    A cell is counted in people: the patients of a group, and those of each label in it. `pairs` has the columns patient_id,
+    Cells are hidden by the number of patients in a group, and with each label in it. `pairs` has the columns patient_id,
     split, label and the attributes.
     """
     out = []
     for attribute in attributes:
-        groups = sorted(pairs[attribute].astype(str).unique(), key=lambda group: (group == UNKNOWN, group))
+        groups = group_order(pairs[attribute].astype(str))
         for split in SPLITS:
             part = pairs[pairs["split"].astype(str) == split]
             column, label = part[attribute].astype(str), part["label"].astype(int)

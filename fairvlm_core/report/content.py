@@ -1,4 +1,4 @@
-"""What a report says, as plain values: the HTML shows them, the JSON is them."""
+"""The content of a report as plain values, for HTML and JSON."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from ..remine import MinedRun, mine_again
 from ..runs import Run, now
 from .cohort import GroupCells, data_card, group_cells
 from .privacy import check_min_cell, hidden_cells
-from .wording import INTENDED_USE, comparison_sentence, limits, reproduction, verdict
+from .wording import INTENDED_USE, changes, comparison_sentence, limits, reproduction, verdict
 
 SCHEMA_VERSION = 1
 ROC_POINTS = np.linspace(0, 1, 51)
 _LEVEL = 0.05
-_NOT_METHOD = ("schema_version", "preset")
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class ReportOptions:
     pair_ids : bool
         List the ids of the flagged pairs.
     notes : bool
-        Add the clinical notes of the listed pairs, which are then in the file in full.
+        Add the full clinical notes of the listed pairs.
     n_resamples : int
-        Bootstrap draws and shuffles; 0 for no intervals.
+        Bootstrap draws and permutations; 0 for no intervals.
     """
 
     min_cell: int = 5
@@ -62,8 +61,8 @@ def build_content(run: Run, *, baseline: Run | None = None, options: ReportOptio
     Raises
     ------
     InputError
-        A run is not finished or damaged, the baseline was scored on other pairs, or notes are asked for and the data folder
-        is gone or changed.
+        A run is not finished or damaged, the baseline was scored on other pairs, or notes are requested and the data folder
+        is missing or changed.
     """
     check_min_cell(options.min_cell)
     if options.notes and not options.pair_ids:
@@ -73,7 +72,7 @@ def build_content(run: Run, *, baseline: Run | None = None, options: ReportOptio
         return _content(run, test, baseline, options)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"run {run.id}: its files do not hold what they should ({type(error).__name__}: {error})"
+            f"run {run.id}: its files do not have the expected content ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -120,20 +119,9 @@ def _test_rows(run: Run) -> pd.DataFrame:
 def _configuration(config: RunConfig) -> dict[str, Any]:
     """The preset, and the settings in which the run differs from it."""
     config = config.without_paths()
-    own, usual = config.flat(), RunConfig.build(config.preset).flat()
-    changed = [
-        {"setting": key, "value": value, "preset": usual.get(key)}
-        for key, value in own.items()
-        if key.split(".")[0] not in _NOT_METHOD and value != usual.get(key)
-    ]
-    return {
-        "preset": config.preset,
-        "summary": PRESET_SUMMARIES[config.preset],
-        "model": config.model,
-        "seed": config.seed,
-        "changed": changed,
-        "settings": own,
-    }
+    facts = {"preset": config.preset, "summary": PRESET_SUMMARIES[config.preset], "model": config.model}
+    changed = [{"setting": key, "value": value, "preset": usual} for key, (value, usual) in changes(config).items()]
+    return facts | {"seed": config.seed, "changed": changed, "settings": config.flat()}
 
 
 def _training(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -143,14 +131,14 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _divergence(metrics: Sequence[Mapping[str, Any]], attributes: Sequence[str]) -> list[dict[str, Any]]:
-    """Mean over groups of the Sinkhorn divergence of the loss, by attribute and epoch; no single group is named."""
+    """Sinkhorn divergence of the loss by attribute and epoch: the mean over groups, so that no group is named."""
     out = []
     for name in attributes:
-        points = []
-        for line in metrics:
-            values = [s["value"] for s in line["sinkhorn"] if s["attribute"] == name and s["quantity"] == "loss"]
-            if values:
-                points.append({"epoch": line["epoch"], "value": float(np.mean(values))})
+        by_epoch = {
+            line["epoch"]: [s["value"] for s in line["sinkhorn"] if (s["attribute"], s["quantity"]) == (name, "loss")]
+            for line in metrics
+        }
+        points = [{"epoch": e, "value": float(np.mean(values))} for e, values in by_epoch.items() if values]
         if points:
             out.append({"attribute": name, "points": points})
     return out
@@ -191,11 +179,7 @@ def _attribute(name: str, facts: Mapping[str, Any], cells: Sequence[GroupCells])
 
 
 def _interval(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
-    interval = facts["intervals"].get(name)
-    return {
-        "low": None if interval is None else interval["low"],
-        "high": None if interval is None else interval["high"],
-    }
+    return {bound: (facts["intervals"].get(name) or {}).get(bound) for bound in ("low", "high")}
 
 
 def _hidden(cells: Sequence[GroupCells], split: str, attribute: str) -> dict[str, str]:
@@ -203,7 +187,7 @@ def _hidden(cells: Sequence[GroupCells], split: str, attribute: str) -> dict[str
 
 
 def _roc(test: pd.DataFrame, attributes: Sequence[str], cells: Sequence[GroupCells]) -> list[dict[str, Any]]:
-    """True positive rates at 51 false positive rates: a curve's own corners would give away single patients."""
+    """True positive rates at 51 false positive rates: the corners of the exact curve would reveal single patients."""
     label, score = test["label"].to_numpy(), test["score"].to_numpy(float)
     out = []
     for name in attributes:
@@ -220,8 +204,7 @@ def _roc(test: pd.DataFrame, attributes: Sequence[str], cells: Sequence[GroupCel
 def _mining(
     run: Run, mined: MinedRun, config: RunConfig, cells: Sequence[GroupCells], options: ReportOptions
 ) -> dict[str, Any]:
-    rows = mined.rows[mined.rows["kind"] != "clean"]
-    listed = []
+    rows, listed = mined.rows[mined.rows["kind"] != "clean"], []
     if options.pair_ids:
         listed = rows[["pair_id", "kind", "mean_loss", "z", "weight"]].round(4).to_dict("records")
     if options.notes:
@@ -240,8 +223,8 @@ def _mining(
 
 
 def _audit(mined: MinedRun, audit: AttributeAudit, cells: Sequence[GroupCells], min_cell: int) -> dict[str, Any]:
-    """Beside hidden counts only the side of 0.05: an exact p-value can be turned back into the counts behind it."""
-    groups = _audit_rows(mined, audit.attribute, cells, min_cell)
+    """Where counts are hidden, only whether p is below 0.05: the counts could be computed from an exact p-value."""
+    groups = _audit_rows(mined, audit, cells, min_cell)
     p, hidden = audit.p_adjusted, any(row["hidden"] or row["flagged_hidden"] for row in groups)
     return {
         "attribute": audit.attribute,
@@ -252,12 +235,13 @@ def _audit(mined: MinedRun, audit: AttributeAudit, cells: Sequence[GroupCells], 
     }
 
 
-def _audit_rows(mined: MinedRun, attribute: str, cells: Sequence[GroupCells], min_cell: int) -> list[dict[str, Any]]:
-    """Flagged pairs by group. A group that is hidden in the data card, or has few flagged patients, stays hidden here."""
-    of_group = _hidden(cells, "train", attribute)
-    audit = next(a for a in mined.audit.attributes if a.attribute == attribute)
+def _audit_rows(
+    mined: MinedRun, audit: AttributeAudit, cells: Sequence[GroupCells], min_cell: int
+) -> list[dict[str, Any]]:
+    """Flagged pairs by group; groups that are hidden in the data card or have few flagged patients are hidden."""
+    of_group = _hidden(cells, "train", audit.attribute)
     flagged = mined.rows[mined.rows["kind"] != "clean"]
-    people = flagged.groupby(attribute)["patient_id"].nunique()
+    people = flagged.groupby(audit.attribute)["patient_id"].nunique()
     counts = [int(people.get(group.group, 0)) for group in audit.groups]
     of_flags = hidden_cells(counts, min_cell=min_cell)
     rows = []
@@ -275,7 +259,7 @@ def _audit_rows(mined: MinedRun, attribute: str, cells: Sequence[GroupCells], mi
 def _notes(run: Run, pair_ids: Sequence[str]) -> dict[str, str]:
     table = PairTable.read(run.data["folder"], **run.data["read_options"])
     if table.fingerprint != run.data["fingerprint"]:
-        raise InputError(f"the data of run {run.id} has changed since it was made: its notes cannot be added")
+        raise InputError(f"the data of run {run.id} has changed since the run: its notes cannot be added")
     frame = table.frame.set_index(table.frame["pair_id"].astype(str))["text"]
     return {pair_id: str(frame[pair_id]) for pair_id in pair_ids}
 

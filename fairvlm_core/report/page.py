@@ -12,6 +12,7 @@ from markupsafe import Markup
 from ..words import count, number, p_value, percent, setting, span, utc_time
 from .svg import Dot, Line, dot_chart, line_chart
 
+_KINDS = {"faulty": "wrong note", "noisy": "shared marker"}
 _SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
@@ -31,7 +32,9 @@ def render_html(content: Mapping[str, Any]) -> str:
         "value": setting,
         "span": span,
     }
-    return world.get_template("report.html").render(report=content, splits=_SPLITS, charts=_charts(content))
+    return world.get_template("report.html").render(
+        report=content, splits=_SPLITS, kinds=_KINDS, charts=_charts(content)
+    )
 
 
 def _charts(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which cells of a table stay hidden, so that nobody in a small cell can be recognised or counted back."""
+"""Which cells of a table are hidden, so that small counts cannot be seen or computed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def check_min_cell(min_cell: int) -> int:
 
 
 def hidden_cells(*columns: Sequence[int], min_cell: int) -> list[Cell]:
-    """For every row of a table whose column totals are known: shown, too small, or withheld to protect a small one.
+    """For each row of a table with known column totals: shown, too small, or withheld to protect a small one.
 
     Parameters
     ----------
     columns : sequences of int, one length
         People in each row, by column (such as all, with and without the finding). A row is shown or hidden as a whole.
     min_cell : int
-        A row with fewer people than this in any column is small. 0 and 1 hide nothing.
+        A row with fewer people than this in any column is small; 0 and 1 hide nothing.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def hidden_cells(*columns: Sequence[int], min_cell: int) -> list[Cell]:
 
     Notes
     -----
-    Who knows a column's total and the cells that are shown knows the sum of the hidden ones. Rows are withheld, smallest
-    first, until that sum leaves every small cell free to be any number from 0 to `min_cell` - 1. Where even hiding all
-    rows does not achieve that, all are withheld and none is named as small.
+    A reader can subtract the shown cells from the column total and so knows the sum of the hidden ones. Rows are withheld,
+    smallest first, until every small cell could have any value from 0 to `min_cell` - 1 with this sum. If hiding all rows
+    does not achieve that, all are withheld and none is called small.
 
     Examples
     --------
@@ -78,10 +78,9 @@ def hidden_cells(*columns: Sequence[int], min_cell: int) -> list[Cell]:
 
 
 def _free(column: Sequence[int], cells: Sequence[Cell], min_cell: int) -> bool:
-    """Whether each small cell of a column could be anything from 0 to min_cell - 1, given the sum of the hidden ones.
+    """Whether each small cell of a column could have any value from 0 to min_cell - 1, given the sum of the hidden ones.
 
-    A hidden row may hold a large number in one column and a small one in another; only what is below `min_cell` is
-    protected, and a reader is granted that every other hidden number is at least `min_cell`.
+    A hidden row can be small in one column only. A reader may know that every other hidden number is at least `min_cell`.
     """
     hidden = [value for value, cell in zip(column, cells, strict=True) if cell]
     below = [value for value in hidden if value < min_cell]

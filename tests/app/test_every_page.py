@@ -43,7 +43,7 @@ AT_WORK = {  # with the newest run at work after its first epoch
     "Bad pairs": "The run is at work (epoch 1 of 2)",
     "Loss & Sinkhorn": "Distribution by group",
     "Compare runs": "has no figures (running)",
-    "Report": "is at work (running)",
+    "Report": "has not finished (running)",
 }
 DAMAGED = {
     "Overview": "is damaged",

@@ -8,7 +8,7 @@ import pytest
 from recipes import add_run, set_running, words_of
 from recorded import record
 
-from fairvlm_core.report import ReportOptions, build_content
+from fairvlm_core.report import ReportOptions, build_content, render_html
 from fairvlm_core.runs import RunStore
 from ui import report
 
@@ -68,17 +68,17 @@ def test_options_reach_the_report(open_page, recorded_workspace) -> None:
 @pytest.mark.usefixtures("recorded_workspace")
 def test_notes_are_asked_for_and_labelled(open_page) -> None:
     app = open_page(PAGE, run=["1"])
-    assert "contains clinical notes" not in preview(app)
+    assert "contains full clinical notes" not in preview(app)
     assert not app.warning
     app.checkbox[1].check().run()
-    assert "contains clinical notes in full" in preview(app)
+    assert "contains full clinical notes" in preview(app)
     assert "patient data" in app.warning[0].value
 
 
 def test_json_and_html_come_from_one_content(recorded_workspace) -> None:
     content = build_content(RunStore(recorded_workspace).get("1"), options=ReportOptions(n_resamples=50))
     assert json.loads(report.json_of(content)) == content
-    assert report.html_of(json.loads(report.json_of(content))) == report.html_of(content)
+    assert render_html(json.loads(report.json_of(content))) == render_html(content)
 
 
 def test_one_run_has_no_baseline(open_page, tmp_path, monkeypatch, table) -> None:
@@ -92,7 +92,7 @@ def test_one_run_has_no_baseline(open_page, tmp_path, monkeypatch, table) -> Non
 def test_a_run_at_work_has_none_yet(open_page, recorded_workspace) -> None:
     set_running(RunStore(recorded_workspace).get("4"))
     app = open_page(PAGE, run=["4"])
-    assert "is at work (running)" in plain(app)
+    assert "has not finished (running)" in plain(app)
     assert not app.get("iframe")
 
 
