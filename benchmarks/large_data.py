@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+LISTED, DRAWN = 1000, 10_000  # rows of a table and points of a map, as on the pages
 ATTRIBUTES = {
     "race": ["Asian", "Black", "White"],
     "gender": ["Female", "Male"],
@@ -116,8 +116,7 @@ def sinkhorn(_folder: Path, n: int, _epochs: int) -> str:
 def data_page(folder: Path, _n: int, _epochs: int) -> str:
 
     from fairvlm_core.pairs import PairTable
-    from ui.browse import LISTED  # noqa: TID251 - what the page reads is what is measured
-    from ui.groups import matching  # noqa: TID251
+    from ui.groups import matching  # noqa: TID251 - the page's own function is measured
 
     table = PairTable.read(folder, check_images=False)
     tick = time.perf_counter()
@@ -130,32 +129,33 @@ def data_page(folder: Path, _n: int, _epochs: int) -> str:
 
 
 def bad_pairs_page(_folder: Path, n: int, epochs: int) -> str:
-
+    from fairvlm_core.analysis.mined_pairs import (
+        PairFilter,
+        RunPairs,
+        changed_settings,
+        matching_rows,
+        mine_pairs,
+        pair_frame,
+        sample_rows,
+    )  # fmt: skip
+    from fairvlm_core.analysis.one_pair import loss_band
     from fairvlm_core.config import RunConfig
-    from ui import bad_pairs  # noqa: TID251 - as above
-    from ui.inspector import band  # noqa: TID251
 
     ledger = filled(n, epochs)
     rng = np.random.default_rng(4)
-    pairs = pd.DataFrame(
+    frame = pd.DataFrame(
         {"pair_id": ledger.pair_ids, "patient_id": ledger.pair_ids, "split": "train", "label": rng.integers(0, 2, n)}
         | {name: rng.choice(groups, n) for name, groups in ATTRIBUTES.items()}
     )
-    found = bad_pairs.bench(ledger, pairs, list(ATTRIBUTES))
-    own = RunConfig.build("robustfair").mining
-    settings = bad_pairs.Settings.of(own, ledger.channels)
-    times = []
+    pairs, own = RunPairs.of(ledger, frame, list(ATTRIBUTES)), RunConfig.build("robustfair").mining
     for limit in (3.0, 2.5):
         tick = time.perf_counter()
-        now = bad_pairs.mined(found, own, replace(settings, faulty_sd=limit))
-        rows = bad_pairs.listed(found, now, bad_pairs.Filter())
-        listing = bad_pairs.table(found, now, rows[: bad_pairs.LISTED])
-        colours = bad_pairs.colouring(found, now, "kind")
-        strata = np.unique(colours.values, return_inverse=True)[1] if colours.values is not None else np.zeros(n, int)
-        drawn = bad_pairs.drawn(colours.candidates, strata, now.flagged, np.zeros(n, bool), rng.random(n))
-        times.append(time.perf_counter() - tick)
-    band(ledger, "loss")
-    return f"a slider's move {times[-1]:.1f} s; {len(listing):,} rows listed, {drawn.words}"
+        now = mine_pairs(pairs, changed_settings(own, {"faulty_sd": limit}))
+        listing = pair_frame(pairs, now, matching_rows(pairs, now, PairFilter())[:LISTED])
+        drawn = sample_rows(now.mined, now.kind, now.flagged, np.zeros(n, bool), pairs.chance, DRAWN)
+        took = time.perf_counter() - tick
+    loss_band(ledger, "loss")
+    return f"a slider's move {took:.1f} s; {len(listing):,} rows listed, {len(drawn):,} of {n:,} pairs drawn"
 
 
 STAGES = (intake, ledger_and_mining, ledger_on_disk, sinkhorn, data_page, bad_pairs_page)
