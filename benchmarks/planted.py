@@ -4,8 +4,10 @@
 
 Presets x seeds x noise settings on SynthFundus (2,000 training, 400 validation, 3,000 test pairs; 6 epochs of the built-in
 model), with two ceilings: `clip` on the same pairs with the planted ones repaired, and `clip` with them left out. Each seed
-changes both the data set and the training seed. Finished runs are stored in --keep, one a line; the next call continues
-from there. Prints the tables of docs/benchmark.md; `--into docs/benchmark.md` writes them there.
+changes both the data set and the training seed. A row is a preset, or a preset with changed settings: with a rule of your
+own in FAIRVLM_PLUGINS, `--rows "clip,dbpm+mining.rule=NAME" --keep mine.jsonl` compares it with `clip`. Finished runs are
+stored in --keep, one a line; the next call continues from there. Prints the tables of docs/benchmark.md;
+`--into docs/benchmark.md` writes them there.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ from scipy.stats import t as student
 from sklearn.metrics import average_precision_score
 
 from fairvlm_core import PairTable, RunConfig, fit
-from fairvlm_core.config import PRESETS
+from fairvlm_core.errors import InputError
 from fairvlm_core.features import PairArrays, embed, pair_arrays
-from fairvlm_core.mining import margin
+from fairvlm_core.mining import RANKING_RULES, margin
 from fairvlm_core.models import load_clip
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 from fairvlm_core.train import FitResult
@@ -49,6 +51,7 @@ ROWS = (
     "clip", "repaired", "robustfair-plus", "robustfair", "robustfair-released", "left-out", "dbpm", "fairclip",
     "a-fairclip", "fairclip-plus", AVERAGED,
 )  # fmt: skip
+WON_BACK = ("dbpm", "robustfair", "robustfair-released", "robustfair-plus")
 SHORTCUTS = 0.03
 MARKS = ("<!-- tables begin -->", "<!-- tables end -->")
 KEPT = Path(__file__).with_name("planted.jsonl")
@@ -77,9 +80,7 @@ def run_setting(
     right = dataclasses.replace(arrays, tokens=clip.tokens(list(planted["clean_text"]))[0])
     for row in rows:
         settings: dict[str, Any] = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-        if row == AVERAGED:
-            settings["averaging"] = RunConfig.build("robustfair-plus").averaging
-        run = RunConfig.build("clip" if row in (*CEILINGS, AVERAGED) else row, settings)
+        run = config_of(row, settings)
         if row == "left-out":
             keep = np.flatnonzero(kind == "clean")
             result = fit(table.take(keep), run, arrays=part_of(arrays, keep), clip=load_clip("tiny"))
@@ -89,6 +90,14 @@ def run_setting(
             record = scores(result)
             record |= rankings(result, table, arrays, kind, row)
         yield {"setting": setting, "seed": seed, "row": row} | record
+
+
+def config_of(row: str, settings: dict[str, Any]) -> RunConfig:
+    """Configuration of a row: a preset, a preset with changes (``PRESET+KEY=VALUE+...``), a ceiling or `AVERAGED`."""
+    if row == AVERAGED:
+        return RunConfig.build("clip", settings | {"averaging": RunConfig.build("robustfair-plus").averaging})
+    preset, *changes = ("clip" if row in CEILINGS else row).split("+")
+    return RunConfig.build(preset, settings | dict(change.split("=", 1) for change in changes))
 
 
 def part_of(arrays: PairArrays, rows: np.ndarray) -> PairArrays:
@@ -133,7 +142,7 @@ def rankings(result: FitResult, table: PairTable, arrays: PairArrays, kind: np.n
     else:
         own, mean_loss = result.ledger.channel("margin")[-1], result.ledger.losses.mean(0)
         record["ap_margin"] = float(average_precision_score(kind == "mismatch", own))
-        if result.mining.rule == "mismatch":
+        if not RANKING_RULES[result.mining.rule].ranks_loss:
             own = result.mining.z
     precision = average_precision_score
     record["ap_loss"] = float(precision(kind == "mismatch", mean_loss))
@@ -176,7 +185,7 @@ def run_cxr(folder: Path, setting: str, seed: int, rows: Sequence[str]) -> Itera
     plain = frame[columns].astype({name: str for name in ("split", *table.attributes)})
     shipped = PairTable.from_frame(plain, attributes=table.attributes, root=table.root, prompts=table.info.prompts)
     for row in rows:
-        run = RunConfig.build("clip" if row in CEILINGS else row, {"seed": seed})
+        run = config_of(row, {"seed": seed})
         source, arrays = (table, right) if row == "repaired" else (shipped, swapped)
         if row == "left-out":
             keep = np.flatnonzero(~bad)
@@ -238,10 +247,16 @@ def tables(records: list[Record]) -> str:
     return "\n".join(out)
 
 
+def _rows(found: Any, setting: str) -> list[str]:
+    """Rows of a setting that have runs, in the order of `ROWS`, others after them."""
+    rows = [row for of_setting, row in found if of_setting == setting]
+    return sorted(rows, key=lambda row: ROWS.index(row) if row in ROWS else len(ROWS))
+
+
 def _cxr(found: Any) -> list[str]:
     out = []
     for setting, title in CXR_TITLES.items():
-        rows = [row for row in ROWS if (setting, row) in found]
+        rows = _rows(found, setting)
         if not rows:
             continue
         out += [
@@ -281,10 +296,8 @@ def _scores(found: Any, setting: str) -> list[str]:
         "Sinkhorn first → last |",
         "|---|---:|---:|---:|---:|---:|---|---|---:|---|",
     ]
-    for row in ROWS:
-        runs = list(found.get((setting, row), {}).values())
-        if not runs:
-            continue
+    for row in _rows(found, setting):
+        runs = list(found[setting, row].values())
         mean = {name: np.mean([run[name] for run in runs]) for name in ("auc", "mean_es", "worst", "flagged")}
         race = np.mean([run["es"]["race"] for run in runs])
         auc, mine = _aligned(found, setting, (row, "clip"), lambda r: r["auc"])
@@ -306,7 +319,7 @@ def _won_back(found: Any, setting: str) -> list[str]:
     """Share of the loss to noise that is won back, by attribute and compared with the other presets."""
     kinds = (lambda r: r["auc"], lambda r: r["mean_es"], lambda r: r["es"]["race"])
     lines = ["| share won back (95 %, Fieller) | AUC | mean ES-AUC | ES-AUC race |", "|---|---|---|---|"]
-    for row in ("dbpm", "robustfair", "robustfair-released", "robustfair-plus"):
+    for row in (*WON_BACK, *(row for row in _rows(found, setting) if row not in ROWS)):
         cells = []
         for metric in kinds:
             mine, clip, top = _aligned(found, setting, (row, "clip", "repaired"), metric)
@@ -340,7 +353,7 @@ def _rankings(found: Any, setting: str) -> list[str]:
         "AP shortcut, own ranking | bare mean loss | by race |",
         "|---|---:|---:|---:|---|---|---:|---:|---|",
     ]
-    for row in ROWS:
+    for row in _rows(found, setting):
         runs = [run for run in found.get((setting, row), {}).values() if "ap" in run]
         if not runs:
             continue
@@ -369,10 +382,8 @@ def _by_group(runs: list[Record], name: str) -> str:
 def _flag_rates(found: Any, setting: str) -> list[str]:
     """Pairs flagged on clean data, by race."""
     lines = ["| row | flagged | by race | largest / smallest rate of a group |", "|---|---:|---|---:|"]
-    for row in ROWS:
-        runs = list(found.get((setting, row), {}).values())
-        if not runs:
-            continue
+    for row in _rows(found, setting):
+        runs = list(found[setting, row].values())
         rate = {g: float(np.mean([run["flag_rate"][g] for run in runs])) for g in runs[0]["flag_rate"]}
         words = ", ".join(f"{group} {value:.2%}" for group, value in rate.items())
         ratio = f"{max(rate.values()) / min(rate.values()):.2f}" if min(rate.values()) > 0 else "–"
@@ -406,8 +417,11 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="a Markdown file; the tables between its two marks are replaced")
     parser.add_argument("--tables", action="store_true", help="print the tables of --keep and train nothing")
     options = parser.parse_args()
-    if unknown := set(options.rows.split(",")) - {*PRESETS, *CEILINGS, AVERAGED}:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    for row in options.rows.split(","):
+        try:
+            config_of(row, {})
+        except (InputError, ValueError) as error:
+            parser.error(f"row {row!r}: {error}")
     records = [json.loads(line) for line in options.keep.read_text().splitlines()] if options.keep.exists() else []
     done = {(r["setting"], r["seed"], r["row"]) for r in records}
     sizes = tuple(int(n) for n in options.sizes.split(","))

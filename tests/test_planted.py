@@ -46,6 +46,14 @@ def test_the_tables_hold_every_row_and_the_share_won_back(heavy):
     assert all(f"| `{row}`" in text for row in heavy)
 
 
+def test_a_row_may_change_settings_of_a_preset():
+    row = "dbpm+mining.rule=mixture+mining.weights=posterior"
+    records = list(planted.run_setting("heavy", 0, ["clip", row], (120, 40, 60), epochs=2))
+    assert 0 < records[1]["ap"] <= 1
+    assert f"| `{row}` | 1 |" in planted.tables(records)
+    assert planted.config_of(row, {"seed": 3}).mining.rule == "mixture"
+
+
 def test_fieller_covers_a_known_ratio():
     rng, hits = np.random.default_rng(0), 0
     for _ in range(400):
