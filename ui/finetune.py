@@ -1,10 +1,10 @@
-"""What the Fine-tune page decides: which settings there are, what was changed, which runs a launch makes, its cost."""
+"""The form of the Fine-tune page: which settings there are, what was changed, and where the cost comes from."""
 
 from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,36 +12,35 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fairvlm_core.config import PRESETS, RunConfig
-from fairvlm_core.errors import InputError
 from fairvlm_core.jobs import Cost, Step
+from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
 
 from .words import figure, many
 
-SEEDS, WEIGHTS, ATTRIBUTES = "seed", "fairness.weight", "fairness.attributes"
-ESSENTIAL = ("epochs", "batch_size", "learning_rate", SEEDS, "model", ATTRIBUTES, WEIGHTS)
-MOST_RUNS = 100
+ATTRIBUTES = "fairness.attributes"
+ESSENTIAL = ("epochs", "batch_size", "learning_rate", SEED, "model", ATTRIBUTES, WEIGHT)
 _NOT_ASKED = ("schema_version", "preset")
 _LABELS = {
     "batch_size": "Batch size",
-    SEEDS: "Seeds",
-    WEIGHTS: "Fairness weight λ",
+    SEED: "Seeds",
+    WEIGHT: "Fairness weight λ",
     ATTRIBUTES: "Attributes to be fair for",
-    "mining.enabled": "Turn bad pairs down",
-    "mining.faulty_sd": "β_f (faulty)",
-    "mining.noisy_sd": "β_n (noisy)",
+    "mining.enabled": "Down-weight bad pairs",
+    "mining.faulty_sd": "Limit for wrong notes, β_f",
+    "mining.noisy_sd": "Limit for shared markers, β_n",
     "mining.warmup": "Warm-up epochs",
     "fairness.blur": "Blur √ε",
 }
 _HELP = {
-    "epochs": "How often every training pair is seen. More takes longer and may fit the noise.",
-    "batch_size": "Pairs compared with one another in a step. Larger needs more memory; too little memory stops the run.",
-    "learning_rate": "How far a step moves the model. Too high and the loss explodes, too low and little is learned.",
-    "weight_decay": "Pulls weights towards zero, against fitting the noise.",
-    SEEDS: "Chance's starting point. Several, as 0-4 or 0, 1, 7, make a run each: they show what chance alone does.",
-    WEIGHTS: "λ: how much the groups' equality counts beside the loss; 0 turns it off. Several, as 0, 0.1, 0.5, make a run "
-    "each, to find where more equality begins to cost accuracy.",
-    ATTRIBUTES: "Groups of patients whose losses are held near everyone's. Empty: every attribute of the data.",
-    "fairness.attribute_weights": "A weight for single attributes, as race=2, gender=0.5; 1 where none is given.",
+    "epochs": "How often every training pair is seen. More epochs take longer and may overfit.",
+    "batch_size": "Pairs compared with one another in a step. A larger batch needs more memory; a run without enough memory stops.",
+    "learning_rate": "Size of a training step. Too high: the loss diverges. Too low: little is learned.",
+    "weight_decay": "Pulls the weights towards zero, against overfitting.",
+    SEED: "Random seed. Several, as 0-4 or 0, 1, 7, make one run each; their spread shows the effect of chance.",
+    WEIGHT: "λ: weight of the fairness term beside the loss; 0 turns it off. Several, as 0, 0.1, 0.5, make one run each, which "
+    "shows how much accuracy more equality costs.",
+    ATTRIBUTES: "The losses of these attributes' groups are kept near those of all pairs. Empty: every attribute of the data.",
+    "fairness.attribute_weights": "Weights of single attributes, as race=2, gender=0.5; 1 for the others.",
 }  # fmt: skip
 
 
@@ -63,7 +62,7 @@ class Knob:
 
 
 def knobs() -> list[Knob]:
-    """Every setting of a run, read from the configuration itself, so that a new one appears without being named here.
+    """Every setting of a run, read from `RunConfig`: a new setting appears without being named here.
 
     >>> [knob.name for knob in knobs() if knob.group == "essential"][:2]
     ['epochs', 'batch_size']
@@ -92,7 +91,7 @@ def _knob(name: str, field: FieldInfo) -> Knob:
         kind, options = "choice", tuple(str(value) for value in typing.get_args(field.annotation))
     elif field.annotation is bool:
         kind = "switch"
-    elif field.annotation is int and name != SEEDS:
+    elif field.annotation is int and name != SEED:
         kind = "whole"
         low = next((int(m.ge) for m in field.metadata if hasattr(m, "ge")), None)
         high = next((int(m.le) for m in field.metadata if hasattr(m, "le")), None)
@@ -120,7 +119,7 @@ def shown(config: RunConfig) -> dict[str, Any]:
 
 
 def method_settings() -> set[str]:
-    """Settings in which the presets differ: choosing a preset sets these, and leaves the others as they were typed."""
+    """Settings in which the presets differ: choosing a preset sets these and leaves the others."""
     every = [RunConfig.build(preset).flat() for preset in PRESETS]
     names = {name for flat in every for name in flat}
     return {n for n in names if len({json.dumps(flat.get(n)) for flat in every}) > 1} - set(_NOT_ASKED)
@@ -141,10 +140,10 @@ def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     defaults = shown(base)
     for knob in knobs():
         value = typed.get(knob.name, defaults[knob.name])
-        if knob.name in (SEEDS, WEIGHTS) or value == defaults[knob.name]:
+        if knob.name in (SEED, WEIGHT) or value == defaults[knob.name]:
             continue
         if knob.name == "fairness.attribute_weights":
-            value = _weights_by_name(value)
+            value = parse_attribute_weights(value)
         chosen[knob.name] = value
     config = RunConfig.build(preset, chosen)  # reads numbers from text, and refuses what is out of range
     read, before = config.flat(), base.flat()
@@ -152,64 +151,9 @@ def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if name not in before or value != before[name]}
 
 
-def _weights_by_name(text: str) -> dict[str, float]:
-    weights = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, sign, value = part.rpartition("=")
-        try:
-            weights[name.strip()] = float(value)
-        except ValueError:
-            sign = ""
-        if not sign or not name.strip():
-            raise InputError(f"attribute weights: write race=2, gender=0.5 (got {part[:40]!r})")
-    return weights
-
-
-def parse_seeds(text: str) -> list[int]:
-    """
-    >>> parse_seeds("0-2, 7"), parse_seeds("3")
-    ([0, 1, 2, 7], [3])
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
-            raise InputError(f"seeds: write whole numbers as 0-4 or 0, 1, 7 (got {text[:40]!r})")
-        low, high = int(first), int(last or first)
-        if high < low or high - low >= MOST_RUNS:
-            raise InputError(f"seeds: {part.strip()[:40]!r} is no range of at most {MOST_RUNS} seeds; write it as 0-4")
-        seeds += range(low, high + 1)
-    return list(dict.fromkeys(seeds))
-
-
-def parse_weights(text: str) -> list[float]:
-    """
-    >>> parse_weights("0, 0.1,1e-7")
-    [0.0, 0.1, 1e-07]
-    """
-    try:
-        return list(dict.fromkeys(float(part) for part in text.split(",")))
-    except ValueError:
-        raise InputError(f"fairness weight: write numbers as 0.1 or 0, 0.1, 0.5 (got {text[:40]!r})") from None
-
-
 def plan(preset: str, typed: Mapping[str, Any]) -> list[RunConfig]:
-    """The runs of one launch: every λ with every seed.
-
-    >>> runs = plan("robustfair", shown(RunConfig.build("robustfair")) | {"seed": "0-1", "fairness.weight": "0, 0.1"})
-    >>> [(config.fairness.weight, config.seed) for config in runs]
-    [(0.0, 0), (0.0, 1), (0.1, 0), (0.1, 1)]
-
-    Raises
-    ------
-    InputError
-        A value is wrong, or there would be more than `MOST_RUNS` runs.
-    """
-    seeds, weights = parse_seeds(str(typed[SEEDS])), parse_weights(str(typed[WEIGHTS]))
-    if len(seeds) * len(weights) > MOST_RUNS:
-        raise InputError(f"{len(seeds) * len(weights)} runs in one launch: {MOST_RUNS} at most; name fewer seeds or λ")
-    settings = settings_of(preset, typed)
-    return [RunConfig.build(preset, settings | {SEEDS: seed, WEIGHTS: weight}) for weight in weights for seed in seeds]
+    """The runs of one launch, from the values of the form; `InputError` as for `plan_runs`."""
+    return plan_runs(preset, settings_of(preset, typed), str(typed[SEED]), str(typed[WEIGHT]))
 
 
 def cost_line(cost: Cost, step: Step | None) -> str:
@@ -222,9 +166,3 @@ def cost_line(cost: Cost, step: Step | None) -> str:
         return f"{many(cost.steps, 'step')}; no run with this model and batch size has measured one yet."
     source = f"as measured in run {step.source}" if step.source else "measured here just now, without evaluation"
     return f"{many(cost.steps, 'step')} of {figure(step.seconds, 2)} s, {source}; reading the images comes on top."
-
-
-def differences(preset: str, configs: Sequence[RunConfig]) -> dict[str, Any]:
-    """What the runs of a launch have in common that is not the preset's, by setting."""
-    base, flat = RunConfig.build(preset).flat(), configs[0].flat()
-    return {n: v for n, v in flat.items() if n not in (SEEDS, WEIGHTS) and (n not in base or base[n] != v)}

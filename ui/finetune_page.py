@@ -1,4 +1,4 @@
-"""Pieces of the Fine-tune page: the form, what it will cost, and the launch."""
+"""Parts of the Fine-tune page: the form, the cost, and the launch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from fairvlm_core import jobs
 from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.jobs import Step
+from fairvlm_core.jobs.plan import changed_from_preset
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 
@@ -33,21 +34,21 @@ _FORM, _STEPS, _PRESET = "finetune.form", "finetune.steps", "finetune.preset"
 _MEASURE_SECONDS = 300
 _FIRST_PAINT = 3.0
 _GROUPS = {
-    "mining": ("Mining: which pairs count as bad", ":material/troubleshoot:"),
-    "fairness": ("Fairness: what is held equal, and how", ":material/balance:"),
+    "mining": ("Mining: which pairs are flagged", ":material/troubleshoot:"),
+    "fairness": ("Fairness: what is kept equal, and how", ":material/balance:"),
     "advanced": ("Advanced: optimiser, device, selection", ":material/settings:"),
 }
 ABOUT_FORM = (
-    "A **preset** is a method: how bad pairs are mined and which fairness term there is. Choosing one sets what makes the "
-    "method and leaves the rest as you typed it. Every setting can be changed; what differs from the preset is kept with "
-    "the run. Several seeds or several λ make a run each.",
+    "A **preset** is a method: how bad pairs are mined, and which fairness term is added. Choosing a preset changes the "
+    "settings of the method and leaves the others. Every setting can be changed; the differences from the preset are "
+    "stored with the run. Several seeds or several λ make one run each.",
     r"\text{loss} = \operatorname{mean}_i\, w_i \ell_i + \lambda \sum_{\text{attributes}} \operatorname{mean}_g\, "
     r"S_\varepsilon(P_g, P)",
 )
 
 
 def form(here: Here, data: DataSet, launched: Callable[[Run], None]) -> None:
-    """Everything that a launch needs; changing a setting draws this part alone."""
+    """Everything that a launch needs; a change of a setting redraws only this part."""
     table = data.table()
     _warm_up(here.store)
 
@@ -61,7 +62,7 @@ def form(here: Here, data: DataSet, launched: Callable[[Run], None]) -> None:
 
 
 def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
-    """The values of the form, and its preset. They survive another page and another tab."""
+    """The values of the form, and its preset. They stay when another page or tab is opened."""
     state = st.session_state
     kept = state.setdefault(_FORM, finetune.shown(RunConfig.build(_START)))
     state.setdefault(_PRESET, state.get(f"{_PRESET}.kept", _START))
@@ -149,7 +150,7 @@ def _launch(
             Headline("Estimated time", about, "one run after the other" if runs > 1 else "on this machine"),
         ]
     )  # fmt: skip
-    changed = finetune.differences(preset, configs)
+    changed = changed_from_preset(configs[0])
     st.caption(
         literal(finetune.cost_line(cost, step))
         + (
@@ -203,7 +204,7 @@ def _known_step(store: RunStore, data: DataSet, config: RunConfig) -> Step | Non
 
 
 def measured(data: DataSet, config: RunConfig) -> Step:
-    """A step measured in a process of its own, so that the page's server needs no network of neurons.
+    """A step measured in another process: the page's server does not import torch.
 
     Raises
     ------
@@ -211,7 +212,7 @@ def measured(data: DataSet, config: RunConfig) -> Step:
         The configuration cannot be trained on this data, or the measurement took too long.
     """
     command = [sys.executable, "-m", "fairvlm_core", "cost", data.folder, "--preset", config.preset, "--json"]
-    for name, value in finetune.differences(config.preset, [config]).items():
+    for name, value in changed_from_preset(config).items():
         command += ["--set", f"{name}={','.join(value) if isinstance(value, list) else value}"]
     options = dict(data.options)
     command += ["--description", str(options["description"])] if options.get("description") else []
@@ -223,12 +224,12 @@ def measured(data: DataSet, config: RunConfig) -> Step:
     except subprocess.TimeoutExpired:
         raise InputError(f"measuring a step took longer than {_MEASURE_SECONDS} s: lower batch_size") from None
     if done.returncode != 0:
-        raise InputError(f"no step could be measured: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
+        raise InputError(f"no step could be measured: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return Step(float(json.loads(done.stdout)["step_seconds"]))
 
 
 def _warm_up(store: RunStore) -> None:
-    """What a launch needs is made ready while the form is read; it takes seconds."""
+    """Prepare a launch while the user reads the form; it takes seconds."""
     if is_serving():
         timer = threading.Timer(_FIRST_PAINT, _make_ready, (store,))
         timer.daemon = True
@@ -236,6 +237,6 @@ def _warm_up(store: RunStore) -> None:
 
 
 def _make_ready(store: RunStore) -> None:
-    with contextlib.suppress(InputError):  # a launch will say so
+    with contextlib.suppress(InputError):  # a launch will report it
         jobs.stand_by(store, jobs.device_of(RunConfig()))
     importlib.import_module("fairvlm_core.launch")

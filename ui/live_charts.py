@@ -1,9 +1,11 @@
-"""Charts of a run at work; their heights do not depend on how far it is."""
+"""Charts of a run that is trained; their heights do not change while it goes on."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
+
+from fairvlm_core.words import KIND_TITLES
 
 from .bad_pairs_charts import KIND_COLOURS
 from .charts import layout
@@ -16,7 +18,7 @@ _LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
 def loss_chart(curves: pd.DataFrame, epochs: int) -> go.Figure:
-    """Mean loss of the training and of the validation pairs; columns as from `live.curves`."""
+    """Mean loss of the training and of the validation pairs; columns as from `training_curves`."""
     names = {"train_loss": ("training", ACCENT), "val_loss": ("validation", NEUTRAL)}
     return _lines(curves, epochs, "Loss of a pair", names)
 
@@ -28,13 +30,13 @@ def quality_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
 
 
 def flagged_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
-    """Of `n` training pairs, those that were flagged during the epoch, and so weighed less."""
-    names = {kind: (kind, KIND_COLOURS[kind]) for kind in ("faulty", "noisy")}
+    """How many of `n` training pairs were flagged, and so down-weighted, in each epoch."""
+    names = {kind: (KIND_TITLES[kind], KIND_COLOURS[kind]) for kind in ("faulty", "noisy")}
     return _lines(curves, epochs, f"Flagged of {n:,} pairs", names)
 
 
 def sinkhorn_chart(values: pd.DataFrame, epochs: int) -> go.Figure:
-    """A line an attribute; columns attribute, epoch, value as from `live.sinkhorn_curves`."""
+    """A line an attribute; columns attribute, epoch, value as from `divergence_curves`."""
     wide = values.pivot(index="epoch", columns="attribute", values="value").reset_index()
     attributes = list(dict.fromkeys(values["attribute"]))
     names = {name: (name, COLOURS[i % len(COLOURS)]) for i, name in enumerate(attributes)}

@@ -1,4 +1,4 @@
-"""Pieces of the Fine-tune page: the queue and a run at work, drawn anew while something moves."""
+"""Parts of the Fine-tune page: the queue and one run, redrawn while something changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import streamlit as st
 
 from fairvlm_core import jobs
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry, read_entry
+from fairvlm_core.analysis.training_curves import divergence_curves, training_curves
 from fairvlm_core.jobs import Job
+from fairvlm_core.jobs.progress import run_progress
 from fairvlm_core.runs import Run
 
 from . import finetune_page, live, live_charts, widgets
@@ -22,19 +24,19 @@ VIEWS = ("Set up", "Watch", "Sweeps")
 POLL_SECONDS = 2
 LOG_HEIGHT, LOG_LINES = 180, 200
 _QUEUE_ROWS = 12
-# What is drawn anew every few seconds is not faded meanwhile: on a busy machine it would flicker.
+# Streamlit fades what it redraws; every few seconds that would flicker.
 _STEADY = "<style>.st-key-live [data-stale=true] {opacity: 1 !important;}</style>"
 ABOUT_RUN = (
-    "A run goes **queued → running → finished**. It is trained by a process of its own: closing this page, or stopping the "
-    "app, does not end it. **Cancel** asks it to end and keeps its last whole epoch, from which **Resume** goes on as if "
-    "nothing had happened. **interrupted** means that its process is gone. The validation figures choose the epoch; the "
-    "test split is scored once, at the end.",
+    "A run goes **queued → running → finished**. Another process trains it: closing this page or stopping the app does not "
+    "end it. **Cancel** ends the run and keeps its last whole epoch; **Resume** continues from there with the same result. "
+    "**interrupted** means that the process has ended unexpectedly. Validation metrics choose the epoch; the test split is "
+    "scored once, at the end.",
     None,
 )
 
 
 def watch(here: Here) -> None:
-    """The queue and the selected run; polled while a run waits or works, and the page starts over when that changes."""
+    """The queue and the selected run; polled while a run waits or is trained. A change of the queue reruns the page."""
     entry = here.entry
     found = jobs.jobs(here.store)
     before = _moving(found), [other.id for other in here.entries]
@@ -47,7 +49,7 @@ def watch(here: Here) -> None:
                 _queue(here, now)
                 if entry is not None:
                     _run(here, here.run_of(entry))
-            # Last: a button that was pressed in the moment of a change has been heard by now.
+            # Last: a button pressed at the moment of a change has been handled by now.
             if (_moving(now), [run.id for run in here.store.runs()]) != before:
                 st.rerun()
 
@@ -60,7 +62,7 @@ def _moving(found: Sequence[Job]) -> list[tuple[str, str, int]]:
 
 
 def _queue(here: Here, found: Sequence[Job]) -> None:
-    """What works and what waits, each with its way out."""
+    """Runs that are trained and that wait, each with a button to cancel it."""
     if not found:
         return
     widgets.section(f"Queue: {many(len(found), 'run')}")
@@ -78,7 +80,7 @@ def _queue(here: Here, found: Sequence[Job]) -> None:
         devices = {str(job.status.device) for job in found if job.place}
         stale = [device for device in devices if jobs.serving(here.store, device) is None]
         if stale and not any(job.status.message == "starting" for job in found):
-            st.warning("Nobody serves the queue: its worker was ended.", icon=":material/pause_circle:")
+            st.warning("No worker serves the queue: it was ended.", icon=":material/pause_circle:")
             if st.button("Start the queue", key="live.work", icon=":material/play_arrow:"):
                 with errors():
                     jobs.ensure_workers(here.store)
@@ -86,17 +88,17 @@ def _queue(here: Here, found: Sequence[Job]) -> None:
 
 
 def _run(here: Here, run: Run) -> None:
-    """One run: how far it is, its curves, its log, and what can be done with it."""
+    """One run: progress, curves, log and actions."""
     entry = read_entry(run)
     if entry.state == DAMAGED:
         st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
         return
     status, lines = run.status, run_metrics(run)
     widgets.section(f"Run {literal(entry.label)}", *ABOUT_RUN)
-    at = live.progress(status, lines)
+    at = run_progress(status, lines)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _state(status.state)
-        st.text(at.line, width="stretch")
+        st.text(live.progress_line(status, at), width="stretch")
         _actions(here, run, entry)
     st.progress(at.share)
     if status.silent is not None:
@@ -137,7 +139,7 @@ def _button(run: Run, label: str, icon: str, act: Callable[[Run], object], place
 
 
 def _finished(here: Here, run: Run, entry: RunEntry) -> None:
-    """What came out, and where to look next."""
+    """The test result, with links to other pages."""
     files = page_names()
     same = [other for other in run_entries(here.store) if other.fingerprint == entry.fingerprint and other.test]
     compared = list(dict.fromkeys([run.id, *(other.id for other in reversed(same))]))[:6]
@@ -155,7 +157,7 @@ def _finished(here: Here, run: Run, entry: RunEntry) -> None:
 
 
 def _curves(run: Run, lines: list, epochs: int) -> None:
-    frame, distance = live.curves(lines), live.sinkhorn_curves(lines)
+    frame, distance = training_curves(lines), divergence_curves(lines)
     n = {"train": 0, "val": 0} | run.data["n"]
     charts = (
         (live_charts.loss_chart(frame, epochs), "loss", "Loss of training and validation pairs by epoch"),
@@ -164,13 +166,13 @@ def _curves(run: Run, lines: list, epochs: int) -> None:
         (live_charts.flagged_chart(frame, epochs, n["train"]), "flagged", "Flagged pairs by epoch"),
     )
     for row in (charts[:2], charts[2:]):
-        for column, (figure, name, alt) in zip(st.columns(2), row, strict=True):
+        for column, (picture, name, alt) in zip(st.columns(2), row, strict=True):
             with column:
-                widgets.chart(figure, f"live.{name}.{run.id}", alt)
+                widgets.chart(picture, f"live.{name}.{run.id}", alt)
 
 
 def _log(run: Run) -> None:
-    """The run's own log, which never holds a note."""
+    """The run's log; it never contains a clinical note."""
     try:
         lines = (run.path / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -180,7 +182,7 @@ def _log(run: Run) -> None:
 
 
 def choose_view(here: Here) -> None:
-    """Which tab is open: the one asked for, else on coming here a run that waits or works is watched."""
+    """Which tab is open: the one asked for; else Watch, if the selected run waits or is trained."""
     state = st.session_state
     if "finetune.view" in state:
         state["view"] = state.pop("finetune.view")
@@ -189,6 +191,6 @@ def choose_view(here: Here) -> None:
 
 
 def go_to(run: Run) -> None:
-    """Show a run that was just launched."""
+    """Select a run and open the Watch tab."""
     remember([run.id])
     st.session_state["finetune.view"] = "Watch"

@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry
+from fairvlm_core.jobs.progress import run_progress
 
 from . import live
 from .demo import COMMAND, DemoStatus, demo_status, start_demo
@@ -120,8 +121,9 @@ def watch(here: Here) -> None:
                     st.text(demo.lines[-1] if demo.lines else "making the data …")
                 for entry in entries:
                     run = here.run_of(entry)
-                    at = live.progress(run.status, run_metrics(run))
-                    st.progress(at.share, text=literal(f"{entry.label} · {at.line}"))
+                    status = run.status
+                    at = run_progress(status, run_metrics(run))
+                    st.progress(at.share, text=literal(f"{entry.label} · {live.progress_line(status, at)}"))
                 if entries:
                     st.page_link(
                         "pages/2_Fine_tune.py", label="Watch and cancel", icon=":material/tune:",

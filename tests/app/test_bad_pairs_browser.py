@@ -142,7 +142,7 @@ def test_fault_18_hostile_notes_and_groups_are_shown_and_fetch_nothing(served, v
     assert BAD_NOTE in visit.text()
     assert visit.page.evaluate("window.taken") is None
     assert visit.page.locator("[src*=invalid], [href*=invalid]").count() == 0
-    for tab in ("Images its note fits better", "Images like this", "Notes like this"):
+    for tab in ("Images that match better", "Similar images", "Similar notes"):
         visit.page.get_by_role("tab", name=tab).click()
         visit.settle()
     assert visit.page.locator("[src*=invalid], [href*=invalid]").count() == 0

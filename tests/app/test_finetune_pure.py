@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
+from fairvlm_core.analysis.training_curves import CURVES, divergence_curves, training_curves
 from fairvlm_core.config import PRESETS, RunConfig, setting_names
 from fairvlm_core.errors import InputError
+from fairvlm_core.jobs.progress import run_progress
 from fairvlm_core.runs import Status
 from ui import finetune, live
 
@@ -98,25 +100,27 @@ def test_a_preset_sets_what_makes_the_method_and_nothing_else():
 
 
 def test_progress_says_where_a_run_is():
+    def said(status: Status) -> tuple[float, str]:
+        at = run_progress(status, [])
+        return at.share, live.progress_line(status, at)
+
     running = Status("running", epoch=1, epochs=4, step=30, steps=80)
-    assert live.time_left(running, [line(1)]) == pytest.approx(50 * 0.5 + 3 * 2.0)
-    assert live.time_left(running, []) is None
-    assert live.progress(running, [line(1)]).share == 30 / 80
-    assert live.progress(running, []).line == "epoch 2 of 4 · step 30 of 80"
-    assert live.progress(dataclasses.replace(running, step=80), []).line.startswith("evaluating")
-    assert live.progress(dataclasses.replace(running, step=79), []).line.startswith("epoch 4 of 4")
-    assert live.progress(Status("running", epochs=4, message="reading the data"), []).line == "reading the data"
-    assert live.progress(Status("queued"), []).line == "waits for its turn"
-    stopped = live.progress(Status("interrupted", epoch=1, epochs=4), [])
-    assert (stopped.share, stopped.line) == (0.25, "after epoch 1 of 4")
+    assert run_progress(running, [line(1)]).seconds_left == pytest.approx(50 * 0.5 + 3 * 2.0)
+    assert run_progress(running, []).seconds_left is None
+    assert said(running) == (30 / 80, "epoch 2 of 4 · step 30 of 80")
+    assert said(dataclasses.replace(running, step=80))[1].startswith("evaluating")
+    assert said(dataclasses.replace(running, step=79))[1].startswith("epoch 4 of 4")
+    assert said(Status("running", epochs=4, message="reading the data")) == (0.0, "reading the data")
+    assert said(Status("queued")) == (0.0, "waits for its turn")
+    assert said(Status("interrupted", epoch=1, epochs=4)) == (0.25, "after epoch 1 of 4")
 
 
 def test_curves_are_those_of_the_metrics():
-    frame = live.curves([line(1), line(2, train_loss=2.0)])
+    frame = training_curves([line(1), line(2, train_loss=2.0)])
     assert frame["train_loss"].tolist() == [4.0, 2.0]
     assert frame["es_auc"].tolist() == pytest.approx([0.7, 0.7])
     assert frame["faulty"].tolist() == [7, 7]
-    assert list(live.curves([]).columns) == list(live.CURVES)
-    distance = live.sinkhorn_curves([line(1), line(2)]).set_index(["attribute", "epoch"])["value"]
+    assert list(training_curves([]).columns) == list(CURVES)
+    distance = divergence_curves([line(1), line(2)]).set_index(["attribute", "epoch"])["value"]
     assert distance.to_dict() == {("race", 1): 2.0, ("sex", 1): 4.0, ("race", 2): 4.0, ("sex", 2): 8.0}
-    assert live.sinkhorn_curves([]).empty
+    assert divergence_curves([]).empty
