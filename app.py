@@ -1,4 +1,4 @@
-"""Overview: what this is, the workspace and its runs, headline figures, the next step. `streamlit run app.py`."""
+"""Overview: the workspace and its runs, main metrics, the next step. `streamlit run app.py`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import streamlit as st
 from ui.server import guards
 
 if __name__ != "__main__":
-    # `streamlit run` finds this name, imports the file as its server, and the server runs the same file as its first page.
-    # Pages are imported below only: what they cache wants the server to be there.
+    # `streamlit run` imports this file, takes `app` as its server, and runs the same file as the first page. Pages are
+    # imported only there: their caches need the server.
     app = st.App(__file__, middleware=guards())
 else:
     from ui import overview, widgets
@@ -22,7 +22,7 @@ else:
     ) as here:
         overview.about(opened=not here.entries)
         demo = demo_status(here.store.workspace)
-        overview.watch(here)  # runs and the demo at work, polled
+        overview.watch(here)  # polled
 
         if not here.entries:
             overview.offer_demo(here.store.workspace, demo)
@@ -30,11 +30,11 @@ else:
 
         entry = here.entry
         if entry is not None and entry.test is not None:
-            widgets.section(f"Test figures of run {literal(entry.label)}", *overview.ABOUT_FIGURES)
+            widgets.section(f"Test metrics of run {literal(entry.label)}", *overview.ABOUT_METRICS)
             widgets.cards(headlines(entry.test))
-            overview.look_closer(entry)
+            overview.links(entry)
         elif entry is not None:
-            overview.without_figures(entry)
+            overview.without_metrics(entry)
         widgets.next_step(next_step(here.entries))
 
         table = runs_table(here.entries)

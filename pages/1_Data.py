@@ -1,4 +1,4 @@
-"""Data: who is in the set, what the intake saw, and the pairs themselves."""
+"""Data: groups of the data set, the intake report, and the pairs themselves."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from ui import browse, data_page, widgets
 from ui.datasets import choose_dataset
 from ui.frame import page
 
-with page("Data", "Who is in the set: groups, label rates, intersections, and what reading the folder found.") as here:
+with page("Data", "Who is in the data set: groups, label rates, intersections, and the intake report.") as here:
     data = choose_dataset(here)
     if data is None:
         widgets.empty(
             "No data set yet",
-            "Runs bring their data set with them. Open a folder of your own above, or make the built-in data and open its "
-            "folder.",
+            "The data sets of runs appear here. Open a folder of your own above, or make the built-in data and open its folder.",
             "fairvlm synth data/synthfundus",
             leads=("app.py",),
         )
@@ -24,7 +23,7 @@ with page("Data", "Who is in the set: groups, label rates, intersections, and wh
     who, intake, pairs = st.tabs(
         ["Who is in the set", "Intake report", "Browse pairs"], key="view", bind="query-params"
     )
-    # Only the open tab is worked out: a large set is not counted, nor an image read, for a tab that nobody looks at.
+    # Only the open tab is computed: large data sets take time.
     for tab, draw in ((who, data_page.who), (intake, data_page.intake), (pairs, browse.browse)):
         if tab.open:
             with tab:

@@ -1,4 +1,4 @@
-"""Fine-tune: set up runs, see what they cost, launch them in the background, and watch them."""
+"""Fine-tune: set up runs, estimate their cost, launch them in the background, and watch them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ui import finetune_page, live_page, sweep_page, widgets
 from ui.datasets import choose_dataset
 from ui.frame import page
 
-with page("Fine-tune", "Set up runs, see what they will cost, launch them in the background and watch them.") as here:
+with page("Fine-tune", "Set up runs, estimate their cost, launch them in the background and watch them.") as here:
     live_page.choose_view(here)
     setup, watch, sweeps = st.tabs(live_page.VIEWS, key="view", bind="query-params")
     if setup.open:
@@ -17,8 +17,8 @@ with page("Fine-tune", "Set up runs, see what they will cost, launch them in the
             if data is None:
                 widgets.empty(
                     "No data set yet",
-                    "Open a folder of image-note pairs above. No data at hand? The demo brings its own; or make the "
-                    "built-in data and open its folder.",
+                    "Open a folder of image-note pairs above. Without data of your own, start the demo, or make the built-in "
+                    "data and open its folder.",
                     "fairvlm synth data/synthfundus",
                     leads=("app.py",),
                 )

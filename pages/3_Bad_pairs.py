@@ -1,4 +1,4 @@
-"""Bad pairs: the workbench. Thresholds that re-mine at once, map and table linked, one pair after another."""
+"""Bad pairs: thresholds that mine again at once, linked map and table, and one pair after another."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import streamlit as st
 from ui import bad_pairs_page, widgets
 from ui.frame import page
 
-with page("Bad pairs", "Which pairs stand out by their losses, for whom that takes data away, and why.") as here:
+with page("Bad pairs", "Which pairs stand out by their losses, why, and which groups lose data by that.") as here:
     entry, run = here.entry, here.run
     if entry is None or run is None:
         widgets.empty(
             "No run yet",
-            "Every run records the loss of each training pair in each epoch; the bad ones stand out in it.",
+            "Every run records the loss of each training pair in each epoch; bad pairs stand out by it.",
             "fairvlm train DATA --preset dbpm",
             leads=widgets.NO_RUN,
         )
@@ -21,6 +21,6 @@ with page("Bad pairs", "Which pairs stand out by their losses, for whom that tak
         st.stop()
     if entry.state in ("running", "queued"):
         st.caption(
-            f"The run is at work (epoch {entry.epoch} of {entry.epochs}): what is shown is what it has recorded."
+            f"The run is being trained (epoch {entry.epoch} of {entry.epochs}): this is what it has recorded so far."
         )
     bad_pairs_page.workbench(run)

@@ -1,4 +1,4 @@
-"""Loss & Sinkhorn: distributions of losses by group and epoch, the divergence over training, and ES-AUC beside it."""
+"""Loss & Sinkhorn: losses by group and epoch, the divergence over training, and ES-AUC beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ui.losses import QUANTITIES
 
 with page(
     "Loss & Sinkhorn",
-    "How a group's losses differ from everyone's, how that changes in training, and what it is worth.",
+    "How a group's losses differ from those of all pairs, how that changes in training, and what it does for fairness.",
 ) as here:
     entry, run = here.entry, here.run
     if entry is None or run is None:
@@ -29,7 +29,7 @@ with page(
         widgets.empty("No attributes", "This data set has no groups of patients to compare.")
         st.stop()
     left, right = st.columns([1, 2])
-    # Names of attributes are foreign text: a selectbox shows them as they are, other choices would read markdown in them.
+    # Attribute names are foreign text: a selectbox shows them as they are, other widgets read markdown in them.
     attribute = left.selectbox("Attribute", attributes, key="attribute", bind="query-params")
     quantity = right.segmented_control(
         "Quantity", list(QUANTITIES), default="loss", key="quantity", bind="query-params", required=True,
@@ -37,7 +37,7 @@ with page(
     )  # fmt: skip
     names = ["Distributions", "Quantiles", "Divergence over training", "Distance and fairness"]
     spread, shift, training, worth = st.tabs(names, key="view", bind="query-params")
-    # Only the open tab is worked out.
+    # Only the open tab is computed.
     if spread.open:
         with spread:
             losses_page.distributions(run, attribute, quantity)

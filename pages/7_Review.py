@@ -12,7 +12,7 @@ from ui.review_reads import review_store
 from ui.review_who import leave, reviewer
 from ui.words import literal
 
-with page("Review", "Look at one pair after another and say whether image, note and label belong together.") as here:
+with page("Review", "Judge one pair after another: do image, note and label belong together?") as here:
     workspace = here.store.workspace
     if not here.entries and not ReviewStore.exists(workspace):
         widgets.empty(
@@ -32,7 +32,7 @@ with page("Review", "Look at one pair after another and say whether image, note 
         st.button("Switch reader", key="review.leave", icon=":material/logout:", on_click=leave, type="tertiary")
     store = review_store(workspace)
     if store.read_only:
-        st.warning(f"{literal(store.name)} cannot be written: it can be read here, and no verdict is taken.")
+        st.warning(f"{literal(store.name)} cannot be written: you can read it here, but not record verdicts.")
     with st.container(horizontal=True):
         queue = review_queues.choose(store)
         guidelines()

@@ -22,7 +22,6 @@ DRAWN = 10_000  # points on the map
 LISTED = 1_000  # rows of the table
 # Settings that the page changes; the names are those of `MiningConfig`.
 SETTINGS = ("faulty_sd", "noisy_sd", "history", "spread", "rule", "channel")
-RULES = {"threshold": "Limits", "mixture": "Mixture", "mismatch": "Agreement"}
 HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}
 SPREADS = {"sd": "Standard deviation", "mad": "Median deviation"}
 CHANNELS = {"loss": "Loss", "margin": "Margin", "similarity": "Similarity"}

@@ -27,11 +27,12 @@ from fairvlm_core.analysis.mined_pairs import (
 from fairvlm_core.analysis.planted_truth import truth_scores
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
+from fairvlm_core.mining import RANKING_RULES
 from fairvlm_core.runs import Run
 from fairvlm_core.words import KIND_TITLES, many
 
 from . import bad_pairs, bad_pairs_charts, bad_pairs_map, bad_pairs_reads, inspector_page, widgets
-from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, RULES, SETTINGS, SPREADS
+from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, SETTINGS, SPREADS
 from .frame import errors, page_names
 from .words import chart_text, literal
 
@@ -129,6 +130,7 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig) -> MiningConfig:
     elif f"{_STATE}.rule" not in state:
         _put(kept or own)
     widgets.section("Thresholds", *ABOUT_MINING, about="How pairs are flagged")
+    limits = RANKING_RULES[state[f"{_STATE}.rule"]].limits
     with st.container(border=True):
         first, second, third = st.columns([1, 1, 1], gap="medium")
         for column, name, label in (
@@ -138,12 +140,12 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig) -> MiningConfig:
             low, high = bad_pairs.slider_range(getattr(own, name))
             column.slider(
                 f"{label} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
-                disabled=name == "faulty_sd" and state[f"{_STATE}.rule"] != "threshold",
-                help="Higher: fewer pairs are flagged."
-                + (" For the rule *Limits* only: the others find their own limit." if name == "faulty_sd" else ""),
+                disabled=name not in limits,
+                help="Higher: fewer pairs are flagged." if name in limits else "The chosen rule finds its own limit.",
             )  # fmt: skip
         with third:
-            _switch("Rule", "rule", usable_rules(found.ledger.channels), RULES)
+            rules = usable_rules(found.ledger.channels)
+            _switch("Rule", "rule", rules, {name: RANKING_RULES[name].title for name in rules})
         columns = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
         with columns[0]:
             _switch("Mean over epochs", "history", list(HISTORIES), HISTORIES)

@@ -1,4 +1,4 @@
-"""What the overview says about runs: decisions without drawing."""
+"""What the overview says about runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fairvlm_core.analysis.entries import ACTIVE, RunEntry
-
-from .words import NOTHING, figure, listed, local_time, many
+from fairvlm_core.words import NOTHING, listed, local_time, many, number
 
 SEEDS_WANTED = 3
 FINE_TUNE, COMPARE = "2_Fine_tune.py", "6_Compare_runs.py"
@@ -45,7 +44,7 @@ def runs_table(entries: Sequence[RunEntry]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure with what belongs to it: `title`, `value`, `below` (n and the weakest group)."""
+    """A card: `title`, `value`, and `below` it what belongs to the value, such as n."""
 
     title: str
     value: str
@@ -62,7 +61,7 @@ def headlines(test: dict[str, Any]) -> list[Headline]:
     cards = [
         Headline(
             "Test AUC",
-            figure(overall["auc"]),
+            number(overall["auc"]),
             f"n = {overall['n']:,}" + (f", n+ = {overall['n_positive']:,}" if "n_positive" in overall else ""),
             "How often a patient with the finding scores higher than one without. 0.5 is chance.",
         )
@@ -77,23 +76,23 @@ def headlines(test: dict[str, Any]) -> list[Headline]:
             below = f"partial: no AUC for {listed(without)}{counts}"
         elif scored:
             lowest = min(scored, key=lambda name: scored[name]["auc"])
-            below = f"lowest: {lowest} {figure(scored[lowest]['auc'])} (n = {scored[lowest]['n']:,})"
+            below = f"lowest: {lowest} {number(scored[lowest]['auc'])} (n = {scored[lowest]['n']:,})"
         else:
             below = "no group has an AUC"
         cards.append(
             Headline(
                 f"ES-AUC, {attribute}",
-                figure(facts["es_auc"]),
+                number(facts["es_auc"]),
                 below,
-                "AUC ÷ (1 + Σ |AUC − group AUC|): the test AUC, lowered by how far the groups are from it.",
+                "AUC ÷ (1 + Σ |AUC − group AUC|): the test AUC, lowered by the distances of the groups' AUCs from it.",
             )
         )
     return cards
 
 
 @dataclass(frozen=True)
-class Step:
-    """What to do next: a sentence, a command to copy, a page to go to (with the runs it opens on)."""
+class NextStep:
+    """What to do next: a sentence, a command to copy, a page to open (with its runs)."""
 
     text: str
     command: str | None = None
@@ -101,45 +100,55 @@ class Step:
     runs: tuple[str, ...] = ()
 
 
-def next_step(entries: Sequence[RunEntry]) -> Step:
+def next_step(entries: Sequence[RunEntry]) -> NextStep:
     """The next useful thing to do in a workspace that has runs.
 
     >>> next_step([RunEntry("0001-clip-s0", "running", preset="clip", epoch=1, epochs=6)]).text
-    'Run 0001-clip-s0 is at work (epoch 1 of 6); its figures appear here when it has finished.'
+    'Run 0001-clip-s0 is being trained (epoch 1 of 6); its metrics appear here when it has finished.'
     """
-    active = [entry for entry in entries if entry.state in ACTIVE]
-    if active:
-        entry = active[-1]
-        if entry.state == "queued":
-            return Step(f"Run {entry.id} waits for its turn.")
-        where = f"epoch {entry.epoch} of {entry.epochs}"
-        return Step(f"Run {entry.id} is at work ({where}); its figures appear here when it has finished.")
+    for entry in reversed(entries):
+        if entry.state in ACTIVE:
+            return _wait_for(entry)
     finished = [entry for entry in entries if entry.state == "finished"]
+    return _compare(finished) if finished else _finish_one(entries)
+
+
+def _wait_for(entry: RunEntry) -> NextStep:
+    if entry.state == "queued":
+        return NextStep(f"Run {entry.id} waits for its turn.")
+    where = f"epoch {entry.epoch} of {entry.epochs}"
+    return NextStep(f"Run {entry.id} is being trained ({where}); its metrics appear here when it has finished.")
+
+
+def _finish_one(entries: Sequence[RunEntry]) -> NextStep:
     stopped = [entry for entry in entries if entry.state in ("interrupted", "cancelled")]
-    if not finished and stopped:
-        entry = stopped[-1]
-        return Step(
-            f"Run {entry.id} stopped after epoch {entry.epoch} of {entry.epochs}. "
-            "Go on from there, under Fine-tune or in a terminal:",
-            command=f"fairvlm train --resume {entry.id}", page=FINE_TUNE, runs=(entry.id,),
-        )  # fmt: skip
-    if not finished:
-        return Step(
+    if not stopped:
+        return NextStep(
             "No run has finished yet. Start with plain fine-tuning, under Fine-tune or in a terminal:",
             command="fairvlm train DATA --preset clip", page=FINE_TUNE,
         )  # fmt: skip
+    entry = stopped[-1]
+    return NextStep(
+        f"Run {entry.id} stopped after epoch {entry.epoch} of {entry.epochs}. Resume it under Fine-tune or in a terminal:",
+        command=f"fairvlm train --resume {entry.id}", page=FINE_TUNE, runs=(entry.id,),
+    )  # fmt: skip
+
+
+def _compare(finished: Sequence[RunEntry]) -> NextStep:
     newest = finished[-1]
     same_data = [entry for entry in finished if entry.fingerprint == newest.fingerprint]
-    methods = {entry.method_key: entry for entry in same_data}
-    if len(methods) == 1:
+    seeds: dict[str, set[int]] = {}
+    for entry in same_data:
+        seeds.setdefault(entry.method_key, set()).add(entry.seed)
+    if len(seeds) == 1:
         other = "clip" if newest.preset != "clip" else "robustfair"
-        return Step(
-            f"All finished runs on {newest.data} use {newest.method}. Train another method on the same data to "
-            "compare, under Fine-tune or in a terminal:",
+        return NextStep(
+            f"All finished runs on {newest.data} use {newest.method}. To compare, train another method on the same data, "
+            "under Fine-tune or in a terminal:",
             command=f"fairvlm train {newest.folder} --preset {other}", page=FINE_TUNE, runs=(newest.id,),
         )  # fmt: skip
-    fewest = min(len({entry.seed for entry in same_data if entry.method_key == key}) for key in methods)
-    text = f"{many(len(same_data), 'run')} of {len(methods)} methods on {newest.data} can be compared."
+    fewest = min(map(len, seeds.values()))
+    text = f"{many(len(same_data), 'run')} of {len(seeds)} methods on {newest.data} can be compared."
     if fewest < SEEDS_WANTED:
-        text += f" A method here has {many(fewest, 'seed')}; with {SEEDS_WANTED} or more, chance between seeds shows."
-    return Step(text, page=COMPARE, runs=tuple(entry.id for entry in same_data))
+        text += f" One method has {many(fewest, 'seed')}; {SEEDS_WANTED} or more show how much the metrics vary from seed to seed."
+    return NextStep(text, page=COMPARE, runs=tuple(entry.id for entry in same_data))

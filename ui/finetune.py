@@ -14,12 +14,14 @@ from pydantic.fields import FieldInfo
 from fairvlm_core.config import PRESETS, RunConfig
 from fairvlm_core.jobs import Cost, Step
 from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
+from fairvlm_core.mining import RANKING_RULES, WEIGHTING_RULES
 
 from .words import figure, many
 
 ATTRIBUTES = "fairness.attributes"
 ESSENTIAL = ("epochs", "batch_size", "learning_rate", SEED, "model", ATTRIBUTES, WEIGHT)
 _NOT_ASKED = ("schema_version", "preset")
+_REGISTRIES = {"mining.rule": RANKING_RULES, "mining.weights": WEIGHTING_RULES}
 _LABELS = {
     "batch_size": "Batch size",
     SEED: "Seeds",
@@ -33,13 +35,13 @@ _LABELS = {
 }
 _HELP = {
     "epochs": "How often every training pair is seen. More epochs take longer and may overfit.",
-    "batch_size": "Pairs compared with one another in a step. A larger batch needs more memory; a run without enough memory stops.",
+    "batch_size": "Pairs compared with one another in a step. More need more memory; without enough, the run stops.",
     "learning_rate": "Size of a training step. Too high: the loss diverges. Too low: little is learned.",
     "weight_decay": "Pulls the weights towards zero, against overfitting.",
     SEED: "Random seed. Several, as 0-4 or 0, 1, 7, make one run each; their spread shows the effect of chance.",
-    WEIGHT: "λ: weight of the fairness term beside the loss; 0 turns it off. Several, as 0, 0.1, 0.5, make one run each, which "
-    "shows how much accuracy more equality costs.",
-    ATTRIBUTES: "The losses of these attributes' groups are kept near those of all pairs. Empty: every attribute of the data.",
+    WEIGHT: "λ: weight of the fairness term beside the loss; 0 turns it off. Several, as 0, 0.1, 0.5, make one run each: "
+    "they show how much accuracy more equality costs.",
+    ATTRIBUTES: "The losses of these attributes' groups are kept near those of all pairs. Empty: all attributes.",
     "fairness.attribute_weights": "Weights of single attributes, as race=2, gender=0.5; 1 for the others.",
 }  # fmt: skip
 
@@ -87,7 +89,9 @@ def _knob(name: str, field: FieldInfo) -> Knob:
     text = _HELP.get(name, field.description or "")
     group = "essential" if name in ESSENTIAL else name.partition(".")[0] if "." in name else "advanced"
     kind, options, low, high = "text", (), None, None
-    if typing.get_origin(field.annotation) is Literal:
+    if name in _REGISTRIES:
+        kind, options = "choice", tuple(_REGISTRIES[name])
+    elif typing.get_origin(field.annotation) is Literal:
         kind, options = "choice", tuple(str(value) for value in typing.get_args(field.annotation))
     elif field.annotation is bool:
         kind = "switch"

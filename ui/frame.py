@@ -1,4 +1,4 @@
-"""The frame of every page: title, navigation, workspace, the selected run, and one clear line where input is wrong."""
+"""The frame of every page: title, navigation, workspace, selected run, and one line for wrong input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ICONS = {
 _PAGE_FILE = re.compile(r"\d+_(.+)\.py")
 _NAMES = {"Loss and Sinkhorn": "Loss & Sinkhorn", "Fine tune": "Fine-tune"}
 
-# Room, not decoration: less white above the title, and numbers of equal width so that columns of figures line up.
+# Less space above the title; digits of equal width, so that columns of numbers line up.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2.75rem 4rem; max-width: 1500px;}
 [data-testid="stSidebarHeader"] {padding-bottom: 0.25rem;}
@@ -42,10 +42,7 @@ _STYLE = """<style>
 
 @dataclass(frozen=True)
 class Here:
-    """What a page knows on starting: the store, all runs (oldest first), and the selected one.
-
-    `run` is None where there is none, or the page takes several.
-    """
+    """What a page starts with: the store, all runs (oldest first), and the selected ones."""
 
     store: RunStore
     entries: tuple[RunEntry, ...]
@@ -79,7 +76,7 @@ def page_names(folder: Path = ROOT / "pages") -> dict[str, str]:
 
 @contextmanager
 def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
-    """Open a page: the first and only call a page makes around its content.
+    """Open a page; its content goes inside.
 
     Parameters
     ----------
@@ -111,7 +108,7 @@ def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Bad input is one clear line, not a traceback; also for fragments, which run outside the page's own."""
+    """Show wrong input as one line, not a traceback; fragments need their own, because they run outside the page's."""
     try:
         yield
     except InputError as error:
@@ -122,9 +119,9 @@ def errors() -> Iterator[None]:
 
 
 def _selected(entries: Sequence[RunEntry], runs: str) -> tuple[tuple[RunEntry, ...], tuple[str, ...]]:
-    """From the address, else from the session, else the newest finished run; what is chosen goes back into both.
+    """The selected runs, and names in the address that the workspace does not have.
 
-    Also gives what the address asks for and the workspace does not have.
+    From the address, else from the session, else the newest finished run; the selection is written to both.
     """
     state, known = st.session_state, {entry.id: entry for entry in entries}
     asked = st.query_params.get_all("run")

@@ -50,7 +50,7 @@ def inspect(
     with left:
         _pair(data, problem, pair)
     with right:
-        for line in inspector.reason(now, row, around):
+        for line in inspector.reason(pairs, now, row, around):
             st.markdown(f"- {literal(line)}")
         if missing:
             st.caption(literal(missing))

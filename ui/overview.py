@@ -1,4 +1,4 @@
-"""Pieces of the overview page."""
+"""Parts of the overview page."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .words import ago, literal
 POLL_SECONDS = 2
 ABOUT = (
     "fairvlm fine-tunes a vision-language model (CLIP) on medical images and the notes that belong to them. It finds "
-    "pairs whose image and note do not belong together, lets them weigh less, and pulls the groups of patients towards "
-    "the same quality. Then it shows, with sample sizes and intervals, for whom the model works and whether a "
-    "difference between two ways of training is more than chance. Everything stays on this machine."
+    "pairs whose image and note do not belong together, gives them less weight, and trains for equal quality in all groups "
+    "of patients. Then it shows, with sample sizes and intervals, for which groups the model works, and whether the "
+    "difference between two methods is more than chance. Everything stays on this machine."
 )
-ABOUT_FIGURES = (
-    "**AUC** is the chance that a patient with the finding scores higher than one without. **ES-AUC** lowers it by how far "
-    "the groups of an attribute are from it; at best it equals the AUC. Small groups lower it by chance alone, so read it "
-    "with its n, and compare runs on the page *Compare runs*, which adds intervals and what chance would give. The test "
+ABOUT_METRICS = (
+    "**AUC** is the chance that a patient with the finding scores higher than one without. **ES-AUC** lowers it by the "
+    "distances of the groups' AUCs from it; at best it equals the AUC. Small groups lower it by chance alone: read it with "
+    "its n, and compare runs on the page *Compare runs*, which adds intervals and the values expected by chance. The test "
     "split is scored once, by the epoch that validation chose.",
     r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
 )
 ABOUT_STATES = (
-    "**queued** waits · **running** trains now · **finished** has figures · **failed** had to stop, its note says why · "
-    "**cancelled** was stopped by someone · **interrupted** lost its process; the page Fine-tune, `fairvlm resume RUN` or "
-    "`fairvlm train --resume RUN` goes on from its last whole epoch · **damaged** has a file that is missing or cannot be "
+    "**queued** waits · **running** is being trained · **finished** has metrics · **failed** stopped with an error, see its "
+    "note · **cancelled** was stopped by a user · **interrupted**: its process ended unexpectedly; resume it on the page "
+    "Fine-tune, or with `fairvlm resume RUN` or `fairvlm train --resume RUN` · **damaged**: a file is missing or cannot be "
     "read; other runs are not affected.",
     None,
 )
@@ -41,14 +41,14 @@ ABOUT_STATES = (
 
 _CLOSER = (
     ("3_Bad_pairs.py", "See its bad pairs", "troubleshoot"),
-    ("4_Loss_and_Sinkhorn.py", "See for whom it learns worse", "stacked_line_chart"),
+    ("4_Loss_and_Sinkhorn.py", "Which groups are served worse", "stacked_line_chart"),
     ("7_Review.py", "Ask a clinician", "rate_review"),
     ("8_Report.py", "Save a report", "description"),
 )
 
 
 def about(*, opened: bool) -> None:
-    """What the project is: in full where there are no runs yet, else one click away."""
+    """What the project does: open if there are no runs yet."""
     if opened:
         st.markdown(ABOUT)
     else:
@@ -83,19 +83,19 @@ def offer_demo(workspace: Path, demo: DemoStatus) -> None:
         st.code("\n".join(demo.lines) or "(the log is empty)", language=None)
 
 
-def look_closer(entry: RunEntry) -> None:
-    """What else the app says about a finished run, in plain words, each a way to its page."""
+def links(entry: RunEntry) -> None:
+    """Links to the other pages of a finished run."""
     with st.container(horizontal=True, gap="medium"):
         for file, words, icon in _CLOSER:
             st.page_link(f"pages/{file}", label=words, icon=f":material/{icon}:", query_params={"run": entry.id})
 
 
-def without_figures(entry: RunEntry) -> None:
-    """Why the selected run has no figures."""
+def without_metrics(entry: RunEntry) -> None:
+    """Why the selected run has no metrics."""
     if entry.state == DAMAGED:
         st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
     elif entry.state not in ACTIVE:
-        st.info(f"Run {literal(entry.id)} has no test figures ({entry.state}): {literal(entry.note)}")
+        st.info(f"Run {literal(entry.id)} has no test metrics ({entry.state}): {literal(entry.note)}")
 
 
 def _active(here: Here) -> tuple[list[RunEntry], DemoStatus]:
@@ -104,7 +104,7 @@ def _active(here: Here) -> tuple[list[RunEntry], DemoStatus]:
 
 
 def watch(here: Here) -> None:
-    """Runs at work, and the demo: drawn anew every two seconds; the whole page once one of them starts or ends."""
+    """Active runs and the demo, redrawn every two seconds; the whole page is rerun when one of them starts or ends."""
     entries, demo = _active(here)
     if not entries and demo.state != "running":
         return
@@ -117,7 +117,7 @@ def watch(here: Here) -> None:
             known = [run.id for run in here.store.runs()]
             with st.container(border=True):
                 if demo.state == "running":
-                    st.markdown(f":material/hourglass_top: **The demo is at work**, started {ago(demo.started)}.")
+                    st.markdown(f":material/hourglass_top: **The demo is running**, started {ago(demo.started)}.")
                     st.text(demo.lines[-1] if demo.lines else "making the data …")
                 for entry in entries:
                     run = here.run_of(entry)
@@ -129,7 +129,7 @@ def watch(here: Here) -> None:
                         "pages/2_Fine_tune.py", label="Watch and cancel", icon=":material/tune:",
                         query_params={"run": entries[0].id, "view": "Watch"},
                     )  # fmt: skip
-            # Last, as on Fine-tune: what was pressed in the moment of a change is heard first.
+            # Last: a button pressed at the moment of a change has been handled by now.
             if (known, [(entry.id, entry.state) for entry in entries], demo.state) != before:
                 st.rerun()
 

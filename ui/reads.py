@@ -1,4 +1,4 @@
-"""Cached reads: frames keyed by a file and its modification time, so that a page never shows yesterday's figures."""
+"""Cached reads, keyed by the file and its modification time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def run_entries(store: RunStore) -> list[RunEntry]:
-    """All runs, oldest first. Finished ones come from the cache; a run at work is read anew each time."""
+    """All runs, oldest first. Running ones are not cached."""
     return [_cached_entry(run) for run in store.runs()]
 
 

@@ -1,4 +1,4 @@
-"""What is chosen lives in the address (`?run=…`) and, between pages, in the session."""
+"""Chosen runs are kept in the address (`?run=…`) and, between pages, in the session."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fairvlm_core.analysis.entries import number_of
 
 
 @dataclass(frozen=True)
-class Choice:
+class RunChoice:
     """`chosen` are ids that exist, in the order asked for; `unknown` what was asked for and does not exist."""
 
     chosen: tuple[str, ...]
     unknown: tuple[str, ...] = ()
 
 
-def find_runs(asked: Sequence[str], known: Sequence[str]) -> Choice:
+def find_runs(asked: Sequence[str], known: Sequence[str]) -> RunChoice:
     """Runs named by id, by number or as `latest`; `known` ids are oldest first.
 
     >>> find_runs(["2", "0001-clip-s0", "2", "9"], ["0001-clip-s0", "0002-dbpm-s0"])
-    Choice(chosen=('0002-dbpm-s0', '0001-clip-s0'), unknown=('9',))
+    RunChoice(chosen=('0002-dbpm-s0', '0001-clip-s0'), unknown=('9',))
     """
     chosen: list[str] = []
     unknown: list[str] = []
@@ -36,11 +36,11 @@ def find_runs(asked: Sequence[str], known: Sequence[str]) -> Choice:
             unknown.append(name)
         elif found not in chosen:
             chosen.append(found)
-    return Choice(tuple(chosen), tuple(unknown))
+    return RunChoice(tuple(chosen), tuple(unknown))
 
 
 def picked(values: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Run ids out of what a selector gives: ids, or a label as it was drawn before the run's state changed.
+    """Run ids from a selector's values: ids, or a label from before the run's state changed.
 
     >>> picked(["0001-clip-s0", "2 · dbpm · seed 0 · running"], ["0001-clip-s0", "0002-dbpm-s0"])
     ['0001-clip-s0', '0002-dbpm-s0']
@@ -48,8 +48,10 @@ def picked(values: Sequence[str], known: Sequence[str]) -> list[str]:
     return list(find_runs([value if value in known else value.partition(" ")[0] for value in values], known).chosen)
 
 
-def settle(asked: Sequence[str], seen: Sequence[str] | None, remembered: Sequence[str], known: Sequence[str]) -> Choice:
-    """What is chosen now: an address that changed since it was last `seen` wins, else what the session remembers.
+def settle(
+    asked: Sequence[str], seen: Sequence[str] | None, remembered: Sequence[str], known: Sequence[str]
+) -> RunChoice:
+    """The current choice: an address that has changed since it was last `seen`, else what the session remembers.
 
     >>> known = ["0001-clip-s0", "0002-dbpm-s0"]
     >>> settle([], None, ["0001-clip-s0"], known).chosen      # another page without ?run= in its address
@@ -61,4 +63,4 @@ def settle(asked: Sequence[str], seen: Sequence[str] | None, remembered: Sequenc
     """
     if list(asked) and list(asked) != list(seen or ()):
         return find_runs(asked, known)
-    return Choice(tuple(run_id for run_id in remembered if run_id in known))
+    return RunChoice(tuple(run_id for run_id in remembered if run_id in known))

@@ -1,4 +1,4 @@
-"""Small pieces of a page: cards, explanations, downloads, empty states. Foreign text goes through `words.literal`."""
+"""Small parts of a page: cards, explanations, downloads, empty states. Foreign text goes through `words.literal`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import streamlit as st
 from fairvlm_core.analysis.clean_data import csv_bytes
 
 from .charts import CONFIG
-from .entries import COMPARE, FINE_TUNE, Headline, Step
+from .entries import COMPARE, FINE_TUNE, Headline, NextStep
 from .palette import INK, STATE_COLOURS
 from .words import NOTHING, literal, many
 
@@ -20,7 +20,7 @@ NOTE_HEIGHT = 210
 
 
 def explain(label: str, text: str, formula: str | None = None) -> None:
-    """A plain-language explanation, with its formula, one click away."""
+    """An explanation with its formula, behind a button."""
     with st.popover(label, icon=":material/help:", type="tertiary"):
         st.markdown(text)
         if formula:
@@ -28,7 +28,7 @@ def explain(label: str, text: str, formula: str | None = None) -> None:
 
 
 def section(title: str, text: str | None = None, formula: str | None = None, *, about: str = "What is this?") -> None:
-    """A heading with its explanation at the end of the line."""
+    """A heading, with a button for its explanation."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center", gap="small"):
         st.subheader(title, anchor=False)
         if text:
@@ -36,7 +36,7 @@ def section(title: str, text: str | None = None, formula: str | None = None, *, 
 
 
 def cards(headlines: Sequence[Headline]) -> None:
-    """Figures side by side, each with what belongs to it below; at most six in a row."""
+    """Cards side by side, at most six in a row."""
     for start in range(0, len(headlines), 6):
         row = headlines[start : start + 6]
         for column, card in zip(st.columns(len(row), gap="small"), row, strict=True):
@@ -46,7 +46,7 @@ def cards(headlines: Sequence[Headline]) -> None:
 
 
 def chart(figure: go.Figure, key: str, alt: str) -> None:
-    """A chart in the ink of the page's theme, with its height reserved, so that nothing jumps while it loads."""
+    """A chart in the text colour of the page's theme; its height is reserved while it loads."""
     inked(figure)
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.tickfont.color = axis.title.font.color = figure.layout.font.color
@@ -54,14 +54,14 @@ def chart(figure: go.Figure, key: str, alt: str) -> None:
 
 
 def inked(figure: go.Figure) -> go.Figure:
-    """The figure with its text and legend in the ink of the page's theme."""
+    """The chart with text and legend in the text colour of the page's theme."""
     ink = INK["dark" if st.context.theme.type == "dark" else "light"]
     figure.layout.font.color = figure.layout.legend.font.color = ink
     return figure
 
 
 def download(frame: pd.DataFrame, file_name: str, label: str = "Download CSV") -> None:
-    """A button that saves the frame; the page does not start over when it is pressed."""
+    """A button that saves the frame as CSV; it does not rerun the page."""
     st.download_button(
         label, csv_bytes(frame), file_name=file_name, mime="text/csv", key=f"download.{file_name}", on_click="ignore",
         icon=":material/download:", type="tertiary",
@@ -69,7 +69,7 @@ def download(frame: pd.DataFrame, file_name: str, label: str = "Download CSV") -
 
 
 def chart_table(shown: pd.DataFrame, saved: pd.DataFrame, file_name: str) -> None:
-    """Below a chart: the same as a table for those who read figures, and as a file."""
+    """Below a chart: its values as a table and as a file."""
     left, right = st.columns([4, 1], vertical_alignment="top")
     with left.expander("The same as a table", icon=":material/table:"):
         table(shown, key=f"table.{file_name}")
@@ -78,7 +78,7 @@ def chart_table(shown: pd.DataFrame, saved: pd.DataFrame, file_name: str) -> Non
 
 
 def table(frame: pd.DataFrame, config: Mapping[str, Any] | None = None, *, key: str, **more: Any) -> Any:
-    """A frame as a table without its index; columns of fractions get three decimals unless `config` says otherwise."""
+    """A frame as a table without index; floats have three decimals unless `config` says otherwise."""
     formats: dict[str, Any] = {}
     for name in frame.columns:
         if pd.api.types.is_float_dtype(frame[name].dtype):
@@ -97,10 +97,7 @@ def state_column(label: str = "State") -> Any:
 
 
 def empty(title: str, text: str, command: str | None = None, *, leads: Sequence[str] = ()) -> None:
-    """What stands in the place of something that is not there yet, and how it comes to be there.
-
-    `leads` are files of pages where it can be made, keys of `_LEADS`.
-    """
+    """A placeholder that says what is missing and how to make it; `leads` are keys of `_LEADS`, pages where that is done."""
     with st.container(border=True):
         st.markdown(f"**{title}**")
         st.markdown(text)
@@ -127,8 +124,8 @@ _LINKS = {
 }
 
 
-def next_step(step: Step) -> None:
-    """The next thing to do, as a sentence with a command to copy or a link to follow."""
+def next_step(step: NextStep) -> None:
+    """The next thing to do: a sentence with a command to copy or a link."""
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/arrow_forward: **Next.** {literal(step.text)}", width="stretch")
         if step.command:
@@ -139,7 +136,7 @@ def next_step(step: Step) -> None:
 
 
 def warnings(lines: Iterable[str]) -> None:
-    """Warnings of the intake, one a line, shown as they are."""
+    """Warnings of the intake, one on each line."""
     lines = list(lines)
     if lines:
         with st.container(border=True):
@@ -148,7 +145,7 @@ def warnings(lines: Iterable[str]) -> None:
 
 
 def note(text: str) -> None:
-    """A clinical note, exactly as it is: no markup is read in it, no link or image is followed."""
+    """A clinical note as plain text: no markup, link or image in it is followed."""
     st.caption("Note")
     with st.container(height=NOTE_HEIGHT, border=True):
         st.text(text)

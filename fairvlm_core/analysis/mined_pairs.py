@@ -12,7 +12,7 @@ import pandas as pd
 from ..config import MiningConfig
 from ..errors import InputError
 from ..ledger import PairLossLedger
-from ..mining import MiningAudit, MiningResult, audit_mining
+from ..mining import RANKING_RULES, MiningAudit, MiningResult, audit_mining, explain_pair, fits
 from ..remine import mine_with
 from .projection import COLUMNS
 
@@ -93,32 +93,30 @@ class RunPairs:
         return found[found >= 0]
 
 
+def usable_rules(channels: Collection[str]) -> list[str]:
+    """The ranking rules that a ledger with these channels can be mined by.
+
+    >>> usable_rules(["loss", "margin"])[:2], "mismatch" in usable_rules(["loss"])
+    (['threshold', 'mixture'], False)
+    """
+    return [name for name, rule in RANKING_RULES.items() if set(rule.channels) <= set(channels)]
+
+
 def usable_settings(own: MiningConfig, channels: Collection[str]) -> MiningConfig:
-    """A run's own settings; the ledger's first channel, or plain limits, where what its own need is not recorded."""
+    """A run's own settings; the ledger's first channel, or the rule ``threshold``, where theirs was not recorded."""
     channel = own.channel if own.channel in channels else next(iter(channels))
     rule = own.rule if own.rule in usable_rules(channels) else "threshold"
     return changed_settings(own, {"channel": channel, "rule": rule})
 
 
 def changed_settings(own: MiningConfig, changes: Mapping[str, Any]) -> MiningConfig:
-    """Settings with changes; weights that need P(wrong note) become bounded under a rule that does not give it.
+    """Settings with changes; weights that do not fit the new rule become bounded.
 
-    >>> own = MiningConfig(rule="mixture", weights="posterior")
-    >>> changed_settings(own, {"rule": "threshold"}).weights
+    >>> changed_settings(MiningConfig(rule="mixture", weights="posterior"), {"rule": "threshold"}).weights
     'bounded'
     """
     settings = own.model_copy(update=dict(changes))
-    fits = settings.weights != "posterior" or settings.rule != "threshold"
-    return settings if fits else settings.model_copy(update={"weights": "bounded"})
-
-
-def usable_rules(channels: Collection[str]) -> list[str]:
-    """The rules that a ledger with these channels can be mined by.
-
-    >>> usable_rules(["loss", "margin"]), usable_rules(["loss", "mismatch"])
-    (['threshold', 'mixture'], ['threshold', 'mixture', 'mismatch'])
-    """
-    return [name for name in ("threshold", "mixture", "mismatch") if name != "mismatch" or name in channels]
+    return settings if fits(settings.rule, settings.weights) else settings.model_copy(update={"weights": "bounded"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +131,7 @@ class MinedPairs:
     audit : MiningAudit
     kind : int8 ndarray of shape (N,)
         Places in `PAIR_KINDS`.
-    mean_loss, z, weight, posterior : float64 ndarray of shape (N,)
+    mean_loss, z, weight : float64 ndarray of shape (N,)
         As in `result`; NaN outside training.
     order : int64 ndarray of shape (N,)
         All rows, most suspicious first: flagged by |z|, then clean by |z|, then what is not mined.
@@ -146,7 +144,6 @@ class MinedPairs:
     mean_loss: np.ndarray
     z: np.ndarray
     weight: np.ndarray
-    posterior: np.ndarray
     order: np.ndarray
 
     @property
@@ -172,12 +169,20 @@ def mine_pairs(pairs: RunPairs, settings: MiningConfig) -> MinedPairs:
     kind = np.full(len(pairs), NOT_MINED, np.int8)
     kind[pairs.place] = result.kind.codes
     values = {}
-    for name in ("mean_loss", "z", "weight", "posterior"):
+    for name in ("mean_loss", "z", "weight"):
         values[name] = np.full(len(pairs), np.nan)
         values[name][pairs.place] = getattr(result, name)
     rank = np.select([kind == NOT_MINED, kind == 0], [2, 1], 0)
     order = np.lexsort((-np.nan_to_num(np.abs(values["z"]), nan=-1.0), rank))
     return MinedPairs(settings, result, audit, kind, order=order, **values)
+
+
+def why(pairs: RunPairs, now: MinedPairs, row: int) -> str:
+    """Why a pair is flagged or not, in a sentence."""
+    place = np.flatnonzero(pairs.place == row)
+    if not len(place):
+        return "Only training pairs are mined: the losses of this pair are not recorded."
+    return explain_pair(now.result, int(place[0]))
 
 
 @dataclass(frozen=True)

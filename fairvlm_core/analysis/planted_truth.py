@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from ..mining import RANKING_RULES
 from .mined_pairs import PAIR_KINDS, MinedPairs
 
 _CURVE = 400  # points of a curve
@@ -66,12 +67,12 @@ class TruthScore:
 def truth_curves(now: MinedPairs, planted: np.ndarray) -> list[TruthCurve]:
     """Precision against recall for every planted kind; `planted` is "" where nothing is known.
 
-    Wrong notes (mismatch) are ranked by falling, shared markers (shortcut) by rising mean loss; by z under a rule that
-    does not rank the loss.
+    Wrong notes (mismatch) are ranked by falling, shared markers (shortcut) by rising mean loss; by z where the rule has
+    its own ranking.
     """
     known = _known(now, planted)
     truth = planted[known]
-    score = (now.z if now.result.rule == "mismatch" else now.mean_loss)[known]
+    score = (now.mean_loss if RANKING_RULES[now.result.rule].ranks_loss else now.z)[known]
     curves = []
     for name, flag, sign in PLANTED_KINDS:
         is_so = truth == name

@@ -24,7 +24,7 @@ from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.csvsafe import read_csv
 from fairvlm_core.ledger import PairLossLedger
-from fairvlm_core.mining import audit_mining, mine_bad_pairs
+from fairvlm_core.mining import RANKING_RULES, Evidence, Judgement, RankingRule, audit_mining, mine_bad_pairs
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 from ui import bad_pairs, bad_pairs_charts, bad_pairs_map, inspector
@@ -189,15 +189,18 @@ def test_truth_is_scored_as_counted_by_hand(bench, table: PairTable) -> None:
 def test_the_reason_comes_from_the_numbers(bench) -> None:
     now = mine(bench, faulty_sd=3.0, noisy_sd=3.0)
     row = int(bench.place[WORST])
-    line = inspector.reason(now, row)[0]
-    assert f"mean loss {now.mean_loss[row]:.2f} lies {now.z[row]:.1f} sd above the mean {now.result.mu:.2f}" in line
-    assert "faulty" in line
-    assert "noisy" in inspector.reason(now, int(bench.place[EASY]))[0]
+    line = inspector.reason(bench, now, row)[0]
+    assert f"mean loss {now.mean_loss[row]:.2f} is {now.z[row]:.1f} sd above the mean {now.result.mu:.2f}" in line
+    assert "flagged as a wrong note" in line
+    assert "flagged as a shared marker" in inspector.reason(bench, now, int(bench.place[EASY]))[0]
     clean = int(now.order[int(now.flagged.sum())])
-    assert "within the limits: not flagged" in inspector.reason(now, clean)[0]
-    assert "Only training pairs are mined" in inspector.reason(now, int(np.flatnonzero(bench.splits == "test")[0]))[0]
+    assert "within the limits: not flagged" in inspector.reason(bench, now, clean)[0]
+    assert (
+        "Only training pairs are mined"
+        in inspector.reason(bench, now, int(np.flatnonzero(bench.splits == "test")[0]))[0]
+    )
     robust = mine(bench, spread="mad")
-    assert "robust sd above the median" in inspector.reason(robust, row)[0]
+    assert "robust sd above the median" in inspector.reason(bench, robust, row)[0]
 
 
 def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
@@ -220,9 +223,9 @@ def test_the_rule_by_agreement_has_its_own_words_and_ranking(bench) -> None:
     assert usable_settings(own, bench.ledger.channels).rule == "threshold"  # that ledger has no channels of agreement
     now = mined_pairs.mine_pairs(judged, settings)
     assert now.result.n_flagged["faulty"] == (unlike > 0.5).sum()
-    worst, best = int(judged.place[-1]), int(judged.place[0])
-    assert "different patients with a probability of 1.00: faulty. Its mean loss" in inspector.reason(now, worst)[0]
-    assert "different patients with a probability of 0.00: not flagged." in inspector.reason(now, best)[0]
+    said = [inspector.reason(judged, now, row)[0] for row in (int(judged.place[-1]), int(judged.place[0]))]
+    assert "different patients with a probability of 1.00: flagged as a wrong note. Its mean loss" in said[0]
+    assert "different patients with a probability of 0.00: not flagged." in said[1]
     planted = np.full(len(bench), "", dtype="U8")
     planted[judged.place] = np.where(unlike > 0.8, "mismatch", "clean")
     assert truth_curves(now, planted)[0].average_precision == pytest.approx(1.0)
@@ -233,10 +236,10 @@ def test_the_reason_counts_better_fits(bench) -> None:
     features = np.eye(n, dtype=np.float32)
     exchanged = features[[1, 0, *range(2, n)]]
     near = near_pair({"image": features, "text": exchanged}, 0, bench.splits == "train")
-    words = " ".join(inspector.reason(mine(bench), 0, near))
+    words = " ".join(inspector.reason(bench, mine(bench), 0, near))
     assert f"1 of {(bench.splits == 'train').sum() - 1} other training images matches this note better" in words
     near = near_pair({"image": features, "text": features}, 0, bench.splits == "train")
-    assert "No other training note matches this image better" in " ".join(inspector.reason(mine(bench), 0, near))
+    assert "No other training note matches this image better" in " ".join(inspector.reason(bench, mine(bench), 0, near))
 
 
 def test_posterior_weights_give_way_under_the_threshold_rule(bench) -> None:
@@ -377,6 +380,21 @@ def test_the_page_starts_at_the_runs_settings_and_mines_again(open_page, table) 
     assert numbers(app)["Wrong note"] == "1"
     assert app.slider(key="bad_pairs.faulty_sd").value == 3.0
     assert not app.exception
+
+
+@pytest.mark.usefixtures("bench_runs")
+def test_a_rule_of_ones_own_mines_on_the_page(open_page, monkeypatch) -> None:
+    def latest(evidence: Evidence) -> Judgement:
+        return evidence.by_limits(evidence.latest("loss"))
+
+    rule = RankingRule("latest", latest, title="Latest loss")
+    monkeypatch.setitem(RANKING_RULES._parts, rule.name, rule)
+    app = open_page(PAGE, run=["1"])
+    app.button_group(key="bad_pairs.rule").set_value("latest").run()
+    assert not app.exception
+    assert not app.error
+    assert "The rule Latest loss ranks it" in words_of(app)
+    assert numbers(app)["Wrong note"] == "1"
 
 
 @pytest.mark.usefixtures("bench_runs")

@@ -136,14 +136,14 @@ def test_a_silent_process_is_said(open_page, workspace) -> None:
     (run.path / "heartbeat").touch()
     os.utime(run.path / "heartbeat", (0, 0))
     app = open_page(PAGE, run=[run.id])
-    assert "No sign of life" in said(app)
+    assert "No heartbeat" in said(app)
 
 
 def test_a_queue_that_nobody_serves_is_said(open_page, workspace) -> None:
     run = RunStore(workspace).get("4")
     run.set_status(state="queued", ticket=1, device="cpu", message="", pid=None)
     app = open_page(PAGE, run=[run.id])
-    assert "Nobody serves the queue" in said(app)
+    assert "No worker serves the queue" in said(app)
     assert "live.work" in [one.key for one in app.button]
     app = next(one for one in reversed(app.button) if one.label == "Cancel").click().run()
     assert run.status.state == "cancelled"
