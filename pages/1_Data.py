@@ -13,7 +13,8 @@ with page("Data", "Who is in the data set: groups, label rates, intersections, a
     if data is None:
         widgets.empty(
             "No data set yet",
-            "The data sets of runs appear here. Open a folder of your own above, or make the built-in data and open its folder.",
+            "The data sets of runs appear here. Open a folder of your own above, or make the built-in data and "
+            "open its folder.",
             "fairvlm synth data/synthfundus",
             leads=("app.py",),
         )

@@ -17,8 +17,8 @@ with page("Fine-tune", "Set up runs, estimate their cost, launch them in the bac
             if data is None:
                 widgets.empty(
                     "No data set yet",
-                    "Open a folder of image-note pairs above. Without data of your own, start the demo, or make the built-in "
-                    "data and open its folder.",
+                    "Open a folder of image-note pairs above. Without data of your own, start the demo, or make the "
+                    "built-in data and open its folder.",
                     "fairvlm synth data/synthfundus",
                     leads=("app.py",),
                 )

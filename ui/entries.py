@@ -150,5 +150,5 @@ def _compare(finished: Sequence[RunEntry]) -> NextStep:
     fewest = min(map(len, seeds.values()))
     text = f"{many(len(same_data), 'run')} of {len(seeds)} methods on {newest.data} can be compared."
     if fewest < SEEDS_WANTED:
-        text += f" One method has {many(fewest, 'seed')}; {SEEDS_WANTED} or more show how much the metrics vary from seed to seed."
+        text += f" One method has {many(fewest, 'seed')}; {SEEDS_WANTED} or more show how much metrics vary by chance."
     return NextStep(text, page=COMPARE, runs=tuple(entry.id for entry in same_data))

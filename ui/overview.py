@@ -31,10 +31,10 @@ ABOUT_METRICS = (
     r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
 )
 ABOUT_STATES = (
-    "**queued** waits · **running** is being trained · **finished** has metrics · **failed** stopped with an error, see its "
-    "note · **cancelled** was stopped by a user · **interrupted**: its process ended unexpectedly; resume it on the page "
-    "Fine-tune, or with `fairvlm resume RUN` or `fairvlm train --resume RUN` · **damaged**: a file is missing or cannot be "
-    "read; other runs are not affected.",
+    "**queued** waits · **running** is being trained · **finished** has metrics · **failed** stopped with an error, see "
+    "its note · **cancelled** was stopped by a user · **interrupted**: its process ended unexpectedly; resume it on the "
+    "page Fine-tune, or with `fairvlm resume RUN` or `fairvlm train --resume RUN` · **damaged**: a file is missing or "
+    "cannot be read; other runs are not affected.",
     None,
 )
 

@@ -97,7 +97,7 @@ def state_column(label: str = "State") -> Any:
 
 
 def empty(title: str, text: str, command: str | None = None, *, leads: Sequence[str] = ()) -> None:
-    """A placeholder that says what is missing and how to make it; `leads` are keys of `_LEADS`, pages where that is done."""
+    """A placeholder that says what is missing and how to make it; `leads` are keys of `_LEADS`."""
     with st.container(border=True):
         st.markdown(f"**{title}**")
         st.markdown(text)

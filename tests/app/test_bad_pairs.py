@@ -441,7 +441,7 @@ def test_a_run_at_work_shows_what_it_has_and_says_when_that_is_nothing(open_page
     (run.path / "embeddings.npz").unlink()
     (run.path / "projection.parquet").unlink()
     app = open_page(PAGE, run=["1"])
-    assert "run is at work (epoch 1 of 2)" in words_of(app)
+    assert "run is being trained (epoch 1 of 2)" in words_of(app)
     assert numbers(app)["Wrong note"] == "1"
     assert "Neighbours appear when the run has finished" in words_of(app)
     assert not app.error

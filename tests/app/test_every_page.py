@@ -28,7 +28,7 @@ OpenPage = Callable[..., AppTest]
 PAGES = {"Overview": None, **page_names()}
 EMPTY = {"Overview": "This workspace is empty", "Data": "No data set yet", "Fine-tune": "No data set yet"}
 FOUND = {  # with a finished run
-    "Overview": "Test figures of run",
+    "Overview": "Test metrics of run",
     "Data": "Groups and label rates",
     "Fine-tune": "What it will cost",
     "Bad pairs": "Thresholds",
@@ -38,9 +38,9 @@ FOUND = {  # with a finished run
     "Report": "What goes into it",
 }
 AT_WORK = {  # with the newest run at work after its first epoch
-    "Overview": "is at work (epoch 1 of 2)",
+    "Overview": "is being trained (epoch 1 of 2)",
     "Fine-tune": "Queue: 1 run",
-    "Bad pairs": "The run is at work (epoch 1 of 2)",
+    "Bad pairs": "The run is being trained (epoch 1 of 2)",
     "Loss & Sinkhorn": "Distribution by group",
     "Compare runs": "has no figures (running)",
     "Report": "has not finished (running)",

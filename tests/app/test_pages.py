@@ -49,7 +49,7 @@ def test_the_demo_starts_once_and_outlives_the_page(open_page, empty_workspace) 
         with pytest.raises(InputError, match="at work already"):
             demo.start_demo(empty_workspace, command)
         app = open_page()
-        assert "The demo is at work" in words_of(app)
+        assert "The demo is running" in words_of(app)
         assert "making the data" in words_of(app)
         assert "overview.demo" not in [button.key for button in app.button]
     finally:
@@ -113,7 +113,7 @@ def test_a_run_that_is_not_there_is_said(open_page) -> None:
 def test_a_run_at_work_is_followed(open_page, workspace) -> None:
     set_running(RunStore(workspace).get("4"))
     app = open_page()
-    assert "is at work (epoch 1 of 2)" in words_of(app).replace("\\", "")
+    assert "is being trained (epoch 1 of 2)" in words_of(app).replace("\\", "")
     frame = app.dataframe[0].value.set_index("Run")
     assert list(frame.loc["0004-robustfair-s1", "State"]) == ["running"]
     assert frame.loc["0004-robustfair-s1", "Epochs"] == "1/2"

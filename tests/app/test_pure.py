@@ -96,7 +96,7 @@ def test_undefined_is_said_with_counts() -> None:
 def test_runs_are_found_by_id_number_and_latest() -> None:
     known = ["0001-clip-s0", "0002-dbpm-s0", "0010-clip-s1"]
     assert selection.find_runs(["10", "0002-dbpm-s0", "latest"], known).chosen == ("0010-clip-s1", "0002-dbpm-s0")
-    assert selection.find_runs(["3", "../x", "²"], known) == selection.Choice((), ("3", "../x", "²"))
+    assert selection.find_runs(["3", "../x", "²"], known) == selection.RunChoice((), ("3", "../x", "²"))
     assert selection.find_runs(["latest"], []).unknown == ("latest",)
 
 
