@@ -86,7 +86,7 @@ def line_chart(
         parts.append(_line(left, bottom, right, top, class_="chance"))
     for i, line in enumerate(lines):
         colour = COLOURS[i % len(COLOURS)]
-        style = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": DASHES[i % len(DASHES)]}
+        style: dict[str, Any] = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": DASHES[i % len(DASHES)]}
         points = [(x(a), y(b)) for a, b in zip(line.x, line.y, strict=True)]
         parts.append(_tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in points), fill="none", **style))
         if len(points) == 1:

@@ -90,7 +90,7 @@ class Space:
         for parameter in parameters:  # a bound or a choice outside the setting's range is refused here
             for value in parameter.choices or (parameter.low, parameter.high):
                 if parameter.name == "preset":
-                    RunConfig.build(value, fixed)
+                    RunConfig.build(str(value), fixed)
                 else:
                     RunConfig.build(preset, fixed | {parameter.name: _given(parameter, value)})
         return cls(tuple(parameters), preset, tuple(sorted(fixed.items())))
@@ -210,7 +210,7 @@ def _range(name: str, text: str, item: str) -> Parameter:
         raise InputError(f"--param {item!r}: {_FORM}") from None
     if not low < high or (step is not None and not 0 < step <= high - low) or (log and low <= 0):
         raise InputError(f"--param {item!r}: the range needs LOW < HIGH, 0 < STEP ≤ HIGH − LOW, and LOW > 0 for log")
-    whole = isinstance(RunConfig().flat().get(name), int)
+    whole = isinstance(RunConfig.build().flat().get(name), int)
     if whole and any(value is not None and not value.is_integer() for value in (low, high, step)):
         raise InputError(f"--param {item!r}: {name} takes whole numbers")
     if whole and log and low < 1:

@@ -24,6 +24,7 @@ from .storage import Storage, again, beating, load_optuna, reap
 if TYPE_CHECKING:
     import optuna
 
+    from ..launch import Hooks
     from ..pairs import PairTable
 
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -269,22 +270,26 @@ class _Worker:
 
     def _trained(self, study: optuna.Study, trial: optuna.Trial, config: RunConfig, before: list[float]) -> Run:
         """A finished run: of another trial with these values, resumed, or new."""
-        from ..launch import Hooks, create_run, execute
+        from ..launch import Hooks, create_run
 
         run = self._found(study, trial, config)
         if run is not None and run.status.state == "finished":
             self._keep(trial, config, run)
             return run
         hooks = Hooks(on_images=self.on_images, on_epoch=self._pruning(trial, config, before))
+        if run is not None:
+            with contextlib.suppress(BusyError):
+                return self._execute(run, hooks, resume=True)
+        run = create_run(self.table, config, self.store, read_options=self.read_options)
+        self._keep(trial, config, run)
+        run.log(f"trial {trial.number} of sweep {self.storage.study}")
+        return self._execute(run, hooks, resume=False)
+
+    def _execute(self, run: Run, hooks: Hooks, *, resume: bool) -> Run:
+        from ..launch import execute
+
         try:
-            if run is not None:
-                with contextlib.suppress(BusyError):
-                    execute(run, table=self.table, resume=True, map_pairs=self.map_pairs, hooks=hooks)
-                    return run
-            run = create_run(self.table, config, self.store, read_options=self.read_options)
-            self._keep(trial, config, run)
-            run.log(f"trial {trial.number} of sweep {self.storage.study}")
-            execute(run, table=self.table, map_pairs=self.map_pairs, hooks=hooks)
+            execute(run, table=self.table, resume=resume, map_pairs=self.map_pairs, hooks=hooks)
         except _Pruned:
             run.set_status(message=f"pruned by sweep {self.storage.study}")
             raise
