@@ -31,11 +31,18 @@ def baselines(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
     return sorted(same, key=lambda o: (o.method_key == entry.method_key, o.seed != entry.seed))
 
 
-def report_content(run: Run, baseline: Run | None, options: ReportOptions) -> dict[str, Any]:
-    """A report's content; content with notes is not kept in memory."""
+def report_content(
+    run: Run, baseline: Run | None, options: ReportOptions, finished: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A report's content; content with notes is not kept in memory.
+
+    `finished` are the ids of the finished runs: a further seed of one of the methods changes the comparison.
+    """
     if options.notes:
         return build_content(run, baseline=baseline, options=options)
-    return _content(_key(run), None if baseline is None else _key(baseline), tuple(asdict(options).items()))
+    if baseline is None:
+        return _content(_key(run), None, tuple(asdict(options).items()), ())
+    return _content(_key(run), _key(baseline), tuple(asdict(options).items()), finished)
 
 
 def _key(run: Run) -> tuple[str, tuple[Stamp, ...]]:
@@ -47,6 +54,7 @@ def _content(
     run: tuple[str, tuple[Stamp, ...]],
     baseline: tuple[str, tuple[Stamp, ...]] | None,
     options: tuple[tuple[str, Any], ...],
+    finished: tuple[str, ...],  # noqa: ARG001 - part of the key
 ) -> dict[str, Any]:
     other = None if baseline is None else Run(Path(baseline[0]))
     return build_content(Run(Path(run[0])), baseline=other, options=ReportOptions(**dict(options)))

@@ -77,7 +77,8 @@ def show(run: Run, choice: Chosen, here: Here) -> None:
     """Downloads, and a preview of the same file."""
     with st.spinner("Resampling patients …"):
         baseline = None if choice.baseline is None else here.run_of(choice.baseline)
-        content = report.report_content(run, baseline, choice.options)
+        finished = tuple(entry.id for entry in here.entries if entry.state == "finished")
+        content = report.report_content(run, baseline, choice.options, finished)
     page = render_html(content)
     left, middle, right = st.columns([2, 2, 5], vertical_alignment="center")
     left.download_button(
