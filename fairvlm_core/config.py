@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import InputError
-from .mining import RANKING_RULES, WEIGHTING_RULES, fits
+from .ledger import PairLossLedger
+from .mining import RANKING_RULES, WEIGHTING_RULES, MiningResult, fits, mine_bad_pairs
 from .plugins import Registry
 
 SCHEMA_VERSION = 1
@@ -70,9 +71,16 @@ class MiningConfig(_Frozen):
     noisy_sd: Positive = Field(3.0, description="β_n: flagged as noisy below mean - β_n · spread")
     warmup: int = Field(1, ge=0, description="Epochs before anything is flagged")
 
-    def rule_settings(self) -> dict[str, Any]:
-        """The keyword arguments of `mine_bad_pairs`."""
-        return self.model_dump(exclude={"enabled", "key"})
+    def mine(self, ledger: PairLossLedger, **changes: Any) -> MiningResult:
+        """Mine a ledger with these settings, or with some of them changed (None: unchanged).
+
+        Raises
+        ------
+        InputError
+            A setting out of range, or the ledger lacks what the rule needs.
+        """
+        settings = self.model_dump(exclude={"enabled", "key"})
+        return mine_bad_pairs(ledger, **settings | {name: v for name, v in changes.items() if v is not None})
 
 
 class FairnessConfig(_Frozen):

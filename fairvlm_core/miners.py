@@ -17,17 +17,9 @@ from torch import Tensor
 
 from .config import MiningConfig
 from .ledger import PairLossLedger
-from .mining import RANKING_RULES, MiningResult, mine_bad_pairs, pair_weights
+from .mining import RANKING_RULES, MiningResult, pair_weights
 
 _RELEASED_SD = 3.0
-
-
-def mine_ledger(ledger: PairLossLedger, config: MiningConfig) -> MiningResult:
-    """Mine a ledger with a run's settings; a channel that the ledger lacks is replaced by its first."""
-    settings = config.rule_settings()
-    return mine_bad_pairs(
-        ledger, **settings | {"channel": config.channel if config.channel in ledger.channels else None}
-    )
 
 
 class Miner:
@@ -85,7 +77,8 @@ class LedgerMiner(Miner):
     def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:
         source = self._first if ledger.n_epochs == 0 and self._first is not None else ledger
         enough = ledger.n_epochs >= self._config.warmup and source.n_epochs > 0
-        self._mined = mine_ledger(source, self._config) if enough else None
+        channel = source.channels[0] if source is self._first else None
+        self._mined = self._config.mine(source, channel=channel) if enough else None
         if self._mined is None:
             return super().begin_epoch(ledger)
         self.n_flagged = self._mined.n_flagged

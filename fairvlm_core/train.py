@@ -27,7 +27,7 @@ from .fairness import FairnessReport
 from .fairness_terms import FairnessTerm, LedgerTerm, ReleasedTerm
 from .features import PairArrays, pair_arrays
 from .ledger import PairLossLedger
-from .miners import Miner, make_miner, mine_ledger
+from .miners import Miner, make_miner
 from .mining import MiningResult, margin
 from .model_state import BestEpoch, WeightAverage, copied
 from .models import Clip, load_clip
@@ -514,7 +514,7 @@ def _evaluate(
     return FitResult(
         clip=finished(clip),
         ledger=parts.ledger,
-        mining=mine_ledger(parts.ledger, config.mining),
+        mining=config.mining.mine(parts.ledger),
         history=parts.history,
         predictions=predictions,
         image_features=image.numpy(),

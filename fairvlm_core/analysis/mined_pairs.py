@@ -13,7 +13,6 @@ from ..config import MiningConfig
 from ..errors import InputError
 from ..ledger import PairLossLedger
 from ..mining import RANKING_RULES, MiningAudit, MiningResult, audit_mining, explain_pair, fits
-from ..remine import mine_with
 from .projection import COLUMNS
 
 PAIR_KINDS = ("clean", "faulty", "noisy", "not mined")
@@ -164,7 +163,7 @@ def mine_pairs(pairs: RunPairs, settings: MiningConfig) -> MinedPairs:
     InputError
         A setting out of range.
     """
-    result = mine_with(pairs.ledger, settings)
+    result = settings.mine(pairs.ledger)
     audit = audit_mining(result, {name: group[pairs.place] for name, group in pairs.groups.items()})
     kind = np.full(len(pairs), NOT_MINED, np.int8)
     kind[pairs.place] = result.kind.codes

@@ -194,7 +194,7 @@ def mine_run(
     json: bool,
 ) -> None:
     """Mine a run's stored ledger again; the rows keep the contract's columns."""
-    from ..remine import mine_again
+    from ..analysis.mining_again import mine_again
 
     run = RunStore(workspace).get(run_id)
     # A limit in standard deviations asks for the paper's rule, whatever the run itself used.

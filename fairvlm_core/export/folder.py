@@ -25,9 +25,9 @@ from pathlib import Path
 import pandas as pd
 
 from .. import safeio
+from ..analysis.mining_again import mine_again
 from ..errors import InputError
 from ..hf_models import TEXT_CONFIG
-from ..remine import mine_again
 from ..report import ReportOptions, build_content
 from ..report.cohort import group_cells
 from ..runs import Run

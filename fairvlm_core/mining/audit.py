@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import InputError
+from ..fairness.intervals import holm
 from ..words import many, p_equals, percent
 from .bad_pairs import MiningResult
 
@@ -203,9 +204,9 @@ def audit_mining(
                 ratio=_ratio(rates),
             )
         )
-    adjusted = _holm([audit.p_value for audit in audits])
+    adjusted = holm(np.array([math.nan if audit.p_value is None else audit.p_value for audit in audits]))
     audits = [
-        replace(a, p_adjusted=p, worse=_worse(a) if p is not None and p < 1 - confidence else None)
+        replace(a, p_adjusted=float(p), worse=_worse(a) if p < 1 - confidence else None) if np.isfinite(p) else a
         for a, p in zip(audits, adjusted, strict=True)
     ]
     return MiningAudit(
@@ -272,16 +273,6 @@ def _independence(
     random = rng.multivariate_hypergeometric(sizes, k, n_permutations, method="marginals")
     as_extreme = int((chi_square(random) >= observed * (1 - 1e-12)).sum())
     return f"permutation test ({n_permutations} tables)", (as_extreme + 1) / (n_permutations + 1)
-
-
-def _holm(p_values: list[float | None]) -> list[float | None]:
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        adjusted[i] = largest
-    return adjusted
 
 
 def _ratio(rates: np.ndarray) -> float | None:

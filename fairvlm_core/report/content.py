@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.held_out import fairness_of, held_out_rows
+from ..analysis.mining_again import MinedRun, mine_again
 from ..config import PRESET_SUMMARIES, RunConfig
 from ..errors import InputError
 from ..fairness import RocCurve, compare_paired, roc_by_group
 from ..mining.audit import AttributeAudit
 from ..pairs import PairTable
-from ..remine import MinedRun, mine_again
 from ..runs import Run, now
 from .cohort import GroupCells, data_card, group_cells
 from .privacy import check_min_cell, hidden_cells

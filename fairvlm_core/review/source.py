@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..pairs import PairTable
-from ..remine import mine_again
+from ..analysis.mining_again import mine_again
 from ..runs import Run, RunStore
 from .queue import QueueSettings, plan_queue
 from .state import Queue

@@ -15,12 +15,12 @@ import pytest
 from commands import Ended, Zygote
 
 from fairvlm_core import safeio
+from fairvlm_core.analysis.mining_again import mine_again
 from fairvlm_core.config import RunConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.launch import create_run, latest_state
 from fairvlm_core.models import load_clip
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.remine import mine_again
 from fairvlm_core.runs import Run, RunStore
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

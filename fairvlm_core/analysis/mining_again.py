@@ -1,4 +1,4 @@
-"""Mining a stored run again: other thresholds need its ledger, no training."""
+"""Mining a stored run again with other settings: that needs its ledger, but no training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .config import MiningConfig
-from .errors import InputError
-from .ledger import PairLossLedger
-from .mining import MiningAudit, MiningResult, audit_mining, mine_bad_pairs
-from .runs import Run
+from ..config import MiningConfig
+from ..ledger import PairLossLedger
+from ..mining import MiningAudit, MiningResult, audit_mining
+from ..runs import Run
 
 COLUMNS = ("pair_id", "patient_id", "split", "kind", "mean_loss", "z", "weight")
 
@@ -73,8 +72,8 @@ def mine_ledger(
     settings: MiningConfig,
     **changes: Any,
 ) -> MinedRun:
-    """As `mine_again`, with the parts at hand."""
-    result = mine_with(ledger, settings, **changes)
+    """As `mine_again`, from the parts of a run."""
+    result = settings.mine(ledger, **changes)
     frame = result.to_frame()[["pair_id", "kind", "mean_loss", "z", "weight"]]
     frame["kind"] = frame["kind"].astype(str)
     of_pair = pairs.set_index("pair_id").reindex(frame["pair_id"]).reset_index(drop=True)
@@ -85,21 +84,6 @@ def mine_ledger(
     for name in attributes:
         rows[name] = rows[name].astype(str)
     return MinedRun(run_id, result, audit, rows)
-
-
-def mine_with(ledger: PairLossLedger, settings: MiningConfig, **changes: Any) -> MiningResult:
-    """Mine a ledger with a run's settings, or with some of them changed (None: as in the run).
-
-    Raises
-    ------
-    InputError
-        A setting out of range.
-    """
-    values = settings.model_dump() | {name: value for name, value in changes.items() if value is not None}
-    for name in ("faulty_sd", "noisy_sd"):
-        if not (np.isfinite(values[name]) and values[name] > 0):
-            raise InputError(f"{name}: must be a number above 0 (got {values[name]})")
-    return mine_bad_pairs(ledger, **{name: values[name] for name in settings.rule_settings()})
 
 
 def _number(value: float | None) -> float | None:
