@@ -112,7 +112,7 @@ class RunConfig(_Frozen):
     (True, 2.0, 'loss')
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     preset: str = "clip"
     model: str = Field("tiny", description="tiny, an open_clip NAME, NAME:TAG or NAME@FILE, hf-hub:NAME, or a folder")
     epochs: int = Field(6, ge=1, le=10_000)

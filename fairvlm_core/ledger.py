@@ -100,8 +100,8 @@ class PairLossLedger:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory: ids, values that are not in a file, cached histories."""
-        kept = [*(lines for lines in self._values.values() if not lines.in_file), *self._history.values()]
-        return self._ids.nbytes + sum(each.nbytes for each in kept)
+        lines = sum(each.nbytes for each in self._values.values() if not each.in_file)
+        return self._ids.nbytes + lines + sum(each.nbytes for each in self._history.values())
 
     def is_closed(self, epoch: int) -> bool:
         """Whether an epoch was closed, so that every pair was seen exactly once."""
@@ -336,7 +336,7 @@ class PairLossLedger:
             ledger._values[name].fill(
                 [frame[columns[epoch]].to_numpy(np.float32, na_value=np.nan) for epoch in range(n_epochs)]
             )
-        ledger._closed = (~np.isnan(ledger._values[ledger._channels[0]].room).any(1)).tolist()
+        ledger._closed = [not bool(np.isnan(line).any()) for line in ledger._values[ledger._channels[0]].room]
         return ledger
 
     # Inside -----------------------------------------------------------------------------------------------------------

@@ -90,9 +90,7 @@ def load_plugins() -> None:
     for point in _entry_points():
         _load(f"entry point {point.name}", point.load)
     for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
-        _load(
-            name, lambda name=name: _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-        )
+        _load(name, functools.partial(_import_named, name))
 
 
 @functools.cache
@@ -111,7 +109,11 @@ def _load(name: str, load: Callable[[], object]) -> None:
         raise InputError(f"plugin {name} cannot be imported ({type(error).__name__}: {error})") from error
 
 
-def _import_file(path: Path) -> None:
+def _import_named(name: str) -> None:
+    if not name.endswith(".py"):
+        importlib.import_module(name)
+        return
+    path = Path(name)
     spec = importlib.util.spec_from_file_location(f"fairvlm_plugin_{path.stem}", path.expanduser())
     if spec is None or spec.loader is None or not path.expanduser().is_file():
         raise FileNotFoundError(f"there is no file {path}")

@@ -205,7 +205,7 @@ def fit(
             torch.nn.utils.clip_grad_norm_(clip.module.parameters(), config.gradient_clip)
             optimizer.step()
             with torch.no_grad():
-                clip.module.logit_scale.clamp_(0, _LARGEST_LOGIT_SCALE)
+                clip.module.get_parameter("logit_scale").clamp_(0, _LARGEST_LOGIT_SCALE)
             average.add(clip.module)
 
             similarity = pairs.similarity[: len(rows)]
@@ -217,8 +217,8 @@ def fit(
             if on_step is not None:
                 on_step(step + 1, steps)
 
-        margins = margin(*features, float(clip.scale.detach()), seed=config.seed)
-        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(*features))
+        margins = margin(features[0], features[1], float(clip.scale.detach()), seed=config.seed)
+        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(features[0], features[1]))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
         with average.applied(clip.module):
@@ -387,7 +387,8 @@ def _bf16(config: RunConfig, device: torch.device) -> bool:
 
 
 def _optimizer(clip: Clip, config: RunConfig) -> torch.optim.Optimizer:
-    decay, plain = [], []
+    decay: list[Tensor] = []
+    plain: list[Tensor] = []
     for parameter in clip.module.parameters():
         if parameter.requires_grad:
             (decay if parameter.ndim >= 2 else plain).append(parameter)

@@ -445,7 +445,8 @@ def _features(name: str, values: Any) -> np.ndarray:
     array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"{name}: must be of shape (pairs, width) (got shape {array.shape})")
-    if not np.isfinite(array).all():
-        row = int((~np.isfinite(array)).any(1).nonzero()[0][0])
+    broken = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(broken):
+        row = int(broken[0])
         raise InputError(f"{name}: row {row} is not finite; look at that pair")
     return array

@@ -11,6 +11,7 @@ With L[e, i] the raw loss of pair i in epoch e:
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -285,15 +286,15 @@ def check_settings(
     for name, value in (("faulty_sd", faulty_sd), ("noisy_sd", noisy_sd)):
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
             raise InputError(f"{name}: must be a number above 0 (got {value!r})")
-    known = {
+    known: dict[str, tuple[str, Collection[str]]] = {
         "history": (history, ("mean", "recency", "last")),
         "spread": (spread, ("sd", "mad")),
         "rule": (rule, RANKING_RULES),
         "weights": (weights, WEIGHTING_RULES),
     }
-    for name, (value, choices) in known.items():
-        if value not in choices:
-            raise InputError(f"{name}: must be one of {', '.join(choices)} (got {value!r})")
+    for name, (choice, choices) in known.items():
+        if choice not in choices:
+            raise InputError(f"{name}: must be one of {', '.join(choices)} (got {choice!r})")
     if isinstance(warmup, bool) or not isinstance(warmup, (int, np.integer)) or warmup < 0:
         raise InputError(f"warmup: must be a whole number of epochs, 0 or more (got {warmup!r})")
     if not fits(rule, weights):
@@ -321,7 +322,8 @@ def _weights(name: str, flags: Flags) -> np.ndarray:
     weight = np.ones(len(flags.z))
     flagged = np.flatnonzero(flags.faulty | flags.noisy)
     if len(flagged):
-        some = Flags(*(a[flagged] for a in (flags.z, flags.faulty, flags.noisy, flags.posterior)), flags.sigma)
+        z, faulty, noisy, posterior = (a[flagged] for a in (flags.z, flags.faulty, flags.noisy, flags.posterior))
+        some = Flags(z, faulty, noisy, posterior, flags.sigma)
         weight[flagged] = weighting.weigh(some)
     return weight
 

@@ -81,12 +81,12 @@ def margin(
     if reference is not None and reference < 2:
         raise InputError(f"reference: must be 2 pairs or more, or None for all (got {reference})")
     if reference is None or reference >= n:
-        chosen = np.arange(n)
+        some = np.arange(n)
     else:
-        chosen = np.sort(np.random.default_rng(seed).choice(n, reference, replace=False))
+        some = np.sort(np.random.default_rng(seed).choice(n, reference, replace=False))
     column_of = np.full(n, -1)
-    column_of[chosen] = np.arange(len(chosen))
-    chosen = torch.from_numpy(chosen)
+    column_of[some] = np.arange(len(some))
+    chosen = torch.from_numpy(some)
 
     own = (image * text).sum(1) * scale
     result = torch.zeros(n, dtype=torch.float32, device=image.device)

@@ -111,7 +111,9 @@ class Judgement:
 
 
 class Observer(Protocol):
-    """What a rule records of every pair during training, beside loss, similarity and margin."""
+    """What a rule records of every pair during training, in channels beside loss, similarity and margin."""
+
+    channels: tuple[str, ...]
 
     def add(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:
         """Features of all pairs (N, D), of the pretrained model and then of each epoch → channels of the ledger."""
@@ -204,7 +206,7 @@ def ranking_rule(name: str, **facts: Any) -> Callable[[Callable[[Evidence], Judg
     """Register the decorated function as a ranking rule; `facts` are further fields of `RankingRule`."""
 
     def register(judge: Callable[[Evidence], Judgement]) -> Callable:
-        RANKING_RULES.add(name, RankingRule(**{"name": name, "judge": judge, "title": name} | facts))
+        RANKING_RULES.add(name, RankingRule(name, judge, facts.pop("title", name), **facts))
         return judge
 
     return register
@@ -219,7 +221,7 @@ def weighting_rule(name: str, **facts: Any) -> Callable[[Callable[[Flags], np.nd
     """
 
     def register(weigh: Callable[[Flags], np.ndarray]) -> Callable:
-        WEIGHTING_RULES.add(name, WeightingRule(**{"name": name, "weigh": weigh, "title": name} | facts))
+        WEIGHTING_RULES.add(name, WeightingRule(name, weigh, facts.pop("title", name), **facts))
         return weigh
 
     return register

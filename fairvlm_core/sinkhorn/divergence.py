@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .core import solve
-from .grid import bin_linearly, knots_for
+from .grid import bin_linearly, knots_for, required_knots
 from .inputs import (
     ConvergenceWarning,
     as_line,
@@ -162,10 +162,10 @@ def sinkhorn_divergence(
         variance = 0.5 * ((a * x_free**2).sum() + (b * y_free**2).sum()) + 0.25 * (x_mean - y_mean) ** 2
         spread = float(variance.sqrt())
         eps = regularisation(blur, scale, spread)
-        method = _choose(method, x_free, y_free, eps)
-        if method == "dense":
+        chosen = _choose(method, x_free, y_free, eps)
+        if chosen == "dense":
             parts = _dense(x_free, y_free, a, b, eps, tol, max_iter)
-        elif method == "grid":
+        elif chosen == "grid":
             parts = _grid(x_free, y_free, a, b, eps, tol, max_iter)
         else:
             parts = _exact(x_free, y_free, a, b)
@@ -185,7 +185,7 @@ def sinkhorn_divergence(
         converged=parts.error <= parts.tol,
         iterations=parts.iterations,
         eps=eps,
-        method=method,
+        method=chosen,
         x_potential=parts.by_a + mean_part * x_free,
         y_potential=parts.by_b - mean_part * y_free,
     )
@@ -234,7 +234,7 @@ def _dense(x: Tensor, y: Tensor, a: Tensor, b: Tensor, eps: float, tol: float, m
 
 
 def _grid(x: Tensor, y: Tensor, a: Tensor, b: Tensor, eps: float, tol: float, max_iter: int) -> _Parts:
-    knots = knots_for(x, y, eps, required=True)
+    knots = required_knots(x, y, eps)
     one, other = bin_linearly(x, a, knots), bin_linearly(y, b, knots)
     solved = solve(knots, knots, one.mass[None], other.mass[None], eps, tol=tol, max_iter=max_iter)
     slope_x, slope_y = solved.slope_x[0], solved.slope_y[0]

@@ -28,11 +28,22 @@ class Binned:
         return torch.lerp(at_knots[self.cell], at_knots[self.cell + 1], self.place)
 
 
-def knots_for(x: Tensor, y: Tensor, eps: float, required: bool = False) -> Tensor | None:
+def required_knots(x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """As `knots_for`; `InputError` where there are too many."""
+    knots = knots_for(x, y, eps)
+    if knots is None:
+        raise InputError(
+            f"method: a grid for blur {eps**0.5:.3g} on these values needs more than {_MOST} cells; use method='exact' or "
+            "a larger blur"
+        )
+    return knots
+
+
+def knots_for(x: Tensor, y: Tensor, eps: float) -> Tensor | None:
     """Ascending knots that hold both samples: even in the bulk (99.9 %), growing by 15 % a cell beyond it.
 
-    The spacing is below blur, so that the Gaussian kernel is sampled finely enough. Where that takes more than 768 cells:
-    None, or an error if `required`.
+    The spacing is below blur, so that the Gaussian kernel is sampled finely enough. None where that takes more than 768
+    cells.
     """
     blur = eps**0.5
     low, high = float(torch.minimum(x.min(), y.min())), float(torch.maximum(x.max(), y.max()))
@@ -42,11 +53,6 @@ def knots_for(x: Tensor, y: Tensor, eps: float, required: bool = False) -> Tenso
         start, end = low, max(high, low + blur)
     cells = int(max(_FEWEST, 1.5 * (end - start) / blur))
     if cells > 1.5 * _MOST:
-        if required:
-            raise InputError(
-                f"method: a grid for blur {blur:.3g} on values over {end - start:.3g} needs more than {_MOST} cells; "
-                "use method='exact' or a larger blur"
-            )
         return None
     cells = min(cells, _MOST)
     step = (end - start) / cells

@@ -158,7 +158,9 @@ def solve_cross(
     # In both cases −u = row + log Σ_j kernel_ij e^{v_j − anchor_j}, and n × m exponentials are computed once.
     kernel, row, anchor = (minus_cost.exp(), 0.0, -log_b) if plain else (*_weigh(minus_cost, v + log_b), v)
 
-    base, direction, ascent, old_value, taken = v, None, None, None, None
+    # What the last accepted step started from: potential, direction, expected and old value, and the share of it taken.
+    base, direction = v, torch.zeros_like(v)
+    ascent, old_value, taken = (v.new_zeros(groups) for _ in range(3))
     iterations = 0
     while True:
         if not plain and float((v - anchor).abs().max()) > _REACH:
@@ -190,11 +192,8 @@ def solve_cross(
                 sinkhorn = torch.where(carried, _from_x(x, a, minus_cost, u)[0] - v, 0.0)
             fresh = torch.where(trusted[:, None], fresh, sinkhorn)
             rise = (fresh * gap).sum(1)
-        if direction is None:
-            risen = torch.ones_like(trusted)
-        else:
-            slack = 1e-13 * (1 + value.abs())
-            risen = (value >= old_value + _ARMIJO * taken * ascent - slack) | (error <= tol)
+        slack = 1e-13 * (1 + value.abs())
+        risen = (value >= old_value + _ARMIJO * taken * ascent - slack) | (error <= tol) | (iterations == 1)
         if bool(risen.all()):
             base, direction, ascent, old_value, taken = v, fresh, rise, value, torch.ones_like(value)
         else:  # step back along the last direction in the rows whose value did not rise
