@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..analysis.mining_again import mine_again
 from ..errors import InputError
 from ..pairs import PairTable
-from ..analysis.mining_again import mine_again
 from ..runs import Run, RunStore
 from .queue import QueueSettings, plan_queue
 from .state import Queue
