@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import compare, compare_page, widgets
+from fairvlm_core.analysis.methods import comparable, methods_of, newest_of_each_seed
+from ui import compare_page, widgets
 from ui.frame import choose_runs, page
+from ui.reads import comparison
 from ui.words import literal
 
 with page(
@@ -23,27 +25,27 @@ with page(
         )
         st.stop()
     same_data = [entry for entry in usable if entry.fingerprint == usable[-1].fingerprint]
-    newest = [entry.id for entry in compare.once_a_seed(same_data)]
+    newest = [entry.id for entry in newest_of_each_seed(same_data)]
     chosen = choose_runs(here, here.entries, default=newest)
     if not chosen:
         widgets.empty(
             "No run chosen", "Choose two or more runs above. The address of the page then links to this comparison."
         )
         st.stop()
-    same, lines = compare.comparable(chosen)
-    for line in lines:
-        st.warning(literal(line), icon=":material/link_off:")
-    readable, reports = compare_page.reports_of(here, same)
+    same, left_out = comparable(chosen)
+    for one in left_out:
+        st.warning(literal(f"Left out: {one}"), icon=":material/link_off:")
+    readable = compare_page.readable_runs(here, same)
     if not readable:
         widgets.empty(
             "Nothing to compare", "None of the chosen runs has metrics that can be read. Choose others above."
         )
         st.stop()
-    configs = {entry.id: here.run_of(entry).config.to_dict() for entry in readable}
-    methods = compare.methods_of(readable, configs)
-    compare_page.methods(methods, reports, configs)
-    compare_page.paired_difference(here, methods)
-    compare_page.es_auc(methods, reports)
-    compare_page.groups(methods, reports)
-    compare_page.tradeoff(methods, reports, configs)
-    compare_page.thresholds(here, readable, reports)
+    with st.spinner("Resampling patients …"):
+        result = comparison(here.store.root, methods_of(readable))
+    compare_page.methods(result)
+    compare_page.paired_difference(here, result)
+    compare_page.es_auc(result)
+    compare_page.groups(result)
+    compare_page.tradeoff(result)
+    compare_page.thresholds(here, readable, result)

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from fairvlm_core import InputError, PairLossLedger, RunConfig, RunStore, safeio
+from fairvlm_core.analysis.comparison import compare_runs
 from fairvlm_core.fairness import compare_paired
 from fairvlm_core.intake import warning
 from fairvlm_core.intake.warning import IntakeWarning, WarningKind
@@ -307,7 +308,7 @@ def test_the_html_shows_the_numbers_of_the_json(store) -> None:
             str(row["n"]), str(row["n_positive"]), str(row["n_negative"]), number(row["auc"]),
             f"{number(row['low'])} to {number(row['high'])}",
         ]  # fmt: skip
-    compared = page.table("This run minus")
+    compared = page.table("Differences: ")
     for row in content["comparison"]["rows"]:
         assert compared[row["figure"]][1:4] == [number(row[key]) for key in ("baseline", "run", "difference")]
     splits = page.table("Splits")
@@ -332,6 +333,23 @@ def test_the_comparison_is_the_paired_one(store) -> None:
     assert rows["ES-AUC, site"]["low"] == exact["site"].interval.low
     assert not any("Rare" in name or "Other" in name for name in rows)
     assert "same test patients (n = 100)" in content["comparison"]["sentence"]
+
+
+def test_the_comparison_uses_every_seed_of_both_methods(store) -> None:
+    """One seed alone may say "better" where the methods do not differ reliably."""
+    base = [add(store, seed, shift=1.0) for seed in (0, 1)]
+    runs = [add(store, seed, shift=1.5, **{"mining.faulty_sd": 2.5}) for seed in (0, 1)]
+    report = build_content(runs[0], baseline=base[1], options=QUICK)["comparison"]
+    (found,) = compare_runs([*base, *runs], n_resamples=QUICK.n_resamples).differences.values()
+    assert report["seeds"] == [[0, 0], [1, 1]]
+    assert report["pairing"] == "Paired by seed: 0 and 1."
+    rows = {row["figure"]: row for row in report["rows"]}
+    for title, exact in (("AUC, everyone", found.comparison.overall), ("ES-AUC, site", found.comparison["site"])):
+        row = rows[title]
+        assert (row["low"], row["high"], row["p"]) == (exact.interval.low, exact.interval.high, exact.p)
+        assert (row["outcome"], row["n_seeds"]) == (exact.outcome.value, 2)
+    single = build_content(base[1], baseline=base[0], options=QUICK)["comparison"]
+    assert (single["seeds"], single["rows"][0]["n_seeds"]) == ([[0, 1]], 1)  # of one method: the two runs alone
 
 
 def test_the_configuration_names_what_differs_and_makes_the_run_again(store) -> None:

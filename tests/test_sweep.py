@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from fairvlm_core import InputError, PairTable, RunConfig, RunStore
+from fairvlm_core.analysis.comparison import compare_runs
 from fairvlm_core.cli import main
-from fairvlm_core.comparison import compare_runs
 from fairvlm_core.sweep import Plan, Space, Storage, place_of, read_space_file, read_sweep, sweep
 from fairvlm_core.sweep import storage as storage_module
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth

@@ -7,10 +7,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from fairvlm_core.analysis.group_order import group_order
+from fairvlm_core.analysis.tradeoff import WeightGrid
 from fairvlm_core.fairness import RocCurve, ThresholdEffect, Undefined
 
 from .charts import layout
-from .compare_tradeoff import MEASURES, WeightGrid
+from .compare_tradeoff import METRIC_NAMES
 from .losses_charts import rgba
 from .palette import ACCENT, COLOURS, NEUTRAL, group_colours, group_symbols
 from .words import chart_text, figure, many
@@ -19,20 +20,20 @@ _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 
 
 def plane_chart(
-    frame: pd.DataFrame, measure: str, attribute: str, grid: WeightGrid | None = None, weight: float | None = None
+    frame: pd.DataFrame, metric: str, attribute: str, grid: WeightGrid | None = None, weight: float | None = None
 ) -> go.Figure:
-    """A point a method, the Pareto front as a stepped line; a grid of λ as a path, with the chosen λ ringed.
+    """One point per method, the Pareto front as a stepped line; methods that differ in λ as a path, the chosen λ ringed.
 
     Parameters
     ----------
     frame
-        As from `compare_tradeoff.plane`.
+        As from `fairvlm_core.analysis.tradeoff.plane`.
     """
     chart = go.Figure()
     front = frame[frame["front"]].sort_values("auc")
     chart.add_scatter(
         x=front["auc"], y=front["fair"], mode="lines", line={"color": NEUTRAL, "width": 1.6, "dash": "dot", "shape": "vh"},
-        name="not beaten on both", hoverinfo="skip",
+        name="best trade-off", hoverinfo="skip",
     )  # fmt: skip
     if grid is not None:
         way = frame.set_index("method").reindex(grid.methods).dropna(subset=["auc", "fair"])
@@ -48,7 +49,7 @@ def plane_chart(
     steps = {} if grid is None else {m: f"λ {w:g}" for w, m in zip(grid.weights, grid.methods, strict=True)}
     names = [steps.get(name) or chart_text(name, 44) for name in frame["method"]]
     facts = [
-        f"<b>{chart_text(row.method, 60)}</b><br>AUC {_spread(row.auc, row.auc_sd)}<br>{MEASURES[measure]} "
+        f"<b>{chart_text(row.method, 60)}</b><br>AUC {_spread(row.auc, row.auc_sd)}<br>{METRIC_NAMES[metric]} "
         f"{_spread(row.fair, row.fair_sd)}<br>{many(row.n_runs, 'seed')}, n = {row.n:,}"
         for row in frame.itertuples()
     ]
@@ -63,12 +64,12 @@ def plane_chart(
         error_y={"array": np.nan_to_num(frame["fair_sd"]), "color": rgba(ACCENT, 0.5), "thickness": 1.2, "width": 0},
     )  # fmt: skip
     chart.update_xaxes(title_text="Test AUC", tickformat=".3f", nticks=7)
-    chart.update_yaxes(title_text=f"Test {MEASURES[measure]}, {chart_text(attribute)}", tickformat=".3f")
+    chart.update_yaxes(title_text=f"Test {METRIC_NAMES[metric]}, {chart_text(attribute)}", tickformat=".3f")
     return layout(chart, 430, legend=_LEGEND, margin={"t": 40, "b": 46, "r": 24})
 
 
 def _sides(frame: pd.DataFrame) -> list[str]:
-    """Names towards the middle of the chart, so that none is cut off; neighbours above and below in turn."""
+    """Names are placed towards the middle of the chart so that none is cut off, in turn above and below the points."""
     middle = (frame["auc"].min() + frame["auc"].max()) / 2
     rank = frame["fair"].rank(method="first").astype(int)
     sides = zip(frame["auc"] > middle, rank % 2 == 0, strict=True)

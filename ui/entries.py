@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fairvlm_core.analysis.entries import ACTIVE, RunEntry
+from fairvlm_core.analysis.methods import methods_of
 from fairvlm_core.words import NOTHING, listed, local_time, many, number
 
 SEEDS_WANTED = 3
@@ -137,18 +138,16 @@ def _finish_one(entries: Sequence[RunEntry]) -> NextStep:
 def _compare(finished: Sequence[RunEntry]) -> NextStep:
     newest = finished[-1]
     same_data = [entry for entry in finished if entry.fingerprint == newest.fingerprint]
-    seeds: dict[str, set[int]] = {}
-    for entry in same_data:
-        seeds.setdefault(entry.method_key, set()).add(entry.seed)
-    if len(seeds) == 1:
+    methods = methods_of(same_data)
+    if len(methods) == 1:
         other = "clip" if newest.preset != "clip" else "robustfair"
         return NextStep(
             f"All finished runs on {newest.data} use {newest.method}. To compare, train another method on the same data, "
             "under Fine-tune or in a terminal:",
             command=f"fairvlm train {newest.folder} --preset {other}", page=FINE_TUNE, runs=(newest.id,),
         )  # fmt: skip
-    fewest = min(map(len, seeds.values()))
-    text = f"{many(len(same_data), 'run')} of {len(seeds)} methods on {newest.data} can be compared."
+    fewest = min(len(method.runs) for method in methods)
+    text = f"{many(len(same_data), 'run')} of {len(methods)} methods on {newest.data} can be compared."
     if fewest < SEEDS_WANTED:
         text += f" One method has {many(fewest, 'seed')}; {SEEDS_WANTED} or more show how much metrics vary by chance."
     return NextStep(text, page=COMPARE, runs=tuple(entry.id for entry in same_data))

@@ -6,31 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from fairvlm_core.analysis.group_order import group_order
+from fairvlm_core.fairness.intervals import wilson
 
 SMALL_CELL = 10
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "Training", "val": "Validation", "test": "Test"}
-
-
-def wilson(positive: np.ndarray, n: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson score interval of a rate; NaN where n is 0.
-
-    (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)   (Wilson, J. Am. Stat. Assoc. 22, 1927)
-
-    >>> low, high = wilson(np.array([0, 8]), np.array([10, 10]))
-    >>> low.round(3).tolist(), high.round(3).tolist()
-    ([0.0, 0.49], [0.278, 0.943])
-    """
-    positive, n = np.asarray(positive, float), np.asarray(n, float)
-    z = norm.ppf(0.5 + confidence / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = positive / n
-        centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
 def split_counts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +51,7 @@ def group_counts(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame
     counts["n_negative"] = counts["n"] - counts["n_positive"]
     counts["share"] = counts["n"] / max(len(frame), 1)
     counts["rate"] = counts["n_positive"] / counts["n"]
-    counts["low"], counts["high"] = wilson(counts["n_positive"].to_numpy(), counts["n"].to_numpy())
+    counts["low"], counts["high"] = wilson(counts["n_positive"] / counts["n"], counts["n"])
     return counts
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.analysis.comparison import MethodDifference, RunComparison, compare_methods, method_difference
 from fairvlm_core.analysis.entries import RunEntry, read_entry
 from fairvlm_core.analysis.held_out import RESAMPLES, fairness_of, held_out_rows
+from fairvlm_core.analysis.methods import Method
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
-
-from .paired import paired_differences
 
 Stamp = tuple[int, int]
 
@@ -87,13 +87,39 @@ def held_out(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     return val, test
 
 
-def paired(a: Sequence[Run], b: Sequence[Run]) -> dict[str, Any]:
-    """Paired differences b - a of two methods' runs, place by place, as plain values."""
-    key = tuple(tuple((str(run.path), stamp(run.path / "predictions.parquet")) for run in runs) for runs in (a, b))
-    return _paired(key)
+def comparison(root: Path, methods: Sequence[Method]) -> RunComparison:
+    """As `compare_methods`, of runs in the folder `root`."""
+    return _comparison(*_method_key(root, methods))
+
+
+def difference(root: Path, a: Method, b: Method) -> MethodDifference:
+    """As `method_difference`, of runs in the folder `root`."""
+    return _difference(*_method_key(root, (a, b)))
+
+
+MethodKey = tuple[tuple[str, tuple[tuple[str, Stamp, Stamp, Stamp], ...]], ...]
+
+
+def _method_key(root: Path, methods: Sequence[Method]) -> tuple[str, MethodKey]:
+    files = ("predictions.parquet", "report.json", "data.json")
+    return str(root), tuple(
+        (method.name, tuple((run.id, *(stamp(root / run.id / name) for name in files)) for run in method.runs))
+        for method in methods
+    )
+
+
+def _method_of_key(root: str, key: MethodKey) -> tuple[list[Method], dict[str, Run]]:
+    runs = {run_id: Run(Path(root) / run_id) for _, of_method in key for run_id, *_ in of_method}
+    return [Method(name, tuple(read_entry(runs[run_id]) for run_id, *_ in of)) for name, of in key], runs
+
+
+# The arrays of a comparison are never changed: one object for all sessions instead of a pickled copy for each.
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _comparison(root: str, key: MethodKey) -> RunComparison:
+    return compare_methods(*_method_of_key(root, key))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _paired(key: tuple[tuple[tuple[str, Stamp], ...], ...]) -> dict[str, Any]:
-    a, b = ([held_out_rows(_predictions(path, stamps), Path(path).name) for path, stamps in runs] for runs in key)
-    return paired_differences(a, b, Run(Path(key[0][0][0])).data["attributes"])
+def _difference(root: str, key: MethodKey) -> MethodDifference:
+    (a, b), runs = _method_of_key(root, key)
+    return method_difference(a, b, runs)

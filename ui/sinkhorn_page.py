@@ -8,16 +8,16 @@ from typing import Any
 import streamlit as st
 
 from fairvlm_core.analysis import divergences
+from fairvlm_core.analysis.comparison import pairing_words
 from fairvlm_core.analysis.divergences import MEAN
 from fairvlm_core.analysis.entries import RunEntry
+from fairvlm_core.analysis.methods import Method, methods_of
 from fairvlm_core.errors import InputError
 
 from . import sinkhorn, sinkhorn_charts, widgets
-from .compare import Method, methods_of
 from .frame import Here
 from .losses_reads import run_metrics
-from .paired import pair_runs
-from .reads import fairness_report, paired
+from .reads import difference, fairness_report
 from .words import literal
 
 ABOUT_DIVERGENCE = (
@@ -56,7 +56,7 @@ def choose_methods(here: Here, entry: RunEntry) -> tuple[list[Method], dict[str,
         if lines:
             metrics[other.id] = lines
             usable.append(other)
-    methods = methods_of(usable, {one.id: here.run_of(one).config.to_dict() for one in usable})
+    methods = methods_of(usable)
     methods.sort(key=lambda method: entry not in method.runs)
     names = [method.name for method in methods]
     if len(methods) > 1:
@@ -150,10 +150,11 @@ def _answer(here: Here, methods: Sequence[Method], end: Any, attribute: str) -> 
     first = left.selectbox("Reference", list(by_name), index=list(by_name).index(reference), key="sinkhorn.a")
     others = [name for name in by_name if name != first]
     second = right.selectbox("Compared with it", others, key=f"sinkhorn.b.{first}")
-    pairing = pair_runs(by_name[first], by_name[second])
     with st.spinner("Resampling patients …"):
-        compared = paired([here.run_of(e) for e in pairing.a], [here.run_of(e) for e in pairing.b])
-    seen = end[end["run"].isin([e.id for e in (*pairing.a, *pairing.b)])]
+        found = difference(here.store.root, by_name[first], by_name[second])
+    seen = end[end["run"].isin([run.id for run in (*found.a.runs, *found.b.runs)])]
     with st.container(border=True):
-        st.markdown(literal(sinkhorn.answer(divergences.effect_of(compared, seen, attribute, first, second))))
-        st.caption(literal(pairing.line))
+        st.markdown(
+            literal(sinkhorn.answer(divergences.effect_of(found.comparison.to_dict(), seen, attribute, first, second)))
+        )
+        st.caption(literal(pairing_words(found)))

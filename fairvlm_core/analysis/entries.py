@@ -22,7 +22,7 @@ def number_of(run_id: str) -> int:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as lists show it; `test` is the test part of its report once it is finished."""
+    """A run as lists show it: `settings` by dotted name; `test` is the test part of a finished run's report."""
 
     id: str
     state: str
@@ -40,6 +40,7 @@ class RunEntry:
     created: str = ""
     heartbeat: float | None = None
     best_epoch: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict, repr=False)
     test: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -75,7 +76,7 @@ class RunEntry:
         return "" if self.state in ("finished", *ACTIVE) else self.message
 
 
-def read_entry(run: Run) -> RunEntry:
+def read_entry(run: Run, *, with_report: bool = True) -> RunEntry:
     """A run's entry; a folder that cannot be read gives state `damaged` and a message of one line.
 
     A folder that was deleted meanwhile is damaged, too.
@@ -84,7 +85,7 @@ def read_entry(run: Run) -> RunEntry:
         status, config, data = run.status, run.config, run.data
         if status.state not in STATES:
             raise InputError(f"{run.id}/status.json has the unknown state {status.state!r}")
-        report = run.report() if status.state == "finished" else None
+        report = run.report() if with_report and status.state == "finished" else None
         if report is not None and not isinstance(report["test"]["overall"]["n"], int):
             raise InputError(f"{run.id}/report.json has no test metrics")
         return RunEntry(
@@ -103,6 +104,7 @@ def read_entry(run: Run) -> RunEntry:
             epochs=config.epochs,
             created=status.created,
             heartbeat=status.heartbeat,
+            settings=config.without_paths().flat(),
             best_epoch=None if report is None else report.get("best_epoch"),
             test=None if report is None else report["test"],
         )

@@ -340,9 +340,9 @@ def metrics(
     resamples: Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: none")] = 2000,
     json: Json = False,
 ) -> None:
-    """Fairness figures of any predictions file: AUC, ES-AUC, gaps, with intervals and what chance would give."""
-    from .figures import metrics_of_file
-    from .thresholds import Extras, parse_exclude, parse_group_thresholds
+    """Fairness metrics of any predictions file: AUC, ES-AUC, gaps, with intervals and chance levels."""
+    from ..analysis.thresholds import Extras
+    from .metrics import metrics_of_file, parse_exclude, parse_group_thresholds
 
     extras = Extras(
         exclude=parse_exclude(exclude or []),
@@ -370,15 +370,15 @@ def metrics(
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or numbers of one or more runs")],
     workspace: Workspace = None,
-    attribute: Annotated[str | None, typer.Option(help="This one only, with its groups; default: each")] = None,
+    attribute: Annotated[str | None, typer.Option(help="Only this one, with its groups; default: each")] = None,
     metric: Annotated[
-        str, typer.Option(help="What is compared: auc, accuracy, auc_gap, worst_group_auc, ...")
+        str, typer.Option(help="What is compared: auc, accuracy, auc_gap, worst_group_auc, one of your own, ...")
     ] = "es_auc",
     resamples: Annotated[int, typer.Option(help="Bootstrap draws")] = 2000,
     json: Json = False,
 ) -> None:
-    """Compare runs on the same test patients; runs that differ by the seed alone are pooled."""
-    from .figures import compare_runs
+    """Compare methods on the same test patients; runs that differ only by their seed are one method."""
+    from .metrics import compare_runs
 
     compare_runs(runs, workspace, attribute, resamples, json, metric)
 

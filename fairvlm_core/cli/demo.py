@@ -21,6 +21,7 @@ _RATES = {"Asian": 0.35, "Black": 0.20, "White": 0.10}
 
 def run_demo(workspace: Path | None, seeds: int) -> None:
     """Make the data unless it is there, train what is missing, print the comparison."""
+    from ..analysis.comparison import compare_runs
     from ..analysis.pairmap import make_map_if_possible
     from ..config import RunConfig
     from ..features import pair_arrays
@@ -28,7 +29,7 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
     from ..models import load_clip
     from ..pairs import PairTable
     from ..synth import SynthConfig, synthesize, write_synth
-    from .figures import print_comparison
+    from .metrics import print_table
 
     started = time.time()
     store = RunStore(workspace)
@@ -61,7 +62,7 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
                 show.out.print(f"{run.id}  test AUC {auc}  {time.time() - tick:.0f} s")
             chosen.append(run)
     show.out.print()
-    print_comparison(chosen, attribute=None, resamples=1000)
+    print_table(compare_runs(chosen))
     unmapped = [run for run in reversed(chosen) if not (run.path / "projection.parquet").exists()]
     with show.progress() as bar:
         if unmapped:

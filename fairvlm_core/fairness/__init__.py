@@ -1,19 +1,27 @@
-"""Fairness figures that can be trusted: each with its n, its interval and what chance would give.
+"""Metrics of fairness, each with its n, its interval and its chance level.
 
-`FairnessReport.from_predictions` is where to start; `compare_paired` and `compare_seeds` compare models; docs/fairness.md
-explains every figure. numpy in, named frozen results out.
+Start with `FairnessReport.from_predictions`; `compare_paired` and `compare_seeds` compare models; `metric` registers a
+metric of your own; docs/fairness.md explains every metric. numpy in, named frozen results out.
 """
 
 from __future__ import annotations
 
+from .definitions import METRICS, Metric, metric, own_metrics
 from .delong import DeLong, delong
-from .figures import EquityScaled, Undefined, equity_scaled_accuracy, equity_scaled_auc, roc_auc
 from .intervals import auc_score_interval, holm
-from .paired import PairedComparison, PairedDifference, compare_paired, compare_seeds
+from .metrics import EquityScaled, Undefined, equity_scaled_accuracy, equity_scaled_auc, roc_auc
+from .outcomes import Outcome, difference_words, outcome_words
+from .paired import (
+    PairedComparison,
+    PairedDifference,
+    SeedMean,
+    SeedMeans,
+    compare_paired,
+    compare_seeds,
+    mean_over_seeds,
+)
 from .report import FairnessReport
 from .results import AttributeReport, Chance, GroupReport, Interval
-from .sample import COMPARES, METRICS
-from .seeds import SeedMean, SeedMeans, mean_over_seeds
 from .thresholds import (
     OperatingPoint,
     PrecisionRecallCurve,
@@ -27,7 +35,6 @@ from .thresholds import (
 )
 
 __all__ = [
-    "COMPARES",
     "METRICS",
     "AttributeReport",
     "Chance",
@@ -36,7 +43,9 @@ __all__ = [
     "FairnessReport",
     "GroupReport",
     "Interval",
+    "Metric",
     "OperatingPoint",
+    "Outcome",
     "PairedComparison",
     "PairedDifference",
     "PrecisionRecallCurve",
@@ -49,11 +58,15 @@ __all__ = [
     "compare_paired",
     "compare_seeds",
     "delong",
+    "difference_words",
     "equalized_odds_what_if",
     "equity_scaled_accuracy",
     "equity_scaled_auc",
     "holm",
     "mean_over_seeds",
+    "metric",
+    "outcome_words",
+    "own_metrics",
     "precision_recall_by_group",
     "roc_auc",
     "roc_by_group",

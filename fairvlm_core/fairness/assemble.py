@@ -1,49 +1,50 @@
-"""From arrays to named results: group reports, their intervals, and what chance gives."""
+"""From arrays to named results: group reports, their intervals, and chance levels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from .cohort import Cohort, Grouping
-from .figures import Undefined
+from .cohort import Cohort, GroupCodes
+from .definitions import GROUP_METRICS, METRICS, Metric
 from .intervals import auc_interval, es_large_sample_interval, holm, normal_interval, rate_interval
+from .metrics import Undefined
 from .resample import Draws
-from .results import AttributeReport, Chance, Figure, GroupReport, Interval
-from .summaries import GROUP_FIGURES
+from .results import AttributeReport, Chance, GroupReport, Interval, Value
 
-_FIGURES = (*GROUP_FIGURES, "calibration_error_by_chance")
-# Figures of which a small value is the unequal one.
-LOW_IS_UNEQUAL = frozenset({"es_auc", "es_accuracy", "worst_group_auc"})
+_BUILT_IN = (*GROUP_METRICS, "calibration_error_by_chance")
 
 
 def group_reports(
     cohort: Cohort,
     score: np.ndarray,
-    grouping: Grouping,
-    figures: Mapping[str, np.ndarray],
+    grouping: GroupCodes,
+    values: Mapping[str, np.ndarray],
     threshold: float | None,
     draws: Mapping[str, np.ndarray] | None,
     confidence: float,
 ) -> dict[str, GroupReport]:
     """A :class:`GroupReport` for each group; with intervals where there are draws."""
-    n, n_positive = figures["n"].tolist(), figures["n_positive"].tolist()
+    n, n_positive = values["n"].tolist(), values["n_positive"].tolist()
     patients = n if cohort.patient is None else _patients_by_group(cohort, grouping)
-    columns = {name: figures[name].tolist() for name in _FIGURES if name in figures}
+    columns = {name: column.tolist() for name, column in values.items()}
+    own = [name for name in columns if name not in ("n", "n_positive", *_BUILT_IN)]
     reports = {}
     for i, group in enumerate(grouping.names):
         reason = f"n+ = {n_positive[i]}, n- = {n[i] - n_positive[i]}"
-        values = {name: _value(columns[name][i] if name in columns else None, reason) for name in _FIGURES}
+        known = {name: _value(columns[name][i] if name in columns else None, reason) for name in (*_BUILT_IN, *own)}
         intervals = {}
         if draws is not None and patients[i] > 1:
             rows = np.flatnonzero(grouping.code == i)
             rows = rows if grouping.rows is None else grouping.rows[rows]
-            mine = {name: values[i] for name, values in draws.items()}
-            intervals = _group_intervals(cohort, score, rows, values, threshold, mine, confidence)
+            mine = {name: column[i] for name, column in draws.items()}
+            intervals = _group_intervals(cohort, score, rows, known, threshold, mine, confidence)
         reports[group] = GroupReport(
-            name=group, n=n[i], n_positive=n_positive[i], n_patients=patients[i], intervals=intervals, **values
-        )
+            name=group, n=n[i], n_positive=n_positive[i], n_patients=patients[i], intervals=intervals,
+            own={name: known.pop(name) for name in own}, **known,
+        )  # fmt: skip
     return reports
 
 
@@ -54,11 +55,11 @@ def summary_intervals(
     draws: Draws,
     confidence: float,
 ) -> dict[str, Interval]:
-    """Intervals of an attribute's figures, at groups of these sizes; and of ES-AUC for groups of any size."""
+    """Intervals of an attribute's metrics, for groups of these sizes; and of ES-AUC for groups of any size."""
     found = {
-        name: normal_interval(float(value), draws.summary[name], confidence)
+        name: normal_interval(float(value), draws.summary[name], confidence, high=METRICS[name].largest)
         for name, value in summary.items()
-        # Labels are resampled within their class: the draws do not speak about prevalence.
+        # Labels are resampled within their class, so the draws say nothing about prevalence.
         if not np.isnan(value) and name != "prevalence_gap"
     }
     keep = ~np.isnan(groups["auc"])
@@ -72,39 +73,41 @@ def summary_intervals(
 def chance_levels(
     reports: Mapping[str, AttributeReport], shuffled: Mapping[str, Mapping[str, np.ndarray]], confidence: float
 ) -> dict[str, dict[str, Chance]]:
-    """What shuffled groups give for every figure of every attribute; Holm's correction over the attributes of a figure."""
-    p_values: dict[str, dict[str, float]] = {}
-    for attribute, figures in shuffled.items():
+    """Chance levels of every metric of every attribute; Holm's correction over the attributes of a metric."""
+    found: dict[str, dict[str, Chance]] = {}
+    for attribute, values in shuffled.items():
         if attribute not in reports or len(reports[attribute].groups) < 2:
             continue
-        for name, values in figures.items():
-            observed = getattr(reports[attribute], name)
-            if not isinstance(observed, Undefined) and not np.isnan(values).any():
-                p_values.setdefault(name, {})[attribute] = _p_value(observed, values, name in LOW_IS_UNEQUAL)
+        for name, drawn in values.items():
+            observed = reports[attribute].value(name)
+            if not isinstance(observed, Undefined) and not np.isnan(drawn).any():
+                metric = METRICS[name] if name != "prevalence_gap" else None
+                found.setdefault(name, {})[attribute] = chance_level(metric, observed, drawn, confidence)
     out: dict[str, dict[str, Chance]] = {}
-    tail = (1 - confidence) / 2
-    for name, by_attribute in p_values.items():
-        corrected = holm(np.array(list(by_attribute.values()))).tolist()
-        for (attribute, p_value), p_holm in zip(by_attribute.items(), corrected, strict=True):
-            values = shuffled[attribute][name]
-            low, high = np.quantile(values, [tail, 1 - tail]).tolist()
-            expected = float(values.mean())
-            beyond = getattr(reports[attribute], name) - expected
-            out.setdefault(attribute, {})[name] = Chance(expected, low, high, p_value, p_holm, beyond)
+    for name, by_attribute in found.items():
+        corrected = holm(np.array([level.p_value for level in by_attribute.values()])).tolist()
+        for (attribute, level), p_holm in zip(by_attribute.items(), corrected, strict=True):
+            out.setdefault(attribute, {})[name] = replace(level, p_holm=p_holm)
     return out
 
 
-def _p_value(observed: float, shuffled: np.ndarray, low_is_unequal: bool) -> float:
-    # A hair's breadth of tolerance: equal values differ in their last bits when sums are taken in another order.
+def chance_level(metric: Metric | None, observed: float, shuffled: np.ndarray, confidence: float) -> Chance:
+    """Chance level of a metric (None: the gap of prevalence) from its shuffled values; p is not yet corrected."""
+    # The tolerance is for equal values whose last bits differ because sums were taken in another order.
+    low_is_unequal = metric is not None and metric.better == "higher"
     far = shuffled <= observed + 1e-12 if low_is_unequal else shuffled >= observed - 1e-12
-    return float(1 + np.count_nonzero(far)) / (1 + len(shuffled))
+    p_value = float(1 + np.count_nonzero(far)) / (1 + len(shuffled))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(shuffled, [tail, 1 - tail]).tolist()
+    expected = float(shuffled.mean())
+    return Chance(expected, low, high, p_value, p_value, observed - expected)
 
 
 def _group_intervals(
     cohort: Cohort,
     score: np.ndarray,
     rows: np.ndarray,
-    values: Mapping[str, Figure],
+    values: Mapping[str, Value],
     threshold: float | None,
     draws: Mapping[str, np.ndarray],
     confidence: float,
@@ -117,6 +120,9 @@ def _group_intervals(
         if patient is not None:
             classes = [len(np.unique(patient[label])), len(np.unique(patient[~label]))]
         found["auc"] = auc_interval(values["auc"], *classes, draws["auc"], confidence)
+    for name in draws.keys() - {*GROUP_METRICS}:
+        if not isinstance(values[name], Undefined):
+            found[name] = normal_interval(values[name], draws[name], confidence, -np.inf, np.inf)
     of_rate = {"prevalence": label}
     if threshold is not None:
         predicted = score[rows] >= threshold
@@ -131,13 +137,13 @@ def _group_intervals(
     return {name: interval for name, interval in found.items() if interval is not None}
 
 
-def _value(value: float | None, reason: str) -> Figure:
+def _value(value: float | None, reason: str) -> Value:
     if value is None:
         return Undefined("no threshold")
     return Undefined(reason) if value != value else value
 
 
-def _patients_by_group(cohort: Cohort, grouping: Grouping) -> list[int]:
+def _patients_by_group(cohort: Cohort, grouping: GroupCodes) -> list[int]:
     patient = grouping.of(cohort.patient)
     pairs = np.unique(grouping.code * cohort.n_patients + patient)
     return np.bincount(pairs // cohort.n_patients, minlength=len(grouping.names)).tolist()

@@ -20,7 +20,7 @@ _NO_VALUE = frozenset({"", "-1", "-1.0", "nan", "none", "<na>", "nat", "unknown"
 
 
 @dataclass(frozen=True)
-class Grouping:
+class GroupCodes:
     """One attribute as codes into its sorted group names.
 
     Attributes
@@ -46,7 +46,7 @@ class Grouping:
         """`values` (one a row of the cohort) on the rows that this grouping uses."""
         return values if self.rows is None else values[self.rows]
 
-    def same_rows(self, other: Grouping) -> bool:
+    def same_rows(self, other: GroupCodes) -> bool:
         return (self.rows is None and other.rows is None) or (
             self.rows is not None and other.rows is not None and np.array_equal(self.rows, other.rows)
         )
@@ -61,14 +61,14 @@ class Cohort:
     label : bool ndarray of shape (n,)
     patient : intp ndarray of shape (n,) or None
         Codes 0 .. n_patients - 1; None where every row is a patient of its own.
-    groupings : tuple of Grouping
-    intersections : tuple of Grouping
+    groupings : tuple of GroupCodes
+    intersections : tuple of GroupCodes
     """
 
     label: np.ndarray
     patient: np.ndarray | None
-    groupings: tuple[Grouping, ...]
-    intersections: tuple[Grouping, ...] = ()
+    groupings: tuple[GroupCodes, ...]
+    intersections: tuple[GroupCodes, ...] = ()
 
     @property
     def n(self) -> int:
@@ -162,15 +162,15 @@ def check_confidence(confidence: float) -> None:
         raise InputError(f"confidence: {confidence} is not between 0.5 and 1; 0.95 gives 95 % intervals")
 
 
-def check_groups(groups: Any, n: int, name: str = "groups") -> Grouping:
+def check_groups(groups: Any, n: int, name: str = "groups") -> GroupCodes:
     """One grouping of n rows; for the simple functions that take groups alone."""
     names, code = _coded(name, groups, n)
-    return Grouping(name, names, code, None, {})
+    return GroupCodes(name, names, code, None, {})
 
 
-def one_group(n: int) -> Grouping:
+def one_group(n: int) -> GroupCodes:
     """Everyone as one group."""
-    return Grouping("overall", ("overall",), np.zeros(n, np.intp), None, {})
+    return GroupCodes("overall", ("overall",), np.zeros(n, np.intp), None, {})
 
 
 def _check_both_classes(label: np.ndarray, what: str) -> None:
@@ -240,13 +240,13 @@ def _known_attribute(name: str, coded: Mapping[str, Any], argument: str) -> None
         raise InputError(f"{argument}: there is no attribute {name!r}; there are {', '.join(coded) or 'none'}")
 
 
-def _excluding(name: str, names: tuple[str, ...], code: np.ndarray, groups: Sequence[str]) -> Grouping:
+def _excluding(name: str, names: tuple[str, ...], code: np.ndarray, groups: Sequence[str]) -> GroupCodes:
     if not groups:
-        return Grouping(name, names, code, None, {})
+        return GroupCodes(name, names, code, None, {})
     return _keeping(name, names, code, [group not in groups for group in names])
 
 
-def _keeping(name: str, names: tuple[str, ...], code: np.ndarray, keep: Sequence[bool]) -> Grouping:
+def _keeping(name: str, names: tuple[str, ...], code: np.ndarray, keep: Sequence[bool]) -> GroupCodes:
     if not any(keep):
         raise InputError(f"attribute {name!r}: every group is left out; keep at least one")
     sizes = np.bincount(code, minlength=len(names))
@@ -255,7 +255,7 @@ def _keeping(name: str, names: tuple[str, ...], code: np.ndarray, keep: Sequence
     new_code = (np.cumsum(mask) - 1)[code[rows]]
     kept = tuple(group for group, here in zip(names, keep, strict=True) if here)
     left_out = {group: int(size) for group, here, size in zip(names, keep, sizes, strict=True) if not here}
-    return Grouping(name, kept, new_code, rows, left_out)
+    return GroupCodes(name, kept, new_code, rows, left_out)
 
 
 def _wanted_crossings(intersections: Sequence[Sequence[str]] | int, coded: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -277,7 +277,7 @@ def _crossed(
     coded: Mapping[str, tuple[tuple[str, ...], np.ndarray]],
     exclude: Mapping[str, Sequence[str]],
     min_cell: int,
-) -> Grouping:
+) -> GroupCodes:
     """Cells of two or three attributes; cells below `min_cell` rows, or in an excluded group, are left out and counted."""
     if min_cell < 1:
         raise InputError(f"min_cell: {min_cell} is not at least 1")
@@ -296,9 +296,9 @@ def _crossed(
     title = " × ".join(parts)
     names = tuple(" × ".join(group) for group in groups)
     if all(keep):
-        return Grouping(title, names, code, None, {})
+        return GroupCodes(title, names, code, None, {})
     if not any(keep):
-        return Grouping(title, (), code[:0], np.arange(0), dict(zip(names, map(int, sizes), strict=True)))
+        return GroupCodes(title, (), code[:0], np.arange(0), dict(zip(names, map(int, sizes), strict=True)))
     return _keeping(title, names, code, keep)
 
 

@@ -1,8 +1,8 @@
-"""Intervals that cover what they say, also in small groups; benchmarks/fairness_coverage.py holds them to it.
+"""Confidence intervals that have their nominal coverage also in small groups (benchmarks/fairness_coverage.py checks it).
 
 AUC: normal on the logit scale with the bootstrap's standard error; where a group has fewer than 20 patients of a class, or
-everyone is ranked right, a score interval. Rates: Wilson, with the sample size that clustered rows are worth. Figures made
-of several groups (ES-AUC, gaps): normal with the bootstrap's standard error, about the value at groups of these sizes.
+everyone is ranked right, a score interval. Rates: Wilson, with the effective sample size of clustered rows. Metrics that
+compare groups (ES-AUC, gaps): normal with the bootstrap's standard error, for groups of these sizes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from scipy.special import expit, logit, ndtri
 
 from .results import Interval
 
-# Below this many patients of the rarer class the bootstrap knows too few distinct values for its standard error to be
-# trusted (simulated: 66 to 90 % coverage instead of 95 %).
+# With fewer patients of the rarer class, bootstrap resamples have too few distinct values for a good standard error
+# (simulated: 66 to 90 % coverage instead of 95 %).
 SMALL_CLASS = 20
 _GRID = 2001
 
@@ -34,7 +34,7 @@ def auc_score_interval(auc: float, n_positive: float, n_negative: float, confide
     .. math:: V(\theta) = \frac{\theta(1-\theta)}{n_+ n_-}
         \Big[1 + N\big(\tfrac{1-\theta}{2-\theta} + \tfrac{\theta}{1+\theta}\big)\Big], \quad N = \tfrac{n_+ + n_-}{2} - 1
 
-    It needs no resampling, never has width zero and never leaves [0, 1].
+    It needs no resampling, its width is never zero, and it stays within [0, 1].
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def auc_score_interval(auc: float, n_positive: float, n_negative: float, confide
     variance = (
         theta * (1 - theta) * (1 + n * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (n_positive * n_negative)
     )
-    # How far outside each θ is; its two zeros are the bounds. Interpolation makes the grid's step harmless.
+    # Negative inside the interval; its two zeros, interpolated between grid points, are the bounds.
     excess = np.abs(auc - theta) - z_of(confidence) * np.sqrt(variance)
     inside = np.flatnonzero(excess <= 0)
     first, last = inside[0], inside[-1]
@@ -98,10 +98,24 @@ def rate_interval(hits: np.ndarray, patient: np.ndarray | None, confidence: floa
                 sums = np.bincount(code, weights=hits - p)
                 clustered = float((sums**2).sum()) / n**2 * len(rows) / (len(rows) - 1)
                 worth = float(np.clip(p * (1 - p) / max(clustered, 1e-12), 1.0, n))
+    low, high = wilson(p, worth, confidence)
+    return Interval(float(low), float(high), confidence, "Wilson")
+
+
+def wilson(rate: np.ndarray | float, n: np.ndarray | float, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's score interval of rates out of n (Journal of the American Statistical Association 22 (1927) 209-212).
+
+    NaN where n is 0.
+
+    >>> low, high = wilson(np.array([0.0, 0.8]), np.array([10, 10]))
+    >>> low.round(3).tolist(), high.round(3).tolist()
+    ([0.0, 0.49], [0.278, 0.943])
+    """
+    n = np.where(np.asarray(n, float) > 0, n, np.nan)
     z = z_of(confidence)
-    centre = (p + z**2 / (2 * worth)) / (1 + z**2 / worth)
-    reach = z / (1 + z**2 / worth) * np.sqrt(p * (1 - p) / worth + z**2 / (4 * worth**2))
-    return Interval(float(max(0.0, centre - reach)), float(min(1.0, centre + reach)), confidence, "Wilson")
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return np.clip(centre - reach, 0, 1), np.clip(centre + reach, 0, 1)
 
 
 def normal_interval(
@@ -118,11 +132,11 @@ def normal_interval(
 def es_large_sample_interval(
     overall: float, groups: np.ndarray, overall_draws: np.ndarray, group_draws: np.ndarray, confidence: float
 ) -> Interval | None:
-    r"""Where ES-AUC would lie with groups of unlimited size; wide, and on the safe side.
+    r"""Range of ES-AUC for groups of unlimited size; conservative.
 
-    ES-AUC measured in small groups is too low on average, by an amount that depends on the true gaps, which are not known.
-    So: a simultaneous region for the overall AUC and all differences AUC_g - AUC (largest standardised deviation over the
-    bootstrap), and the smallest and largest ES-AUC in it.
+    ES-AUC measured in small groups is too low on average, by an amount that depends on the unknown true gaps. The interval
+    goes from the smallest to the largest ES-AUC in a simultaneous region for the overall AUC and all differences
+    AUC_g - AUC (largest standardised deviation over the bootstrap).
 
     Parameters
     ----------

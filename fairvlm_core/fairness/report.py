@@ -1,4 +1,4 @@
-"""The fairness report: every figure with its n, its interval and what chance would give."""
+"""The fairness report: every metric with its n, its interval and its chance level."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import InputError
 from .assemble import chance_levels, group_reports, summary_intervals
 from .cohort import (
     Cohort,
-    Grouping,
+    GroupCodes,
     check_cohort,
     check_confidence,
     check_counts,
@@ -20,18 +20,19 @@ from .cohort import (
     check_threshold,
     one_group,
 )
-from .figures import Undefined
+from .definitions import SUMMARY_METRICS, Metric, defined, find_metric, group_values, summarise
+from .metrics import Undefined
 from .resample import Draws, bootstrap, shuffle
-from .results import AttributeReport, Figure, GroupReport
-from .summaries import SUMMARY_FIGURES, defined, group_figures, summarise
+from .results import AttributeReport, GroupReport, Value
 
 
 @dataclass(frozen=True)
 class FairnessReport:
-    """How well a score does, for whom, and whether the differences are more than chance.
+    """How good a score is overall and in each group, and whether differences between groups are more than chance.
 
-    Made by :meth:`from_predictions`. `report["race"].groups["Black"].auc` is a figure, `report["race"].intervals["es_auc"]`
-    its interval, `report["race"].chance["es_auc"]` what shuffled groups give; `to_dict` is the same as JSON-ready data.
+    Made by :meth:`from_predictions`. `report["race"].groups["Black"].auc` is the AUC of a group,
+    `report["race"].intervals["es_auc"]` the interval of ES-AUC, `report["race"].chance["es_auc"]` its value under shuffled
+    groups; `to_dict` gives all of it as JSON-ready data.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class FairnessReport:
     attributes : mapping of attribute name to AttributeReport
     intersections : mapping of "a × b" to AttributeReport
     threshold : float or None
-        A score at or above it counts as predicted positive; None: AUC figures only.
+        A score at or above it counts as predicted positive; None: only metrics that need no threshold.
     confidence : float
     n_resamples, n_permutations, seed : int
     """
@@ -69,6 +70,7 @@ class FairnessReport:
         exclude: Mapping[str, Sequence[str]] | None = None,
         intersections: Sequence[Sequence[str]] | int = (),
         min_cell: int = 20,
+        metrics: Sequence[str] = (),
     ) -> FairnessReport:
         """Compute the report.
 
@@ -78,30 +80,32 @@ class FairnessReport:
         score : array-like of shape (n,)
             Probabilities in [0, 1]; any finite numbers with `threshold=None`.
         attributes : mapping of name to array-like of shape (n,)
-            Group of each row; blank, None, NaN and -1 are the group "Unknown".
+            Group of each row; blank, None, NaN and -1 become the group "Unknown".
         patients : array-like of shape (n,), optional
-            Rows of one patient are resampled and shuffled together. Without it every row is a patient.
+            Rows of one patient are resampled and shuffled together. Default: every row is a patient.
         threshold : float in [0, 1], or None
             Predicted positive where score >= threshold.
         n_resamples : int
             Bootstrap resamples for the intervals; 0 for none.
         n_permutations : int
-            Shuffles for what chance gives; 0 for none.
+            Shuffles of the groups for the chance levels; 0 for none.
         confidence : float in [0.5, 1)
         seed : int
-            The same seed gives the same report, whatever the number of processors.
+            The same seed gives the same report, for any number of processors.
         exclude : mapping of attribute to group names, optional
-            Groups that are left out of that attribute's figures, as if their rows were not there. Recorded in `left_out`.
+            Groups that are left out of that attribute, as if their rows did not exist. Recorded in `left_out`.
         intersections : 2, 3 or a sequence of attribute names to cross
             2 crosses every pair of attributes, 3 every triple.
         min_cell : int
             Cells of an intersection with fewer rows are left out and listed.
+        metrics : sequence of str
+            Metrics of your own, registered with :func:`fairvlm_core.fairness.metric`.
 
         Raises
         ------
         InputError
             Lengths differ, labels other than 0 and 1 or of one class only, scores that are not finite or (with a threshold)
-            not in [0, 1], an unknown attribute or group, or a setting out of range.
+            not in [0, 1], an unknown attribute, group or metric, or a setting out of range.
 
         Examples
         --------
@@ -121,27 +125,30 @@ class FairnessReport:
             label, attributes, patients=patients, exclude=exclude, intersections=intersections, min_cell=min_cell
         )
         score = check_score(score, cohort.n, probabilities=threshold is not None)
+        own = _own(metrics, threshold)
         order = np.argsort(score)
         whole = one_group(cohort.n)
-        figures = group_figures(cohort.label, score, whole.code, 1, threshold, order)
+        values = group_values(cohort.label, score, whole.code, 1, threshold, order, own)
         points = [
-            _point(cohort, score, g, threshold, figures, order) for g in (*cohort.groupings, *cohort.intersections)
+            _point(cohort, score, g, threshold, values, order, own) for g in (*cohort.groupings, *cohort.intersections)
         ]
         groupings = [point.grouping for point in points if point.groups]
         draws: dict[str, Draws] = {}
         everyone: Draws | None = None
         chance: dict[str, dict[str, np.ndarray]] = {}
         if n_resamples:
-            # The overall figures travel as a grouping of their own: one group that is everyone.
+            # Everyone is handled as an attribute with one group.
             everyone, *rest = bootstrap(
-                cohort, [score], [whole, *groupings], threshold=threshold, n_resamples=n_resamples, seed=seed
+                cohort, [score], [whole, *groupings], threshold=threshold, n_resamples=n_resamples, seed=seed, own=own
             )[0]
             draws = {g.name: d for g, d in zip(groupings, rest, strict=True)}
         if n_permutations and groupings:
-            shuffled = shuffle(cohort, score, groupings, threshold=threshold, n_permutations=n_permutations, seed=seed)
-            chance = {g.name: values for g, values in zip(groupings, shuffled, strict=True)}
+            shuffled = shuffle(
+                cohort, score, groupings, threshold=threshold, n_permutations=n_permutations, seed=seed, own=own
+            )
+            chance = {g.name: drawn for g, drawn in zip(groupings, shuffled, strict=True)}
         overall = group_reports(
-            cohort, score, whole, figures, threshold, everyone.groups if everyone else None, confidence
+            cohort, score, whole, values, threshold, everyone.groups if everyone else None, confidence
         )
         reports = {
             point.grouping.name: _attribute(cohort, score, point, threshold, draws.get(point.grouping.name), confidence)
@@ -171,7 +178,7 @@ class FairnessReport:
         raise InputError(f"attribute: there is no {name!r} in this report; there are {there}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: numbers, text, lists and None only; None stands beside its reason under "undefined"."""
+        """JSON-ready: numbers, text, lists and None; where a value is None, "undefined" has its reason."""
         return {
             "overall": self.overall.to_dict(),
             "attributes": {name: result.to_dict() for name, result in self.attributes.items()},
@@ -187,11 +194,24 @@ class FairnessReport:
         }
 
 
+def _own(names: Sequence[str], threshold: float | None) -> list[Metric]:
+    """The metrics of your own by name, checked."""
+    found = [find_metric(name) for name in names]
+    for one in found:
+        if one.function is None:
+            raise InputError(
+                f"metrics: {one.name!r} is not a metric of your own; the report has the built-in ones anyway"
+            )
+        if one.decision and threshold is None:
+            raise InputError(f"metrics: {one.name!r} needs a threshold; pass a probability such as 0.5")
+    return found
+
+
 @dataclass(frozen=True)
 class _Point:
-    """Point values of one grouping; `groups` is empty where no cell is left."""
+    """Values of one attribute or intersection; `groups` is empty where no cell is left."""
 
-    grouping: Grouping
+    grouping: GroupCodes
     overall: dict[str, np.ndarray]
     groups: dict[str, np.ndarray]
     summary: dict[str, np.ndarray]
@@ -200,18 +220,19 @@ class _Point:
 def _point(
     cohort: Cohort,
     score: np.ndarray,
-    grouping: Grouping,
+    grouping: GroupCodes,
     threshold: float | None,
     everyone: dict[str, np.ndarray],
     order: np.ndarray,
+    own: Sequence[Metric],
 ) -> _Point:
     label, score = grouping.of(cohort.label), grouping.of(score)
     if not grouping.names:
         return _Point(grouping, everyone, {}, {})
     if grouping.rows is not None:
         order = np.argsort(score)
-        everyone = group_figures(label, score, np.zeros(len(label), np.intp), 1, threshold, order)
-    groups = group_figures(label, score, grouping.code, len(grouping.names), threshold, order)
+        everyone = group_values(label, score, np.zeros(len(label), np.intp), 1, threshold, order, own)
+    groups = group_values(label, score, grouping.code, len(grouping.names), threshold, order, own)
     overall = {name: values[0] for name, values in everyone.items()}
     summary = summarise(overall, {name: groups[name][keep] for name, keep in defined(groups).items()})
     return _Point(grouping, everyone, groups, summary)
@@ -223,7 +244,7 @@ def _attribute(
     grouping = point.grouping
     n = len(grouping.code)
     rows = grouping.rows if grouping.names else None
-    whole = Grouping("overall", ("overall",), np.zeros(n if grouping.names else cohort.n, np.intp), rows, {})
+    whole = GroupCodes("overall", ("overall",), np.zeros(n if grouping.names else cohort.n, np.intp), rows, {})
     overall_draws = {name: values[None] for name, values in draws.overall.items()} if draws else None
     overall = group_reports(cohort, score, whole, point.overall, threshold, overall_draws, confidence)["overall"]
     reports, intervals = {}, {}
@@ -240,11 +261,12 @@ def _attribute(
         undefined={name: group.auc.reason for name, group in reports.items() if isinstance(group.auc, Undefined)},
         left_out=dict(grouping.left_out),
         intervals=intervals,
-        **{name: _summary_value(name, point) for name in SUMMARY_FIGURES},
+        own={name: _summary_value(name, point) for name in point.summary if name not in SUMMARY_METRICS},
+        **{name: _summary_value(name, point) for name in SUMMARY_METRICS},
     )
 
 
-def _summary_value(name: str, point: _Point) -> Figure:
+def _summary_value(name: str, point: _Point) -> Value:
     if not point.groups:
         return Undefined("no cell is large enough")
     if name not in point.summary:

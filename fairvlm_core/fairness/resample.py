@@ -1,9 +1,9 @@
 """Bootstrap over patients and shuffled group labels, many resamples at a time.
 
-Scores are sorted once. A bootstrap resample is then a column of integer weights, and the AUC of any group is a weighted
-sum over cumulated weights of its negatives; a shuffle is a column of 0/1 weights for each group. Columns are worked on in
-blocks small enough for the processor's cache, by a few threads; every block has a random stream of its own, so that
-neither the number of processors nor the order in which blocks finish changes a figure.
+Scores are sorted once. A bootstrap resample is a column of integer weights, and the AUC of a group is a weighted sum over
+the cumulative weights of its negatives. A shuffle is a column of 0/1 weights for each group. Columns are processed by a few
+threads in blocks that fit into the processor's cache. Every block has its own random stream, so results depend neither on
+the number of processors nor on the order in which blocks finish.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from .cohort import Cohort, Grouping, one_group
-from .figures import N_BINS, calibration_bin, ratio
-from .summaries import GROUP_FIGURES, rates, summarise
+from .cohort import Cohort, GroupCodes, one_group
+from .definitions import GROUP_METRICS, Metric, rates, summarise
+from .metrics import N_BINS, calibration_bin, ratio
 
-# Cells (rows x columns) of a block: small enough for a cache, but rows of at least 32 columns, as shorter ones are slow to
-# gather; the largest block is 32 MB a float64 array, some five of which live at once in each thread.
+# Cells (rows x columns) of a block: small enough for a cache, but at least 32 columns, because shorter rows are slow to
+# gather. The largest block takes 32 MB per float64 array; each thread holds about five of them.
 _BLOCK_CELLS = 2**19
 _BLOCK_WIDTHS = (32, 512)
 _LARGEST_BLOCK = 2**22
 _MAX_THREADS = 4
-# What a shuffle of patients within their label speaks about; the rest is compared under a shuffle of everyone.
+# Metrics that are permuted within a label; all others, also your own, are permuted over everyone.
 WITHIN_LABEL = ("auc", "true_positive_rate", "false_positive_rate")
 OVER_EVERYONE = ("accuracy", "selection_rate", "prevalence", "calibration_error")
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Figures of one score and one grouping in every resample; NaN where a resample has none.
+    """Metrics of one score and one attribute in every resample; NaN where a resample has none.
 
     Attributes
     ----------
-    overall : dict of figure to float64 ndarray of shape (resamples,)
-    groups : dict of figure to float64 ndarray of shape (n_groups, resamples)
-    summary : dict of figure to float64 ndarray of shape (resamples,)
+    overall : dict of metric to float64 ndarray of shape (resamples,)
+    groups : dict of metric to float64 ndarray of shape (n_groups, resamples)
+    summary : dict of metric to float64 ndarray of shape (resamples,)
     """
 
     overall: dict[str, np.ndarray]
@@ -50,11 +50,12 @@ class Draws:
 def bootstrap(
     cohort: Cohort,
     scores: Sequence[np.ndarray],
-    groupings: Sequence[Grouping],
+    groupings: Sequence[GroupCodes],
     *,
     threshold: float | None,
     n_resamples: int,
     seed: int,
+    own: Sequence[Metric] = (),
 ) -> list[list[Draws]]:
     """Resample patients within their label; `result[s][g]` are the draws of score s and grouping g.
 
@@ -62,17 +63,17 @@ def bootstrap(
     of both labels is drawn from a stratum of such patients.
     """
     cohort, scores, groupings = _by_rising_score(cohort, scores, groupings)
-    plans = [[_Plan(cohort.label, score, grouping, threshold) for grouping in groupings] for score in scores]
-    wholes = [_Plan(cohort.label, score, one_group(cohort.n), threshold) for score in scores]
+    plans = [[_Plan(cohort.label, score, grouping, threshold, own) for grouping in groupings] for score in scores]
+    wholes = [_Plan(cohort.label, score, one_group(cohort.n), threshold, own) for score in scores]
     strata = _strata(cohort.label, cohort.patient)
 
-    def block(rng: np.random.Generator, width: int) -> list[list[dict[str, np.ndarray]]]:
+    def block(rng: np.random.Generator, width: int) -> list[list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]]:
         weights = _patient_weights(strata, width, rng)
         if cohort.patient is not None:
             weights = weights[cohort.patient]
         out = []
         for whole, row in zip(wholes, plans, strict=True):
-            everyone = whole.figures(weights)
+            everyone = whole.values(weights)
             out.append([plan.with_overall(weights, everyone) for plan in row])
         return out
 
@@ -83,18 +84,20 @@ def bootstrap(
 def shuffle(
     cohort: Cohort,
     score: np.ndarray,
-    groupings: Sequence[Grouping],
+    groupings: Sequence[GroupCodes],
     *,
     threshold: float | None,
     n_permutations: int,
     seed: int,
+    own: Sequence[Metric] = (),
 ) -> list[dict[str, np.ndarray]]:
-    """Summary figures of each grouping under shuffled group labels, float64 (n_permutations,) each.
+    """Metrics that compare groups, under shuffled group labels: float64 (n_permutations,) each, for each attribute.
 
     AUC and the error rates: patients swap groups with patients of the same label, which keeps every group's n+ and n-.
-    Accuracy, selection rate, calibration and prevalence: with any patient.
+    Everything else: with any patient. The shuffles depend on labels, patients and groups, not on the score.
     """
-    plans = [_Plan(cohort.label, score, grouping, threshold) for grouping in groupings]
+    plans = [_Plan(cohort.label, score, grouping, threshold, own) for grouping in groupings]
+    over_everyone = (*OVER_EVERYONE, *(one.name for one in own))
     out: list[dict[str, np.ndarray]] = [{} for _ in groupings]
     for family, unit_of_row, strata in _families(cohort, groupings):
         one_stratum = [np.concatenate(strata)]
@@ -112,30 +115,37 @@ def shuffle(
             group_of: list[np.ndarray] = group_of,
         ) -> list[dict[str, np.ndarray]]:
             within = _permutations(strata, width, rng)
-            anyone = _permutations(one_stratum, width, rng) if threshold is not None else None
+            anyone = _permutations(one_stratum, width, rng) if threshold is not None or own else None
             results = []
             for g, groups in zip(family, group_of, strict=True):
                 shuffled = groups[within] if unit_of_row is None else groups[within[unit_of_row]]
                 result = plans[g].shuffled(shuffled, WITHIN_LABEL)
                 if anyone is not None:
                     shuffled = groups[anyone] if unit_of_row is None else groups[anyone[unit_of_row]]
-                    result |= plans[g].shuffled(shuffled, OVER_EVERYONE)
+                    result |= plans[g].shuffled(shuffled, over_everyone)
                 results.append(result)
             return results
 
         n_rows = plans[family[0]].n
         blocks = _in_blocks(block, n_rows, n_permutations, seed, 2 + family[0])
         for i, g in enumerate(family):
-            figures = {name: np.concatenate([b[i][name] for b in blocks], axis=1) for name in blocks[0][i]}
-            out[g] = plans[g].summary(plans[g].overall_point(), figures)
+            values = {name: np.concatenate([b[i][name] for b in blocks], axis=1) for name in blocks[0][i]}
+            out[g] = plans[g].summary(plans[g].overall_point(), values)
     return out
 
 
 class _Plan:
-    """One score and one grouping, sorted and indexed: what does not change from one resample to the next."""
+    """One score and one attribute, sorted and indexed once for all resamples."""
 
-    def __init__(self, label: np.ndarray, score: np.ndarray, grouping: Grouping, threshold: float | None) -> None:
-        self.grouping, self.threshold = grouping, threshold
+    def __init__(
+        self,
+        label: np.ndarray,
+        score: np.ndarray,
+        grouping: GroupCodes,
+        threshold: float | None,
+        own: Sequence[Metric] = (),
+    ) -> None:
+        self.grouping, self.threshold, self.own = grouping, threshold, own
         self.rows = grouping.rows
         self.label, self.score = grouping.of(label), grouping.of(score)
         self.n, self.n_groups = len(self.label), len(grouping.names)
@@ -145,8 +155,10 @@ class _Plan:
         self.ranked = [_ranked(self.label, self.score, order[code == g]) for g in range(self.n_groups)]
         counts = np.array([(len(r.positive), len(r.negative)) for r in self.ranked]).reshape(-1, 2)
         both, positive, negative = counts.min(1) > 0, counts[:, 0] > 0, counts[:, 1] > 0
-        self.keep = {name: np.ones(self.n_groups, bool) for name in GROUP_FIGURES}
+        self.keep = {name: np.ones(self.n_groups, bool) for name in GROUP_METRICS}
         self.keep |= {"auc": both, "true_positive_rate": positive, "false_positive_rate": negative}
+        for one in own:
+            self.keep[one.name] = ~np.isnan(self._own_values(one, grouping.code[:, None], None)[:, 0])
         if threshold is not None:
             cell, bin_ = 2 * self.label + (self.score >= threshold), calibration_bin(self.score)
             ones, off = np.ones(self.n), self.score - self.label
@@ -155,9 +167,12 @@ class _Plan:
             # Four cells of the confusion matrix, then calibration bins, of everyone: multiplied by who is in a group.
             self.table = sparse.vstack([_indicator(cell, 4, ones), _indicator(bin_, N_BINS, off)], format="csr")
 
-    def figures(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """GROUP_FIGURES under row weights of shape (n, B): (n_groups, B) each."""
+    def values(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Group metrics under row weights of shape (n, B): (n_groups, B) each."""
         out = {"auc": np.stack([_auc(r, weights[r.positive], weights[r.negative]) for r in self.ranked])}
+        for one in self.own:
+            code = np.broadcast_to(self.grouping.code[:, None], weights.shape)
+            out[one.name] = self._own_values(one, code, weights.astype(np.intp))
         if self.threshold is None:
             return out
         width = weights.shape[1]
@@ -167,16 +182,29 @@ class _Plan:
         out["calibration_error"] = ratio(off, cells.sum(1))
         return out
 
-    def with_overall(self, weights: np.ndarray, everyone: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Group figures, and those of everyone in these rows under "overall <figure>"."""
+    def _own_values(self, metric: Metric, code: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """A metric of your own where row i of column b is in group code[i, b], counted weights[i, b] times."""
+        out = np.full((self.n_groups, code.shape[1]), np.nan)
+        for b in range(code.shape[1]):
+            rows = np.arange(self.n) if weights is None else np.repeat(np.arange(self.n), weights[:, b])
+            for g in range(self.n_groups):
+                mine = rows[code[rows, b] == g]
+                if len(mine):
+                    out[g, b] = metric.of(self.label[mine], self.score[mine], self.threshold)
+        return out
+
+    def with_overall(
+        self, weights: np.ndarray, everyone: dict[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(metrics of everyone in these rows, group metrics)."""
         if self.rows is not None:
             weights = weights[self.rows]
-            everyone = _Plan(self.label, self.score, one_group(self.n), self.threshold).figures(weights)
-        return self.figures(weights) | {f"overall {name}": values for name, values in everyone.items()}
+            everyone = self._whole().values(weights)
+        return everyone, self.values(weights)
 
     def shuffled(self, code: np.ndarray, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-        """Group figures where row i of column b is in group code[i, b]: (n_groups, B) for each wanted figure."""
-        out = {}
+        """Group metrics where row i of column b is in group code[i, b]: (n_groups, B) for each wanted metric."""
+        out = {one.name: self._own_values(one, code, None) for one in self.own if one.name in wanted}
         if "auc" in wanted:
             ranked = self.everyone
             positive, negative = code[ranked.positive], code[ranked.negative]
@@ -187,7 +215,7 @@ class _Plan:
         sums = np.empty((self.n_groups, table.shape[0], code.shape[1]))
         for g in range(self.n_groups - 1):
             sums[g] = table @ (code == g).astype(np.float64)
-        # Groups only swap members: the last one has what the others have not.
+        # Groups only swap members: the last group has the rows that the others do not have.
         sums[-1] = table.sum(axis=1)[:, None] - sums[:-1].sum(axis=0)
         found = rates(*np.moveaxis(sums[:, :4], 1, 0))
         if "calibration_error" in wanted:
@@ -195,9 +223,11 @@ class _Plan:
         return out | {name: values for name, values in found.items() if name in wanted}
 
     def overall_point(self) -> dict[str, np.ndarray]:
-        """Figures of everyone as they are, shape (1,) each; a shuffle of groups does not change them."""
-        plan = _Plan(self.label, self.score, one_group(self.n), self.threshold)
-        return {name: values[0] for name, values in plan.figures(np.ones((self.n, 1))).items()}
+        """Metrics of everyone without resampling, shape (1,) each; a shuffle of groups does not change them."""
+        return {name: values[0] for name, values in self._whole().values(np.ones((self.n, 1))).items()}
+
+    def _whole(self) -> _Plan:
+        return _Plan(self.label, self.score, one_group(self.n), self.threshold, self.own)
 
     def summary(self, overall: dict[str, np.ndarray], groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return summarise(overall, {name: values[self.keep[name]] for name, values in groups.items()})
@@ -205,8 +235,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """Rows of some positives and negatives by rising score; positive i beats negatives [0, below[i]) and ties up to
-    upto[i]."""
+    """Positives and negatives by rising score; positive i beats negatives [0, below[i]) and ties up to upto[i]."""
 
     positive: np.ndarray
     negative: np.ndarray
@@ -228,9 +257,7 @@ def _auc(ranked: _Ranked, positive: np.ndarray, negative: np.ndarray) -> np.ndar
     Weights are (n+, B) and (n-, B) in the order of `ranked`; a bool array says who is in.
     """
     below = np.zeros((len(negative) + 1, negative.shape[1]))
-    below[1:] = (
-        negative  # first the values, then their sums in place: accumulating a bool array converts in small pieces
-    )
+    below[1:] = negative  # as float first: a cumulative sum of a bool array is slow
     np.cumsum(below, axis=0, out=below)
     wins = _column_sums(positive, below[ranked.below])
     if ranked.tied:
@@ -280,9 +307,9 @@ def _permutations(strata: list[np.ndarray], width: int, rng: np.random.Generator
 
 
 def _families(
-    cohort: Cohort, groupings: Sequence[Grouping]
+    cohort: Cohort, groupings: Sequence[GroupCodes]
 ) -> Iterator[tuple[list[int], np.ndarray | None, list[np.ndarray]]]:
-    """Groupings that can share their shuffles: (their places, unit of each row or None, strata of units).
+    """Attributes that can share their shuffles: (their places, unit of each row or None, strata of units).
 
     A unit is a patient. Where an attribute varies within a patient, a unit is a patient's rows of one group.
     """
@@ -318,11 +345,11 @@ def _first_of_unit(code: np.ndarray, unit_of_row: np.ndarray | None, n_units: in
 
 
 def _by_rising_score(
-    cohort: Cohort, scores: Sequence[np.ndarray], groupings: Sequence[Grouping]
-) -> tuple[Cohort, list[np.ndarray], list[Grouping]]:
-    """The same rows by rising score (the sum of several): weights are then read front to back, not all over memory.
+    cohort: Cohort, scores: Sequence[np.ndarray], groupings: Sequence[GroupCodes]
+) -> tuple[Cohort, list[np.ndarray], list[GroupCodes]]:
+    """The same rows by rising score (the sum of several), so that weights are read from memory in order.
 
-    The sum does not depend on which model is named first, so neither does a comparison.
+    The sum does not depend on which model is named first, so the comparison does not either.
     """
     order = np.argsort(np.sum(scores, axis=0), kind="stable")
     place = np.empty(cohort.n, np.intp)
@@ -351,10 +378,10 @@ def _in_blocks(
         return list(pool.map(work, streams, widths))
 
 
-def _draws(blocks: list[dict[str, np.ndarray]], plan: _Plan) -> Draws:
-    joined = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
-    overall = {
-        name.removeprefix("overall "): values[0] for name, values in joined.items() if name.startswith("overall ")
-    }
-    groups = {name: values for name, values in joined.items() if not name.startswith("overall ")}
+def _draws(blocks: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]], plan: _Plan) -> Draws:
+    everyone, groups = (
+        {name: np.concatenate([block[part][name] for block in blocks], axis=1) for name in blocks[0][part]}
+        for part in (0, 1)
+    )
+    overall = {name: values[0] for name, values in everyone.items()}
     return Draws(overall, groups, plan.summary(overall, groups))

@@ -1,4 +1,4 @@
-"""Named results: an interval, what chance gives, a group, an attribute. All frozen, all JSON-ready through `to_dict`."""
+"""Named results: an interval, a chance level, a group, an attribute. Frozen; `to_dict` gives JSON-ready values."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .figures import Undefined
-from .summaries import GROUP_FIGURES, SUMMARY_FIGURES
+from .definitions import GROUP_METRICS, SUMMARY_METRICS
+from .metrics import Undefined
 
-Figure = float | Undefined
+Value = float | Undefined
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Interval:
     confidence : float
         0.95 for a 95 % interval.
     method : str
-        How it was made; docs/fairness.md explains each.
+        How it was computed; docs/fairness.md explains each.
     """
 
     low: float
@@ -37,25 +37,25 @@ class Interval:
         return self.low <= value <= self.high
 
     def to_dict(self) -> dict[str, Any]:
-        return {"low": self.low, "high": self.high, "confidence": self.confidence, "method": self.method}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class Chance:
-    """What a figure would be if the groups did not matter: its distribution under shuffled group labels.
+    """What a metric would be if the groups did not matter: its distribution under shuffled group labels.
 
     Attributes
     ----------
     expected : float
         Mean under shuffling: what chance alone gives with these group sizes.
     low, high : float
-        Where shuffled values lie with the report's confidence.
+        Range of the shuffled values, with the report's confidence.
     p_value : float in (0, 1]
-        Share of shuffles that are at least as unequal as the data, the data counted in: (1 + k) / (1 + shuffles).
+        Share of shuffles that are at least as unequal as the data, counting the data: (1 + k) / (1 + shuffles).
     p_holm : float in (0, 1]
         The same after Holm's correction over the attributes of the report.
     beyond : float
-        Observed minus expected: the part that chance does not give. Negative for an ES figure that is worse than chance,
+        Observed minus expected: the part that chance does not explain. Negative for an ES metric that is worse than chance,
         positive for a gap that is larger.
     """
 
@@ -67,12 +67,12 @@ class Chance:
     beyond: float
 
     def to_dict(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in ("expected", "low", "high", "p_value", "p_holm", "beyond")}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
 class GroupReport:
-    """Figures of one group, or of everyone. A rate is a share from 0 to 1, or :class:`Undefined` with its reason.
+    """Metrics of one group, or of everyone. A rate is a share from 0 to 1, or :class:`Undefined` with its reason.
 
     Attributes
     ----------
@@ -85,55 +85,57 @@ class GroupReport:
         Expected calibration error over ten bins of equal width.
     calibration_error_by_chance : float or Undefined
         What a perfectly calibrated model would show in a group of this size.
-    intervals : mapping of figure name to Interval
-        Empty without resampling; no entry where there is none to be had (a group of one).
+    intervals : mapping of metric name to Interval
+        Empty without resampling; no entry where there is no interval (a group of one).
+    own : mapping of name to float or Undefined
+        Metrics of your own.
     """
 
     name: str
     n: int
     n_positive: int
     n_patients: int
-    auc: Figure
-    accuracy: Figure
-    true_positive_rate: Figure
-    false_positive_rate: Figure
-    selection_rate: Figure
-    prevalence: Figure
-    calibration_error: Figure
-    calibration_error_by_chance: Figure
+    auc: Value
+    accuracy: Value
+    true_positive_rate: Value
+    false_positive_rate: Value
+    selection_rate: Value
+    prevalence: Value
+    calibration_error: Value
+    calibration_error_by_chance: Value
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    own: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def n_negative(self) -> int:
         return self.n - self.n_positive
 
+    def value(self, metric: str) -> Value:
+        """A metric by its name, also one of your own."""
+        return self.own[metric] if metric in self.own else getattr(self, metric)
+
     def to_dict(self) -> dict[str, Any]:
-        counts = {
-            "n": self.n,
-            "n_positive": self.n_positive,
-            "n_negative": self.n_negative,
-            "n_patients": self.n_patients,
-        }
-        return counts | _figures(self, (*GROUP_FIGURES, "calibration_error_by_chance")) | _intervals(self.intervals)
+        counts = {name: getattr(self, name) for name in ("n", "n_positive", "n_negative", "n_patients")}
+        return counts | _plain(self, (*GROUP_METRICS, "calibration_error_by_chance")) | _intervals(self.intervals)
 
 
 @dataclass(frozen=True)
 class AttributeReport:
-    """Figures of one attribute (or intersection): its groups, how unequal they are, and what chance would give.
+    """Metrics of one attribute (or intersection): its groups, how unequal they are, and what chance would give.
 
     Attributes
     ----------
     name : str
     n : int
-        Rows in these figures: all of the report's, less what was left out.
+        Rows used: all of the report's without those that were left out.
     overall : GroupReport
-        Everyone in these rows; the "overall" of the ES figures.
+        Everyone in these rows; the "overall" of the ES metrics.
     groups : mapping of group name to GroupReport
         In sorted order, "Unknown" last.
     es_auc, es_accuracy : float or Undefined
         Overall / (1 + Σ_g |overall - group|).
     auc_spread : float or Undefined
-        Σ_g |AUC - AUC_g|, the denominator's part of ES-AUC.
+        Σ_g |AUC - AUC_g|, as in the denominator of ES-AUC.
     auc_gap, accuracy_gap, true_positive_rate_gap, false_positive_rate_gap, calibration_error_gap, prevalence_gap
         Largest minus smallest group value.
     worst_group_auc : float or Undefined
@@ -144,34 +146,37 @@ class AttributeReport:
     undefined : mapping of group name to reason
         Groups without an AUC.
     partial : bool
-        Whether there are any: then ES-AUC, gaps of AUC and of the rates, and equalised odds are of fewer groups.
+        Whether there are any: ES-AUC, gaps of AUC and of rates, and equalised odds then use fewer groups.
     left_out : mapping of group name to n
         Removed by `exclude` or, for an intersection, by the smallest cell size.
-    intervals : mapping of figure name to Interval
-    chance : mapping of figure name to Chance
-        The null is that of docs/fairness.md: within label for AUC and error rates, over everyone for the rest.
+    intervals : mapping of metric name to Interval
+    chance : mapping of metric name to Chance
+        Groups are shuffled within label for AUC and error rates, over everyone for the rest (docs/fairness.md).
+    own : mapping of name to float or Undefined
+        Gaps of metrics of your own.
     """
 
     name: str
     n: int
     overall: GroupReport
     groups: Mapping[str, GroupReport]
-    es_auc: Figure
-    auc_spread: Figure
-    auc_gap: Figure
-    worst_group_auc: Figure
-    es_accuracy: Figure
-    accuracy_gap: Figure
-    demographic_parity_difference: Figure
-    equalized_odds_difference: Figure
-    true_positive_rate_gap: Figure
-    false_positive_rate_gap: Figure
-    calibration_error_gap: Figure
-    prevalence_gap: Figure
+    es_auc: Value
+    auc_spread: Value
+    auc_gap: Value
+    worst_group_auc: Value
+    es_accuracy: Value
+    accuracy_gap: Value
+    demographic_parity_difference: Value
+    equalized_odds_difference: Value
+    true_positive_rate_gap: Value
+    false_positive_rate_gap: Value
+    calibration_error_gap: Value
+    prevalence_gap: Value
     undefined: Mapping[str, str]
     left_out: Mapping[str, int]
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     chance: Mapping[str, Chance] = field(default_factory=dict)
+    own: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def partial(self) -> bool:
@@ -183,6 +188,10 @@ class AttributeReport:
         defined = {name: group.auc for name, group in self.groups.items() if not isinstance(group.auc, Undefined)}
         return min(defined, key=defined.__getitem__) if defined else None
 
+    def value(self, metric: str) -> Value:
+        """A metric that compares groups by its name, also one of your own."""
+        return self.own[metric] if metric in self.own else getattr(self, metric)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "n": self.n,
@@ -190,7 +199,7 @@ class AttributeReport:
             "undefined_groups": dict(self.undefined),
             "left_out": dict(self.left_out),
             "worst_group": self.worst_group,
-            **_figures(self, SUMMARY_FIGURES),
+            **_plain(self, SUMMARY_METRICS),
             **_intervals(self.intervals),
             "chance": {name: chance.to_dict() for name, chance in self.chance.items()},
             "overall": self.overall.to_dict(),
@@ -198,9 +207,9 @@ class AttributeReport:
         }
 
 
-def _figures(result: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Values by name, None for undefined ones, and the reasons of those under "undefined"."""
-    values = {name: getattr(result, name) for name in names}
+def _plain(result: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Values by name, None where undefined, with the reasons under "undefined"."""
+    values = {name: getattr(result, name) for name in names} | result.own
     reasons = {name: value.reason for name, value in values.items() if isinstance(value, Undefined)}
     return {name: None if name in reasons else value for name, value in values.items()} | {"undefined": reasons}
 

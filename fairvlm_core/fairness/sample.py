@@ -1,17 +1,17 @@
-"""What the comparisons share: several scores on the same rows, their figures, and the resamples they all see."""
+"""What comparisons share: several scores of the same rows, their metrics, and the resamples that all scores use."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import InputError
 from .cohort import (
     Cohort,
-    Grouping,
+    GroupCodes,
     check_cohort,
     check_confidence,
     check_counts,
@@ -19,101 +19,50 @@ from .cohort import (
     check_threshold,
     one_group,
 )
-from .figures import Undefined
+from .definitions import METRICS, POSITIVES, Metric, defined, find_metric, group_values, summarise
+from .metrics import Undefined
 from .resample import Draws, bootstrap
-from .summaries import GROUP_FIGURES, defined, group_figures, summarise
 
-# Metrics that compare groups, with the group figure that each is made of.
-COMPARES = {
-    "es_auc": "auc",
-    "auc_spread": "auc",
-    "auc_gap": "auc",
-    "worst_group_auc": "auc",
-    "es_accuracy": "accuracy",
-    "accuracy_gap": "accuracy",
-    "demographic_parity_difference": "selection_rate",
-    "equalized_odds_difference": "true_positive_rate",
-    "true_positive_rate_gap": "true_positive_rate",
-    "false_positive_rate_gap": "false_positive_rate",
-    "calibration_error_gap": "calibration_error",
-}
-METRICS = (*(name for name in GROUP_FIGURES if name != "prevalence"), *COMPARES)
-# Which patients a group's figure rests on, where it is not all of them.
-_RESTS_ON = {
-    "auc": ("positive", "negative"),
-    "true_positive_rate": ("positive",),
-    "false_positive_rate": ("negative",),
-}
-# With fewer of them a standard error says little: nominal 95 % intervals of an AUC difference cover 29 to 84 % with 2
-# patients of a class, 74 to 94 % with 5, 86 to 95 % with 8 (docs/fairness.md).
+# With fewer patients a standard error is not trustworthy: nominal 95 % intervals of an AUC difference cover 29 to 84 %
+# with 2 patients of a class, 74 to 94 % with 5, 86 to 95 % with 8 (docs/fairness.md).
 MIN_PATIENTS = 8
-# Below this a standard error is rounding.
-NOTHING = 1e-12
+# A standard error below this is rounding.
+ROUNDING = 1e-12
 NEVER_VARIES = "the same in every resample of the patients"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Checked input of a comparison, every figure of every score, and its bootstrap draws.
-
-    Attributes
-    ----------
-    cohort : Cohort
-    scores : list of float64 ndarray of shape (n,)
-    groupings : list of Grouping
-        The first is everyone as one group.
-    base : str
-        The group figure that the metric is made of.
-    confidence : float
-    points, draws : list (scores) of lists (groupings) of group figures and summaries, as they are and resampled
-    """
-
-    cohort: Cohort
-    scores: list[np.ndarray]
-    groupings: list[Grouping]
-    base: str
-    confidence: float
-    points: list[list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]]
-    draws: list[list[Draws]]
-
-    def of(self, place: int, group: int | None, figure: str) -> Cell:
-        """One figure of grouping `place`, of one of its groups or (None) of what compares them."""
-        grouping = self.groupings[place]
-        every = range(len(self.scores))
-        if group is None:
-            values = [float(self.points[s][place][1].get(figure, np.nan)) for s in every]
-            columns = [self.draws[s][place].summary[figure] for s in every]
-            rows = np.arange(len(grouping.code))
-        else:
-            values = [float(self.points[s][place][0][figure][group]) for s in every]
-            columns = [self.draws[s][place].groups[figure][group] for s in every]
-            rows = np.flatnonzero(grouping.code == group)
-        rows = rows if grouping.rows is None else grouping.rows[rows]
-        label = self.cohort.label[rows]
-        patient = None
-        if self.cohort.patient is not None:
-            patient = np.unique(self.cohort.patient[rows], return_inverse=True)[1]
-        place_of = {
-            "metric": figure,
-            "attribute": None if place == 0 else grouping.name,
-            "group": None if place == 0 or group is None else grouping.names[group],
-            "n": len(rows),
-            "n_positive": int(label.sum()),
-        }
-        return Cell(place_of, rows, label, patient, np.array(values), columns, compares_groups=group is None)
+FEW_RESAMPLES = "too few resamples have a value"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure of every score on the rows that it is computed on; `place` names it as the results do."""
+    """One metric of every score, on the rows that it is computed on.
 
-    place: dict[str, Any]
+    Attributes
+    ----------
+    metric : str
+    attribute, group : str or None
+        Both None for everyone; group None for a metric that compares groups.
+    rows : intp ndarray of shape (n,)
+        Rows of the sample.
+    label, patient : ndarrays of shape (n,); patient may be None
+    values : float64 ndarray, one per score
+    draws : list of float64 ndarrays of shape (resamples,), one per score
+    """
+
+    metric: str
+    attribute: str | None
+    group: str | None
     rows: np.ndarray
     label: np.ndarray
     patient: np.ndarray | None
     values: np.ndarray
     draws: list[np.ndarray]
-    compares_groups: bool
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What every result says about its cell."""
+        names = {name: getattr(self, name) for name in ("metric", "attribute", "group")}
+        return names | {"n": len(self.rows), "n_positive": int(self.label.sum())}
 
     @property
     def n_patients(self) -> int:
@@ -123,20 +72,21 @@ class Cell:
         """The reason where a score has no value."""
         if not np.isnan(self.values).any():
             return None
-        if self.compares_groups:
+        if METRICS[self.metric].compares_groups:
             return Undefined("too few groups have a value")
-        n, n_positive = self.place["n"], self.place["n_positive"]
-        return Undefined(f"n+ = {n_positive}, n- = {n - n_positive}")
+        n_positive = int(self.label.sum())
+        return Undefined(f"n+ = {n_positive}, n- = {len(self.rows) - n_positive}")
 
     def too_few(self) -> str | None:
-        """Why a standard error over patients would say nothing, where it is so.
+        """The reason where there are too few patients for an interval.
 
-        A figure that compares groups is about groups of these sizes, however small; it needs two patients at all.
+        A metric that compares groups is about groups of these sizes, however small; it only needs two patients.
         """
-        if self.compares_groups:
+        metric = METRICS[self.metric]
+        if metric.compares_groups:
             return None if self.n_patients > 1 else "a single patient"
-        for name in _RESTS_ON.get(self.place["metric"], ("",)):
-            rows = np.ones(len(self.rows), bool) if not name else self.label == (name == "positive")
+        for name in metric.needs or ("",):
+            rows = np.ones(len(self.rows), bool) if not name else self.label == (name == POSITIVES)
             n = int(rows.sum()) if self.patient is None else len(np.unique(self.patient[rows]))
             if n < MIN_PATIENTS:
                 who = f"{name} patient" if name else "patient"
@@ -144,11 +94,79 @@ class Cell:
         return None
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Checked input of a comparison, every metric of every score, and its bootstrap draws.
+
+    Attributes
+    ----------
+    metric : Metric
+    cohort : Cohort
+    scores : list of float64 ndarray of shape (n,)
+    threshold : float or None
+    confidence : float
+    groupings : list of GroupCodes
+        The first is everyone as one group.
+    points, draws : list (scores) of lists (groupings)
+        Group metrics and summaries: of the data, and of the resamples.
+    """
+
+    metric: Metric
+    cohort: Cohort
+    scores: list[np.ndarray]
+    threshold: float | None
+    confidence: float
+    groupings: list[GroupCodes]
+    points: list[list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]]
+    draws: list[list[Draws]]
+
+    def cell(self, place: int, group: int | None, metric: str) -> Cell:
+        """One metric of grouping `place`: of its group number `group`, or (None) one that compares its groups."""
+        grouping = self.groupings[place]
+        every = range(len(self.scores))
+        if group is None:
+            values = [float(self.points[s][place][1].get(metric, np.nan)) for s in every]
+            draws = [self.draws[s][place].summary[metric] for s in every]
+            rows = np.arange(len(grouping.code))
+        else:
+            values = [float(self.points[s][place][0][metric][group]) for s in every]
+            draws = [self.draws[s][place].groups[metric][group] for s in every]
+            rows = np.flatnonzero(grouping.code == group)
+        rows = rows if grouping.rows is None else grouping.rows[rows]
+        patient = self.cohort.patient
+        return Cell(
+            metric,
+            None if place == 0 else grouping.name,
+            None if place == 0 or group is None else grouping.names[group],
+            rows,
+            self.cohort.label[rows],
+            None if patient is None else np.unique(patient[rows], return_inverse=True)[1],
+            np.array(values),
+            draws,
+        )
+
+    def arranged(
+        self, result_of: Callable[[Cell], Result]
+    ) -> tuple[Result, dict[str, Result], dict[str, dict[str, Result]]]:
+        """(everyone's result, by attribute where the metric compares groups, by attribute and group)."""
+        base = self.metric.base
+        places = list(enumerate(self.groupings))[1:]
+        by_attribute = {}
+        if self.metric.compares_groups:
+            by_attribute = {g.name: result_of(self.cell(place, None, self.metric.name)) for place, g in places}
+        by_group = {
+            grouping.name: {name: result_of(self.cell(place, g, base)) for g, name in enumerate(grouping.names)}
+            for place, grouping in places
+        }
+        return result_of(self.cell(0, 0, base)), by_attribute, by_group
+
+
 def prepare(
     label: Any,
     scores: Sequence[Any],
     names: Sequence[str],
     attributes: Mapping[str, Any],
+    *,
     metric: str,
     patients: Any,
     threshold: float | None,
@@ -157,36 +175,35 @@ def prepare(
     seed: int,
     exclude: Mapping[str, Sequence[str]] | None,
 ) -> Sample:
-    """Check everything, compute the figures of every score, and draw the resamples that all scores share."""
-    if metric not in METRICS:
-        raise InputError(f"metric: {metric!r} is not known; choose from {', '.join(METRICS)}")
+    """Check the input, compute the metrics of every score, and draw the resamples that all scores share."""
+    found = find_metric(metric)
     check_counts(n_resamples=n_resamples, seed=seed)
     if n_resamples < 2:
         raise InputError(f"n_resamples: {n_resamples} is too few for an interval; use 1000 or more")
     check_confidence(confidence)
-    base = COMPARES.get(metric, metric)
-    threshold = None if base == "auc" else check_threshold(threshold)
-    if base != "auc" and threshold is None:
+    threshold = check_threshold(threshold) if found.needs_threshold else None
+    if found.needs_threshold and threshold is None:
         raise InputError(f"threshold: {metric} needs one; pass a probability such as 0.5")
+    own = [METRICS[found.base]] if found.own else []
     cohort = check_cohort(label, attributes, patients=patients, exclude=exclude)
-    flat = [
+    checked = [
         check_score(score, cohort.n, probabilities=threshold is not None, name=name)
         for score, name in zip(scores, names, strict=True)
     ]
     groupings = [one_group(cohort.n), *cohort.groupings]
-    draws = bootstrap(cohort, flat, groupings, threshold=threshold, n_resamples=n_resamples, seed=seed)
-    points = [[_values(cohort, score, grouping, threshold) for grouping in groupings] for score in flat]
-    return Sample(cohort, flat, groupings, base, confidence, points, draws)
+    draws = bootstrap(cohort, checked, groupings, threshold=threshold, n_resamples=n_resamples, seed=seed, own=own)
+    points = [[_values(cohort, score, grouping, threshold, own) for grouping in groupings] for score in checked]
+    return Sample(found, cohort, checked, threshold, confidence, groupings, points, draws)
 
 
 def _values(
-    cohort: Cohort, score: np.ndarray, grouping: Grouping, threshold: float | None
+    cohort: Cohort, score: np.ndarray, grouping: GroupCodes, threshold: float | None, own: Sequence[Metric]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """(group figures, summaries) as they are."""
+    """(group metrics, summaries) of the data."""
     label, score = grouping.of(cohort.label), grouping.of(score)
-    groups = group_figures(label, score, grouping.code, len(grouping.names), threshold)
+    groups = group_values(label, score, grouping.code, len(grouping.names), threshold, own=own)
     overall = {
         name: values[0]
-        for name, values in group_figures(label, score, np.zeros(len(label), np.intp), 1, threshold).items()
+        for name, values in group_values(label, score, np.zeros(len(label), np.intp), 1, threshold, own=own).items()
     }
     return groups, summarise(overall, {name: groups[name][keep] for name, keep in defined(groups).items()})

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .cohort import Grouping, check_groups, check_label, check_score
-from .figures import Undefined, class_reasons, named
-from .results import Figure
-from .summaries import rates, summarise
+from .cohort import GroupCodes, check_groups, check_label, check_score
+from .definitions import rates, summarise
+from .metrics import Undefined, class_reasons, named
+from .results import Value
 
 # The what-if draws at random where a randomised rule says so; averaging draws makes its figures steady.
 _WHAT_IF_DRAWS = 50
@@ -65,8 +65,8 @@ class OperatingPoint:
     threshold: float
     n: int
     n_positive: int
-    true_positive_rate: Figure
-    false_positive_rate: Figure
+    true_positive_rate: Value
+    false_positive_rate: Value
     accuracy: float
     selection_rate: float
 
@@ -88,10 +88,10 @@ class ThresholdEffect:
 
     groups: Mapping[str, OperatingPoint]
     overall: OperatingPoint
-    true_positive_rate_gap: Figure
-    false_positive_rate_gap: Figure
-    equalized_odds_difference: Figure
-    demographic_parity_difference: Figure
+    true_positive_rate_gap: Value
+    false_positive_rate_gap: Value
+    equalized_odds_difference: Value
+    demographic_parity_difference: Value
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -327,7 +327,7 @@ def equalized_odds_what_if(label: Any, score: Any, groups: Any, *, seed: int = 0
 
 def _checked(
     label: Any, score: Any, groups: Any, probabilities: bool = False
-) -> tuple[np.ndarray, np.ndarray, Grouping]:
+) -> tuple[np.ndarray, np.ndarray, GroupCodes]:
     label = check_label(label)
     return label, check_score(score, len(label), probabilities=probabilities), check_groups(groups, len(label))
 
@@ -341,7 +341,7 @@ def _steps(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return true, last + 1 - true, score[last]
 
 
-def _cuts(thresholds: float | Mapping[str, float], grouping: Grouping) -> np.ndarray:
+def _cuts(thresholds: float | Mapping[str, float], grouping: GroupCodes) -> np.ndarray:
     if not isinstance(thresholds, Mapping):
         return np.full(len(grouping.names), float(thresholds))
     for name in grouping.names:
@@ -361,7 +361,7 @@ def _cut_at(label: np.ndarray, score: np.ndarray, specificity: float) -> float:
     return float(candidates[enough[0]]) if len(enough) else float(np.nextafter(candidates[-1], np.inf))
 
 
-def _effect(label: np.ndarray, positive: np.ndarray, grouping: Grouping, cuts: np.ndarray) -> ThresholdEffect:
+def _effect(label: np.ndarray, positive: np.ndarray, grouping: GroupCodes, cuts: np.ndarray) -> ThresholdEffect:
     """`positive` is each row's chance of a positive answer: 0 or 1 for plain thresholds."""
     groups = _rates(label, positive, grouping.code, len(grouping.names))
     everyone = {name: values[0] for name, values in _rates(label, positive, np.zeros(len(label), np.intp), 1).items()}

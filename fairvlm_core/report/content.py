@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..analysis.comparison import compare_with_baseline, pairing_words
 from ..analysis.held_out import fairness_of, held_out_rows
 from ..analysis.mining_again import MinedRun, mine_again
 from ..config import PRESET_SUMMARIES, RunConfig
 from ..errors import InputError
-from ..fairness import RocCurve, compare_paired, roc_by_group
+from ..fairness import Outcome, PairedDifference, RocCurve, outcome_words, roc_by_group
 from ..mining.audit import AttributeAudit
 from ..pairs import PairTable
 from ..runs import Run, now
 from .cohort import GroupCells, data_card, group_cells
 from .privacy import check_min_cell, hidden_cells
-from .wording import INTENDED_USE, changes, comparison_sentence, limits, reproduction, verdict
+from .wording import INTENDED_USE, changes, comparison_sentence, limits, reproduction
 
 SCHEMA_VERSION = 1
 ROC_POINTS = np.linspace(0, 1, 51)
@@ -103,7 +104,7 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
         "results": _results(fairness, cells),
         "roc": _roc(test, attributes, cells),
         "mining": _mining(run, mined, config, cells, options),
-        "comparison": None if baseline is None else _comparison(run, test, baseline, cells, options),
+        "comparison": None if baseline is None else _comparison(run, baseline, cells, options),
         "limits": limits(options.min_cell, options.n_resamples),
         "reproduce": reproduction(config.without_paths(), str(data["fingerprint"])),
     }
@@ -264,52 +265,43 @@ def _notes(run: Run, pair_ids: Sequence[str]) -> dict[str, str]:
     return {pair_id: str(frame[pair_id]) for pair_id in pair_ids}
 
 
-def _comparison(
-    run: Run, test: pd.DataFrame, baseline: Run, cells: Sequence[GroupCells], options: ReportOptions
-) -> dict[str, Any]:
-    """Run minus baseline on the same test patients, one run each."""
-    other = _test_rows(baseline)
-    if baseline.id == run.id:
-        raise InputError(f"run {run.id} cannot be its own baseline: name another run")
-    if list(other["pair_id"]) != list(test["pair_id"]) or list(other["label"]) != list(test["label"]):
-        raise InputError(
-            f"runs {baseline.id} and {run.id} were not scored on the same test pairs: choose another baseline"
-        )
-    attributes = list(run.data["attributes"])
-    compared = compare_paired(
-        test["label"].to_numpy(),
-        other["score"].to_numpy(float),
-        test["score"].to_numpy(float),
-        {name: test[name].astype(str).to_numpy() for name in attributes},
-        metric="es_auc",
-        patients=test["patient_id"].astype(str).to_numpy(),
-        n_resamples=max(options.n_resamples, 2),
-    ).to_dict()
-    rows = [_difference("AUC, everyone", compared["overall"])]
-    rows += [_difference(f"ES-AUC, {name}", facts) for name, facts in compared["attributes"].items()]
-    for name, groups in compared["groups"].items():
-        hidden = _hidden(cells, "test", name)
-        rows += [_difference(f"AUC, {group} ({name})", facts) for group, facts in groups.items() if not hidden[group]]
+def _comparison(run: Run, baseline: Run, cells: Sequence[GroupCells], options: ReportOptions) -> dict[str, Any]:
+    """The run's method minus the baseline's on the same test patients, with all their seeds."""
+    found = compare_with_baseline(run, baseline, max(options.n_resamples, 2))
+    compared = found.comparison
+    name = "this run" if [entry.id for entry in found.b.runs] == [run.id] else found.b.name
+    rows = [_difference("AUC, everyone", compared.overall, name)]
+    rows += [_difference(f"ES-AUC, {one}", difference, name) for one, difference in compared.attributes.items()]
+    for one, groups in compared.groups.items():
+        hidden = _hidden(cells, "test", one)
+        rows += [_difference(f"AUC, {group} ({one})", d, name) for group, d in groups.items() if not hidden[group]]
     return {
         "baseline": baseline.id,
         "preset": baseline.config.preset,
         "seed": baseline.config.seed,
-        "sentence": comparison_sentence(rows[0], run.config.preset, baseline.config.preset),
+        "methods": [found.a.name, found.b.name],
+        "seeds": [list(pair) for pair in found.seeds],
+        "pairing": pairing_words(found),
+        "sentence": comparison_sentence(compared.overall, found.b.name, found.a.name),
         "rows": rows,
     }
 
 
-def _difference(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _difference(title: str, found: PairedDifference, name: str) -> dict[str, Any]:
+    facts = found.to_dict()
     interval = facts["interval"] or {"low": None, "high": None}
+    reason = f" ({found.no_interval})" if found.outcome is Outcome.NO_INTERVAL else ""
     return {
-        "figure": name,
-        "n": facts["n"],
+        "figure": title,
+        "n": found.n,
+        "n_seeds": found.n_seeds,
         "baseline": facts["a"],
         "run": facts["b"],
         "difference": facts["difference"],
         "low": interval["low"],
         "high": interval["high"],
-        "p": facts["p_value"] if facts["p_holm"] is None else facts["p_holm"],
-        "reliable": facts["reliable"],
-        "verdict": verdict(facts["verdict"]),
+        "p": found.p,
+        "reliable": found.reliable,
+        "outcome": found.outcome.value,
+        "verdict": outcome_words(found.outcome, name) + reason,
     }

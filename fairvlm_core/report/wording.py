@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 from ..config import RunConfig
+from ..fairness import Outcome, PairedDifference, difference_words
 
 INTENDED_USE = (
     "Research use only. This report describes how one trained model behaved on one data set. It is not a medical device "
@@ -61,19 +61,9 @@ def reproduction(config: RunConfig, fingerprint: str) -> list[str]:
     return [shlex.join(words), f'python -c "{check}"  # must print {fingerprint}']
 
 
-def verdict(words: str) -> str:
-    """The verdict of a paired difference without its figures, which stand beside it.
-
-    >>> verdict("B is better: +1.0 to +2.0 points, n = 600"), verdict("no interval: 0.0 points, n = 19 (5 patients)")
-    ('this run is better', 'no interval (5 patients)')
-    """
-    head, _, rest = words.partition(":")
-    reason = rest[rest.find("(") :] if head == "no interval" and "(" in rest else ""
-    return f"{head.replace('B is', 'this run is')} {reason}".strip()
-
-
-def comparison_sentence(overall: Mapping[str, Any], run: str, baseline: str) -> str:
-    """What the paired comparison of AUC comes to."""
-    if overall["difference"] is None:
-        return f"{run} and {baseline} cannot be compared: {overall['verdict']}."
-    return f"AUC of {run} against {baseline}, same test patients (n = {overall['n']}): {overall['verdict']}."
+def comparison_sentence(overall: PairedDifference, run: str, baseline: str) -> str:
+    """The result of the paired comparison of AUC."""
+    if overall.outcome is Outcome.UNDEFINED:
+        return f"{run} and {baseline} cannot be compared: {overall.difference}."
+    result = difference_words(overall, run)
+    return f"AUC of {run} compared with {baseline}, same test patients (n = {overall.n}): {result}."

@@ -7,10 +7,14 @@ import pandas as pd
 import pytest
 from recipes import add_run, words_of
 
+from fairvlm_core.analysis.comparison import compare_runs
 from fairvlm_core.analysis.entries import read_entry
+from fairvlm_core.analysis.methods import methods_of
+from fairvlm_core.analysis.thresholds import GroupThresholds, choose_thresholds, effect_on, threshold_sweep
+from fairvlm_core.analysis.tradeoff import pareto, plane, weight_grids
 from fairvlm_core.fairness import roc_by_group
 from fairvlm_core.runs import RunStore
-from ui import compare, compare_plane, compare_thresholds, compare_tradeoff
+from ui import compare_plane, compare_thresholds, compare_tradeoff
 
 PAGE = "6_Compare_runs.py"
 
@@ -25,7 +29,7 @@ def plain(app) -> str:
 def test_the_front_is_what_no_other_point_beats() -> None:
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, 6, (2, 60)).astype(float)
-    front = compare_tradeoff.pareto(first, second)
+    front = pareto(first, second)
     for i in range(60):
         beaten = any(
             first[j] >= first[i] and second[j] >= second[i] and (first[j] > first[i] or second[j] > second[i])
@@ -46,23 +50,18 @@ def grid_workspace(table, tmp_path, monkeypatch):
     return store
 
 
-def parts(store: RunStore):
-    runs = store.runs()
-    entries = [read_entry(run) for run in runs]
-    configs = {run.id: run.config.to_dict() for run in runs}
-    reports = {run.id: run.report()["test"] for run in runs}
-    return compare.methods_of(entries, configs), configs, reports
+def methods_in(store: RunStore):
+    return methods_of([read_entry(run) for run in store.runs()])
 
 
 def test_a_grid_holds_methods_that_differ_by_weight_alone(grid_workspace) -> None:
-    methods, configs, _ = parts(grid_workspace)
-    (grid,) = compare_tradeoff.weight_grids(methods, configs)
+    (grid,) = weight_grids(methods_in(grid_workspace))
     assert (grid.name, grid.weights) == ("robustfair", (0.0, 0.1, 1.0))
     assert all("fairness.weight" in name for name in grid.methods)
     other = add_run(grid_workspace, _table(grid_workspace), "robustfair", 0, **{"fairness.weight": 5.0, "epochs": 1})
-    methods, configs, _ = parts(grid_workspace)
-    assert other.id in configs
-    (same,) = compare_tradeoff.weight_grids(methods, configs)
+    methods = methods_in(grid_workspace)
+    assert other.id in {run.id for method in methods for run in method.runs}
+    (same,) = weight_grids(methods)
     assert same.weights == (0.0, 0.1, 1.0)  # another number of epochs is another method
 
 
@@ -74,25 +73,25 @@ def _table(store: RunStore):
 
 @pytest.mark.parametrize("measure", ["es_auc", "worst_group_auc"])
 def test_the_plane_holds_means_over_seeds(grid_workspace, measure: str) -> None:
-    methods, configs, reports = parts(grid_workspace)
-    frame = compare_tradeoff.plane(methods, reports, "gender", measure).set_index("method")
+    result = compare_runs(grid_workspace.runs(), n_resamples=20)
+    methods = methods_in(grid_workspace)
+    frame = plane(result, "gender", measure).set_index("method")
     two = next(m for m in methods if len(m.runs) == 2)
-    values = [reports[e.id]["attributes"]["gender"][measure] for e in two.runs]
+    values = [entry.test["attributes"]["gender"][measure] for entry in two.runs]
     assert frame.loc[two.name, "fair"] == pytest.approx(np.mean(values))
     assert frame.loc[two.name, "fair_sd"] == pytest.approx(np.std(values, ddof=1))
     assert frame["n_runs"].sum() == 5
     assert frame["front"].any()
-    (grid,) = compare_tradeoff.weight_grids(methods, configs)
-    line = compare_tradeoff.walk_line(frame.reset_index(), grid, 1.0, measure)
+    (grid,) = weight_grids(methods)
+    line = compare_tradeoff.weight_line(frame.reset_index(), grid, 1.0, measure)
     assert line.startswith("λ = 1: AUC ")
     step = frame.loc[grid.methods[2], "auc"] - frame.loc[grid.methods[0], "auc"]
-    assert f"against λ = 0: +{step:.3f} and" in line
+    assert f"compared with λ = 0: +{step:.3f} and" in line
 
 
 def test_the_chart_names_methods_and_rings_the_chosen_weight(grid_workspace) -> None:
-    methods, configs, reports = parts(grid_workspace)
-    frame = compare_tradeoff.plane(methods, reports, "gender", "es_auc")
-    (grid,) = compare_tradeoff.weight_grids(methods, configs)
+    frame = plane(compare_runs(grid_workspace.runs(), n_resamples=20), "gender", "es_auc")
+    (grid,) = weight_grids(methods_in(grid_workspace))
     chart = compare_plane.plane_chart(frame, "es_auc", "gender", grid, 0.1)
     names = next(trace.text for trace in chart.data if trace.text is not None)
     assert sorted(names) == ["clip", "λ 0", "λ 0.1", "λ 1"]
@@ -109,7 +108,7 @@ def test_the_slider_walks_along_the_grid(open_page, grid_workspace) -> None:
     assert "λ = 0: AUC" in plain(app)
     slider.set_value(1.0).run()
     assert "λ = 1: AUC" in plain(app)
-    assert "against λ = 0" in plain(app)
+    assert "compared with λ = 0" in plain(app)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -117,7 +116,7 @@ def test_without_a_grid_the_page_says_how_to_make_one(open_page) -> None:
     app = open_page(PAGE)
     assert not [s for s in app.select_slider if s.label == "λ"]
     assert "fairness.weight" in plain(app)
-    assert "not beaten on both AUC and ES-AUC" in plain(app)
+    assert "No method beats it on both AUC and ES-AUC" in plain(app) or "No method beats them" in plain(app)
 
 
 # Thresholds
@@ -134,38 +133,38 @@ def made(n: int = 400, seed: int = 0) -> pd.DataFrame:
 
 def test_a_threshold_a_group_makes_specificity_alike() -> None:
     val, test = made(4000, seed=1), made(4000, seed=2)
-    common = compare_thresholds.choose(val, test, "site", "common", 0.9)
-    own = compare_thresholds.choose(val, test, "site", "group", 0.9)
+    common = choose_thresholds(val, test, "site", 0.9, by_group=False)
+    own = choose_thresholds(val, test, "site", 0.9, by_group=True)
     assert common.thresholds["A"] == common.thresholds["B"]
     assert own.thresholds["A"] - own.thresholds["B"] == pytest.approx(0.2, abs=0.03)
     assert own.borrowed == ()
-    gaps = [compare_thresholds.effect_of(test, "site", chosen).equalized_odds_difference for chosen in (common, own)]
+    gaps = [effect_on(test, "site", chosen.thresholds).equalized_odds_difference for chosen in (common, own)]
     assert gaps[1] < gaps[0] / 3
-    for point in compare_thresholds.effect_of(test, "site", own).groups.values():
+    for point in effect_on(test, "site", own.thresholds).groups.values():
         assert 1 - point.false_positive_rate == pytest.approx(0.9, abs=0.04)  # 1,000 negatives: 0.01 a standard error
 
 
 def test_a_group_with_few_negatives_borrows_the_threshold_of_everyone() -> None:
     val, test = made(seed=1), made(seed=2)
     val = val[(val["site"] == "A") | (val["label"] == 1) | (np.arange(len(val)) > 385)]
-    own = compare_thresholds.choose(val, test, "site", "group", 0.9)
+    own = choose_thresholds(val, test, "site", 0.9, by_group=True)
     assert own.borrowed == ("B",)
-    assert own.thresholds["B"] == compare_thresholds.choose(val, test, "site", "common", 0.9).thresholds["A"]
+    assert own.thresholds["B"] == choose_thresholds(val, test, "site", 0.9, by_group=False).thresholds["A"]
     assert "B: fewer than 10 validation negatives" in compare_thresholds.gap_line(
-        compare_thresholds.effect_of(test, "site", own), own
+        effect_on(test, "site", own.thresholds), own
     )
 
 
 def test_the_sweep_and_the_table_count_what_is_there() -> None:
     test = made()
-    swept = compare_thresholds.sweep(test, "site")
+    swept = threshold_sweep(test, "site")
     for row in swept.iloc[::20].itertuples():
         called = test["score"] >= row.threshold
         assert row.sensitivity == pytest.approx(called[test["label"] == 1].mean())
         assert row.specificity == pytest.approx(1 - called[test["label"] == 0].mean())
         rates = called.groupby(test["site"]).mean()
         assert row.dpd == pytest.approx(rates.max() - rates.min())
-    effect = compare_thresholds.effect_of(test, "site", compare_thresholds.choose(test, test, "site", "threshold", 0.5))
+    effect = effect_on(test, "site", 0.5)
     shown = compare_thresholds.effect_table(effect).set_index("Group")
     sick = test[(test["site"] == "B") & (test["label"] == 1)]
     assert shown.loc["B", "Sensitivity"] == f"{(sick['score'] >= 0.5).mean():.3f}"
@@ -176,10 +175,10 @@ def test_the_sweep_and_the_table_count_what_is_there() -> None:
 def test_a_group_with_one_label_is_named_and_not_dropped() -> None:
     test = made()
     test.loc[:5, ["site", "label"]] = ["C", 1]
-    effect = compare_thresholds.effect_of(test, "site", compare_thresholds.Chosen(dict.fromkeys("ABC", 0.5)))
+    effect = effect_on(test, "site", 0.5)
     shown = compare_thresholds.effect_table(effect).set_index("Group")
     assert shown.loc["C", "Specificity"] == "undefined (n+ = 6, n− = 0)"
-    assert "DEOdds leaves out C" in compare_thresholds.gap_line(effect, compare_thresholds.Chosen({}))
+    assert "DEOdds leaves out C" in compare_thresholds.gap_line(effect, GroupThresholds({}))
     curves = roc_by_group(test["label"].to_numpy(), test["score"].to_numpy(), test["site"].to_numpy())
     chart = compare_plane.roc_chart(curves, effect, "site")
     assert any("C: n+ = 6" in (trace.name or "") for trace in chart.data)

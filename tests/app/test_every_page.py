@@ -14,14 +14,15 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Multiselect, Selectbox
 
 from fairvlm_core import safeio
+from fairvlm_core.analysis.comparison import compare_runs
 from fairvlm_core.analysis.entries import read_entry
+from fairvlm_core.analysis.methods import methods_of
 from fairvlm_core.analysis.mined_pairs import usable_settings
-from fairvlm_core.comparison import compare_runs
 from fairvlm_core.config import RunConfig
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.review import ReviewStore, Verdict
 from fairvlm_core.runs import Run, RunStore
-from ui import bad_pairs, bad_pairs_reads, compare
+from ui import bad_pairs, bad_pairs_reads
 from ui.frame import page_names
 
 OpenPage = Callable[..., AppTest]
@@ -42,14 +43,14 @@ AT_WORK = {  # with the newest run at work after its first epoch
     "Fine-tune": "Queue: 1 run",
     "Bad pairs": "The run is being trained (epoch 1 of 2)",
     "Loss & Sinkhorn": "Distribution by group",
-    "Compare runs": "has no figures (running)",
+    "Compare runs": "is running: only finished runs",
     "Report": "has not finished (running)",
 }
 DAMAGED = {
     "Overview": "is damaged",
     "Bad pairs": "cannot be read",
     "Loss & Sinkhorn": "is damaged",
-    "Compare runs": "has no figures (damaged)",
+    "Compare runs": "is damaged: only finished runs",
     "Report": "is damaged",
 }
 
@@ -154,13 +155,12 @@ def test_runs_with_verdicts_are_another_method(runs_of, table: PairTable, tmp_pa
     assert first.method_key == second.method_key
     assert len({plain.method_key, first.method_key, later.method_key}) == 3
     runs = [plain, first, second, later]
-    configs = {run.id: run.config.to_dict() for run in runs}
-    methods = compare.methods_of([read_entry(run) for run in runs[:3]], configs)
+    methods = methods_of([read_entry(run) for run in runs[:3]])
     assert [(method.name, method.seeds) for method in methods] == [("clip", [0]), ("clip with verdicts", [0, 1])]
-    methods = compare.methods_of([read_entry(run) for run in runs], configs)
+    methods = methods_of([read_entry(run) for run in runs])
     assert [method.name for method in methods][1:] == [
-        "clip with verdicts (review abababab)",
-        "clip with verdicts (review cdcdcdcd)",
+        "clip with verdicts (verdicts=abababab)",
+        "clip with verdicts (verdicts=cdcdcdcd)",
     ]
 
 

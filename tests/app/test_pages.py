@@ -118,7 +118,7 @@ def test_a_run_at_work_is_followed(open_page, workspace) -> None:
     assert list(frame.loc["0004-robustfair-s1", "State"]) == ["running"]
     assert frame.loc["0004-robustfair-s1", "Epochs"] == "1/2"
     app = open_page(COMPARE, run=["3", "4"])
-    assert "has no figures (running)" in words_of(app).replace("\\", "")
+    assert "is running: only finished runs" in words_of(app).replace("\\", "")
     assert app.dataframe[0].value["Method"].tolist() == ["robustfair"]
 
 
@@ -255,7 +255,7 @@ def test_methods_are_compared_over_seeds(open_page, workspace) -> None:
     assert all("±" in value for value in frame["Test AUC"])
     assert "AUC of everyone:" in words_of(app).replace("\\", "")
     assert "Paired by seed: 0 and 1." in words_of(app).replace("\\", "")
-    differences = next(f.value for f in app.dataframe if "Verdict" in f.value).set_index("Figure")
+    differences = next(f.value for f in app.dataframe if "Verdict" in f.value).set_index("Metric")
     assert differences.loc["AUC, everyone", "Difference"].startswith("+")
     groups = next(f.value for f in app.dataframe if "Group" in f.value)
     assert groups.groupby("Method")["n+"].sum().nunique() == 1

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from recipes import add_run, set_running
 from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
 
-from fairvlm_core.analysis.entries import RunEntry, read_entry
-from fairvlm_core.errors import InputError
+from fairvlm_core.analysis.entries import read_entry
+from fairvlm_core.fairness.intervals import wilson
 from fairvlm_core.runs import RunStore
-from ui import charts, compare, compare_charts, entries, groups, paired, palette, reads, selection, words
+from ui import charts, compare_charts, entries, groups, palette, selection, words
 from ui.frame import page_names
 
 # Palette
@@ -112,11 +111,11 @@ def test_pages_are_named_after_their_files(tmp_path) -> None:
 def test_wilson_equals_scipy() -> None:
     n = np.array([1, 3, 10, 250])
     positive = np.array([0, 3, 4, 17])
-    low, high = groups.wilson(positive, n)
+    low, high = wilson(positive / n, n)
     for i in range(len(n)):
         expected = binomtest(int(positive[i]), int(n[i])).proportion_ci(method="wilson")
         assert (low[i], high[i]) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert np.isnan(groups.wilson(np.array([0]), np.array([0]))[0]).all()
+    assert np.isnan(wilson(np.nan, np.array([0]))[0]).all()
 
 
 def _frame() -> pd.DataFrame:
@@ -234,151 +233,6 @@ def test_headlines_name_the_groups_without_auc() -> None:
     assert cards[0].below == "n = 40, n+ = 20"
     assert cards[1].below == "lowest: B 0.750 (n = 20)"
     assert cards[2].below == "partial: no AUC for M (n = 12)"
-
-
-# Comparison
-
-
-def test_method_figures_are_those_of_the_predictions(table, tmp_path) -> None:
-    store = RunStore(tmp_path)
-    runs = [add_run(store, table, "clip", seed) for seed in (0, 1, 2)] + [add_run(store, table, "dbpm", 0)]
-    found = [read_entry(run) for run in runs]
-    same, lines = compare.comparable(found)
-    assert (same, lines) == (found, [])
-    methods = compare.methods_of(same, {run.id: run.config.to_dict() for run in runs})
-    assert [(m.name, m.seeds) for m in methods] == [("clip", [0, 1, 2]), ("dbpm", [0])]
-    reports = {entry.id: entry.test for entry in found}
-    overall = compare.overall_figures(methods, reports).set_index("method")
-    aucs = []
-    for run in runs[:3]:
-        test = run.predictions().query("split == 'test'")
-        aucs.append(roc_auc_score(test["label"], test["score"]))
-    assert overall.loc["clip", "value"] == pytest.approx(np.mean(aucs))
-    assert overall.loc["clip", "sd"] == pytest.approx(np.std(aucs, ddof=1))
-    assert np.isnan(overall.loc["dbpm", "sd"])
-    words_ = compare.method_table(methods, reports).set_index("Method")
-    assert words_.loc["clip", "Test AUC"] == f"{np.mean(aucs):.3f} ± {np.std(aucs, ddof=1):.3f}"
-    assert words_.loc["clip", "Seeds"] == 3
-    assert words_.loc["clip", "n"] == 40
-
-
-def test_a_group_with_one_label_stays_in_the_table_as_undefined() -> None:
-    entry = RunEntry("0001-clip-s0", "finished", preset="clip", method_key="a")
-    row = {"auc": 0.8, "n": 30, "n_positive": 15, "intervals": {"auc": {"low": 0.7, "high": 0.9}}}
-    alone = {"auc": None, "n": 12, "n_positive": 0, "intervals": {}}
-    attribute = {"overall": row, "es_auc": 0.8, "undefined_groups": {"B": "n+ = 0"}, "groups": {"A": row, "B": alone}}
-    reports = {entry.id: {"overall": row, "attributes": {"race": attribute}}}
-    methods = [compare.Method("clip", (entry,))]
-    figures = compare.group_figures(methods, reports, "race")
-    shown = compare.group_table(figures).set_index("Group")
-    assert shown.loc["B", "AUC"] == "undefined (n+ = 0, n− = 12)"
-    assert shown.loc["everyone", "95 % interval"] == "0.700 to 0.900"
-    es_auc = compare.es_auc_figures(methods, reports)
-    assert compare.es_auc_table(es_auc).loc[0, "ES-AUC"] == "0.800 (partial)"
-    assert "B (race)" in compare.partial_line(es_auc)
-    chart = compare_charts.group_auc_chart(figures, "race")
-    assert "undefined (n+ = 0, n− = 12)" in [note.text for note in chart.layout.annotations]
-
-
-def test_runs_of_other_data_and_unfinished_runs_are_named() -> None:
-    made = [
-        RunEntry("0001-clip-s0", "finished", data="A", fingerprint="a"),
-        RunEntry("0002-clip-s0", "finished", data="B", fingerprint="b"),
-        RunEntry("0003-clip-s0", "failed", message="loss is not finite"),
-    ]
-    same, lines = compare.comparable(made)
-    assert [entry.id for entry in same] == ["0001-clip-s0"]
-    assert any("other data (B)" in line for line in lines)
-    assert any("loss is not finite" in line for line in lines)
-
-
-def test_a_repetition_is_no_second_seed() -> None:
-    made = [
-        RunEntry(f"{i:04d}-clip-s{seed}", "finished", seed=seed, method_key="a", fingerprint="A")
-        for i, seed in enumerate((0, 1, 0), start=1)
-    ]
-    same, lines = compare.comparable(made)
-    assert [entry.id for entry in same] == ["0002-clip-s1", "0003-clip-s0"]
-    assert lines == ["Run 0001-clip-s0 is left out: run 0003-clip-s0 repeats it, with the same settings and seed"]
-    configs = {entry.id: {"seed": entry.seed} for entry in made}
-    assert [method.seeds for method in compare.methods_of(made, configs)] == [[0, 1]]
-
-
-def test_settings_that_differ_are_named_and_the_seed_is_not() -> None:
-    one = {"seed": 0, "preset": "clip", "epochs": 6, "mining": {"enabled": False, "faulty_sd": 3.0}, "fairness": {}}
-    two = {"seed": 1, "preset": "dbpm", "epochs": 6, "mining": {"enabled": True, "faulty_sd": 2.5}, "fairness": {}}
-    frame = compare.differences({"clip": one, "dbpm": two})
-    assert frame.to_numpy().tolist() == [["mining.enabled", "no", "yes"], ["mining.faulty_sd", "3", "2.5"]]
-
-
-# Paired differences
-
-
-def test_the_better_method_is_named_and_seeds_are_paired(table, tmp_path) -> None:
-    store = RunStore(tmp_path)
-    runs = {
-        (preset, seed): add_run(store, table, preset, seed, shift=shift)
-        for preset, shift in (("clip", 0.0), ("dbpm", 6.0))
-        for seed in (0, 1, 2)
-    }
-    found = [read_entry(run) for run in runs.values()]
-    one, other = compare.methods_of(found, {run.id: run.config.to_dict() for run in runs.values()})
-    pairing = paired.pair_runs(one, other)
-    assert [entry.seed for entry in pairing.a] == [entry.seed for entry in pairing.b] == [0, 1, 2]
-    frames = {
-        name: [reads.held_out_rows(runs[e.preset, e.seed].predictions(), e.id) for e in side]
-        for name, side in (("a", pairing.a), ("b", pairing.b))
-    }
-    compared = paired.paired_differences(frames["a"], frames["b"], table.attributes)
-    figures = paired.difference_figures(compared)
-    expected = np.mean(
-        [
-            roc_auc_score(b["label"], b["score"]) - roc_auc_score(a["label"], a["score"])
-            for a, b in zip(frames["a"], frames["b"], strict=True)
-        ]
-    )
-    assert figures.loc[0, "difference"] == pytest.approx(expected)
-    assert figures.loc[0, ["n_positive", "n_negative"]].sum() == 40
-    said = paired.summary(figures, "dbpm")
-    assert said[0].startswith("AUC of everyone: dbpm is better (+")
-    assert "3 seeds, n = 40" in said[0]
-    shown = paired.difference_table(figures, "clip", "dbpm").set_index("Figure")
-    assert shown.loc["AUC, everyone", "Verdict"] == "dbpm is better"
-    assert set(shown.index) >= {f"ES-AUC, {name}" for name in table.attributes}
-    reverse = paired.difference_figures(paired.paired_differences(frames["b"], frames["a"], table.attributes))
-    assert reverse.loc[0, "difference"] == pytest.approx(-expected)
-    assert "clip is worse" in paired.summary(reverse, "clip")[0]
-
-
-def test_the_same_scores_make_no_reliable_difference(table, tmp_path) -> None:
-    run = add_run(RunStore(tmp_path), table, "clip", 0)
-    frame = reads.held_out_rows(run.predictions(), run.id)
-    figures = paired.difference_figures(paired.paired_differences([frame], [frame], table.attributes))
-    assert "no reliable difference" in paired.summary(figures, "clip")[0]
-    assert figures["difference"].dropna().eq(0).all()
-
-
-def test_a_difference_that_does_not_exist_keeps_its_row(table, tmp_path) -> None:
-    run = add_run(RunStore(tmp_path), table, "clip", 0)
-    frame = reads.held_out_rows(run.predictions(), run.id)
-    frame["race"] = ["Lonely"] + ["Other"] * (len(frame) - 1)
-    figures = paired.difference_figures(paired.paired_differences([frame], [frame], ["race"]))
-    row = paired.difference_table(figures, "a", "b").set_index("Figure").loc["AUC, Lonely (race)"]
-    assert row["a"].startswith("undefined (n+ = ")
-    assert row["Verdict"] == words.NOTHING
-    chart = compare_charts.difference_chart(figures, "a", "b")
-    assert any(str(note.text).startswith("undefined (n+ = ") for note in chart.layout.annotations)
-
-
-def test_runs_with_other_test_pairs_are_refused(table, tmp_path) -> None:
-    run = add_run(RunStore(tmp_path), table, "clip", 0)
-    frame = reads.held_out_rows(run.predictions(), run.id)
-    with pytest.raises(InputError, match="other test pairs"):
-        paired.paired_differences([frame], [frame.iloc[1:].reset_index(drop=True)], ["race"])
-    with pytest.raises(InputError, match="other test pairs"):
-        paired.paired_differences([frame], [frame.assign(label=1 - frame["label"])], ["race"])
-    with pytest.raises(InputError, match="no column 'score'"):
-        reads.held_out_rows(run.predictions().drop(columns="score"), run.id)
 
 
 # Charts

@@ -11,8 +11,8 @@ from statsmodels.stats.proportion import proportion_confint
 from fairvlm_core.fairness import FairnessReport, auc_score_interval, equity_scaled_auc, holm
 from fairvlm_core.fairness import resample as engine
 from fairvlm_core.fairness.cohort import check_cohort
+from fairvlm_core.fairness.definitions import group_values, summarise
 from fairvlm_core.fairness.intervals import auc_interval, es_large_sample_interval, normal_interval, rate_interval
-from fairvlm_core.fairness.summaries import group_figures, summarise
 
 
 def tied_cohort(patients=None, seed=0):
@@ -36,8 +36,8 @@ def test_every_resample_equals_the_plain_figures_of_its_repeated_rows(clustered)
     for b in range(7):
         rows = np.repeat(np.arange(200), weights[:, b])
         label, drawn, code = cohort.label[rows], score[rows], grouping.code[rows]
-        groups = group_figures(label, drawn, code, 3, 0.5)
-        overall = {name: v[0] for name, v in group_figures(label, drawn, code * 0, 1, 0.5).items()}
+        groups = group_values(label, drawn, code, 3, 0.5)
+        overall = {name: v[0] for name, v in group_values(label, drawn, code * 0, 1, 0.5).items()}
         for name, values in draws.groups.items():
             assert values[:, b] == pytest.approx(groups[name], abs=1e-12), name
         plain = summarise(overall, {name: groups[name] for name in draws.groups} | {"prevalence": groups["prevalence"]})
@@ -111,7 +111,7 @@ def test_rates_under_shuffling_match_plain_counts():
     code = np.random.default_rng(0).permutation(grouping.code)
     wanted = (*engine.WITHIN_LABEL, *engine.OVER_EVERYONE)
     found = plan.shuffled(code[:, None], wanted)
-    plain = group_figures(cohort.label, score, code, 3, 0.5)
+    plain = group_values(cohort.label, score, code, 3, 0.5)
     for name in wanted:
         assert found[name][:, 0] == pytest.approx(plain[name], abs=1e-12), name
 

@@ -1,4 +1,4 @@
-"""`metrics` and `compare`: fairness figures as tables for people, or as JSON."""
+"""`fairvlm metrics` and `fairvlm compare`: fairness metrics as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -10,43 +10,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.markup import escape
 
+from ..analysis.thresholds import Curves, Extras, Rule, curves_of, rules_of
 from ..errors import InputError
-from ..fairness import AttributeReport, Chance, FairnessReport, Interval, Undefined
-from ..words import p_value
+from ..fairness import (
+    METRICS,
+    AttributeReport,
+    Chance,
+    FairnessReport,
+    GroupReport,
+    Interval,
+    Undefined,
+    difference_words,
+    own_metrics,
+)
+from ..words import mean_sd, p_value
 from . import show
-from .thresholds import Curves, Extras, Rule, curves_of, rules_of
 
 if TYPE_CHECKING:
-    from ..comparison import Method, RunComparison, Summary
-    from ..runs import Run
+    from ..analysis.comparison import RunComparison
 
-# Names in tables; a figure that is not here is shown by its own.
-_SHORT = {
-    "auc": "AUC",
-    "es_auc": "ES-AUC",
-    "auc_spread": "AUC spread",
-    "auc_gap": "AUC gap",
-    "worst_group_auc": "worst AUC",
-    "es_accuracy": "ES-accuracy",
-    "demographic_parity_difference": "DPD",
-    "equalized_odds_difference": "DEOdds",
-    "true_positive_rate": "TPR",
-    "false_positive_rate": "FPR",
-    "selection_rate": "selection",
-    "calibration_error": "ECE",
-    "true_positive_rate_gap": "TPR gap",
-    "false_positive_rate_gap": "FPR gap",
-    "calibration_error_gap": "ECE gap",
-    "accuracy_gap": "accuracy gap",
-}
 _SUMMARIES = ("es_auc", "auc_gap", "es_accuracy", "demographic_parity_difference", "equalized_odds_difference")
-# From here on a value and its interval stand on one line.
+# From this width on, a value and its interval are on one line.
 _WIDE = 110
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """The report of a predictions file, and what was asked for beyond it, by attribute."""
+    """The report of a predictions file, and the threshold rules and curves that were asked for, by attribute."""
 
     report: FairnessReport
     rules: dict[str, list[Rule]]
@@ -54,7 +44,7 @@ class FileResult:
     settings: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report's own, with "thresholds" and "curves" at each attribute and what was chosen under "settings"."""
+        """The report, with "thresholds" and "curves" at each attribute and the options under "settings"."""
         out = self.report.to_dict()
         out["settings"] |= self.settings
         for name, rules in self.rules.items():
@@ -66,6 +56,39 @@ class FileResult:
             else:
                 out["overall"]["curves"] = plain["overall"]
         return out
+
+
+def parse_exclude(items: Sequence[str]) -> dict[str, list[str]]:
+    """
+    >>> parse_exclude(["race=Unknown", "race=Asian"])
+    {'race': ['Unknown', 'Asian']}
+    """
+    found: dict[str, list[str]] = {}
+    for item in items:
+        name, sign, group = item.partition("=")
+        if not (sign and name.strip() and group.strip()):
+            raise InputError(f"--exclude: {item!r} is not ATTRIBUTE=GROUP, such as race=Unknown")
+        found.setdefault(name.strip(), []).append(group.strip())
+    return found
+
+
+def parse_group_thresholds(items: Sequence[str]) -> dict[str, dict[str, float]]:
+    """
+    >>> parse_group_thresholds(["race=Black:0.4", "race=Asian:0.45"])
+    {'race': {'Black': 0.4, 'Asian': 0.45}}
+    """
+    found: dict[str, dict[str, float]] = {}
+    for item in items:
+        name, _, rest = item.partition("=")
+        group, _, cut = rest.rpartition(":")
+        try:
+            value = float(cut)
+        except ValueError:
+            value = np.nan
+        if not (name.strip() and group.strip() and np.isfinite(value)):
+            raise InputError(f"--group-threshold: {item!r} is not ATTRIBUTE=GROUP:NUMBER, such as race=Black:0.4")
+        found.setdefault(name.strip(), {})[group.strip()] = value
+    return found
 
 
 def metrics_of_file(path: Path, *, json: bool, **options: Any) -> None:
@@ -92,30 +115,31 @@ def read_result(
     min_cell: int = 20,
     extras: Extras | None = None,
 ) -> FileResult:
-    """Everything about a predictions file, CSV or Parquet; every cell is read as text, numbers are checked row by row.
+    """Everything about a predictions file, CSV or Parquet; cells are read as text, numbers are checked row by row.
 
-    Without a threshold it is 0.5, and scores that are no probabilities get AUC figures only.
+    The default threshold is 0.5; scores outside [0, 1] only get metrics that need no threshold.
 
     Raises
     ------
     InputError
-        No file, no such column, a cell that is no number, and all that the report refuses.
+        No such file or column, a cell that is not a number, and everything that the report refuses.
     """
     extras = extras or Extras()
     if intersections and len(attributes) < intersections:
         raise InputError(f"--intersections {intersections}: name at least {intersections} --attributes to cross")
     if not attributes and (extras.specificity is not None or extras.what_if):
-        raise InputError("--specificity, --what-if: they are by group; name --attributes")
+        raise InputError("--specificity, --what-if: they work by group; name --attributes")
     labels, scores, groups, patients = _columns(path, label, score, attributes, patient)
     cut = 0.5 if threshold is None else threshold
     if threshold is None and ((scores < 0) | (scores > 1)).any():
         cut = None
         show.err.print(
-            "scores are not within 0 and 1: AUC figures only; map them there (a sigmoid for logits) for the rest"
+            "scores are not within 0 and 1: only metrics without a threshold; map them to that range for the rest"
         )
     report = FairnessReport.from_predictions(
         labels, scores, groups, patients=patients, threshold=cut, n_resamples=resamples, n_permutations=resamples,
         exclude=extras.exclude, intersections=intersections, min_cell=min_cell,
+        metrics=[name for name in own_metrics() if cut is not None or not METRICS[name].decision],
     )  # fmt: skip
     settings = {
         "file": path.name,
@@ -155,7 +179,7 @@ def _columns(
                 values[i] = float(cell)
             except ValueError:
                 raise InputError(
-                    f"{table.file} row {table.row(i)}, column {name!r}: {cell[:40]!r} is no number"
+                    f"{table.file} row {table.row(i)}, column {name!r}: {cell[:40]!r} is not a number"
                 ) from None
         return values
 
@@ -184,33 +208,35 @@ def print_result(result: FileResult) -> None:
 
 
 def print_report(report: FairnessReport) -> None:
-    """Overall, then each attribute: groups with n and interval, then how unequal they are and what chance gives."""
+    """Overall, then each attribute: groups with n and interval, then gaps with their chance levels."""
     everyone = report.overall
     _say(
         f"n = {everyone.n} ({everyone.n_positive} positive)  AUC {_with(everyone, 'auc')}  "
-        f"accuracy {_with(everyone, 'accuracy')}\n"
+        f"accuracy {_with(everyone, 'accuracy')}"
+        + "".join(f"  {_title(name)} {_with(everyone, name)}" for name in everyone.own)
+        + "\n"
     )
     for result in (*report.attributes.values(), *report.intersections.values()):
         _print_attribute(result, report.confidence)
 
 
 def _print_attribute(result: AttributeReport, confidence: float) -> None:
-    columns = ("auc", "accuracy", "true_positive_rate", "false_positive_rate")
+    columns = ("auc", "accuracy", "true_positive_rate", "false_positive_rate", *result.overall.own)
     if result.groups:
         two_lines = not _wide()
         rows = [
-            (escape(g.name), g.n, g.n_positive, *(_with(g, figure, two_lines) for figure in columns))
+            (escape(g.name), g.n, g.n_positive, *(_with(g, metric, two_lines) for metric in columns))
             for g in result.groups.values()
         ]
-        show.table(result.name, ("group", "n", "positive", *(_short(figure) for figure in columns)), rows)
+        show.table(result.name, ("group", "n", "positive", *(_title(metric) for metric in columns)), rows)
         rows = [
             (
-                _short(figure) + ("*" if result.partial and "auc" in figure else ""),
-                _with(result, figure),
-                _chance(result.chance.get(figure)),
-                p_value(c.p_holm if (c := result.chance.get(figure)) else None),
+                _title(metric) + ("*" if result.partial and "auc" in metric else ""),
+                _with(result, metric),
+                _chance(result.chance.get(metric)),
+                p_value(c.p_holm if (c := result.chance.get(metric)) else None),
             )
-            for figure in _SUMMARIES
+            for metric in (*_SUMMARIES, *result.own)
         ]
         show.table(
             "", (escape(f"{result.name}: gaps"), f"value [{100 * confidence:g} %]", "by chance", "p (Holm)"), rows
@@ -219,7 +245,7 @@ def _print_attribute(result: AttributeReport, confidence: float) -> None:
         _say(f"{result.name}: no cell is large enough")
     if result.partial:
         reasons = "; ".join(f"{group}: {why}" for group, why in result.undefined.items())
-        _say(f"* partial, without the groups that have no AUC ({reasons})")
+        _say(f"* partial: without the groups that have no AUC ({reasons})")
     if result.left_out:
         _say(f"left out of {result.name}: {', '.join(f'{group} (n = {n})' for group, n in result.left_out.items())}")
     if result.partial or result.left_out or not result.groups:
@@ -246,23 +272,18 @@ def _print_rule(name: str, rule: Rule) -> None:
     columns = ("group", "n", "positive", "threshold", "sensitivity", "specificity", "flagged")
     show.table(f"{name}, {rule.title}", columns, rows)
     gaps = (
-        f"{_short(figure)} {_number(getattr(effect, figure)) or 'undefined'}"
-        for figure in ("true_positive_rate_gap", "false_positive_rate_gap", *_SUMMARIES[-2:])
+        f"{_title(metric)} {_number(getattr(effect, metric)) or 'undefined'}"
+        for metric in ("true_positive_rate_gap", "false_positive_rate_gap", *_SUMMARIES[-2:])
     )
     left = f"; without {', '.join(effect.undefined)}, which lack a class" if effect.partial else ""
     _say(f"{', '.join(gaps)}{left}\n")
 
 
 def compare_runs(
-    runs: Sequence[str],
-    workspace: Path | None,
-    attribute: str | None,
-    resamples: int,
-    json: bool,
-    metric: str = "es_auc",
+    runs: Sequence[str], workspace: Path | None, attribute: str | None, resamples: int, json: bool, metric: str
 ) -> None:
     """`fairvlm compare`."""
-    from .. import comparison
+    from ..analysis import comparison
     from ..runs import RunStore
 
     store = RunStore(workspace)
@@ -274,73 +295,57 @@ def compare_runs(
         print_table(result, groups=attribute is not None)
 
 
-def print_comparison(runs: Sequence[Run], *, attribute: str | None, resamples: int) -> None:
-    from .. import comparison
-
-    print_table(comparison.compare_runs(runs, attribute=attribute, n_resamples=resamples))
-
-
 def print_table(result: RunComparison, *, groups: bool = False) -> None:
-    """Each figure with a row a method, then every method's paired differences to the first in words."""
-    several = any(len(method.runs) > 1 for method in result.methods)
-    spread = ", mean ± sd over seeds" if several else ""
+    """Each metric with one row per method, then the paired differences of every method to the first."""
+    several = any(len(scored.reports) > 1 for scored in result.methods)
+    cells = list(_cells(result, groups))
     rows = []
-    for title, attribute, metric, group in _figures(result, groups):
-        for i, method in enumerate(result.methods):
-            facts = method.summary(attribute, metric, group)
-            cells = (_mean_sd(facts), _reach(facts.interval), _chance(facts.chance, short=True))
-            rows.append((escape(title) if i == 0 else "", escape(method.name), _seeds(method), *cells))
-    columns = ("figure", "method", "seeds", "value", "interval", "by chance")
+    for title, attribute, metric, group in cells:
+        for i, scored in enumerate(result.methods):
+            value = scored.value(attribute, metric, group)
+            shown = "undefined" if value.mean is None else mean_sd(value.mean, value.sd)
+            head = (escape(title) if i == 0 else "", escape(scored.name), len(scored.reports))
+            rows.append((*head, shown, _reach(value.interval), _chance(value.chance, short=True)))
+    over_seeds = ", mean ± sd over seeds" if several else ""
+    columns = ("metric", "method", "seeds", "value", "interval", "by chance")
     show.table(
-        f"Test split, n = {result.n} ({result.n_positive} positive), zero-shot{spread}", columns, rows, numbers_from=2
+        f"Test split, n = {result.n} ({result.n_positive} positive), zero-shot{over_seeds}",
+        columns,
+        rows,
+        numbers_from=2,
     )
     over = "seeds and patients" if several else "patients"
-    _say(f"interval: 95 %, over {over}; by chance: were groups of these sizes alike (first run)\n")
+    _say(f"interval: 95 %, over {over}; by chance: if groups of these sizes did not differ\n")
     base = result.methods[0].name
-    for name, comparison in result.differences.items():
+    for name, difference in result.differences.items():
         rows = []
-        for title, attribute, metric, group in _figures(result, groups):
-            if attribute is None:
-                if metric != comparison.overall.metric:
-                    continue
-                d = comparison.overall
-            else:
-                d = comparison[attribute] if group is None else comparison.groups[attribute][group]
-            p = d.p_value if d.p_holm is None else d.p_holm
-            # The heading names the seeds.
-            words = d.verdict.removesuffix(f", {d.n_seeds} seeds").replace("B is", f"{name} is")
-            rows.append((escape(title), escape(words), p_value(p)))
-        heading = f"{name} against {base}, same patients, {_pairs(result.seeds[name])}"
-        show.table(heading, ("figure", "difference, 95 % interval", "p (Holm)"), rows, numbers_from=2)
+        for title, attribute, metric, group in cells:
+            if attribute is None and metric != difference.comparison.overall.metric:
+                continue
+            found = difference.comparison.cell(attribute, group)
+            said = difference_words(found, name, with_size=found.n_seeds == 1)  # the heading names the seeds
+            rows.append((escape(title), escape(said), p_value(found.p)))
+        heading = f"{name} against {base}, same patients, {_pairs(difference.seeds)}"
+        show.table(heading, ("metric", "difference, 95 % interval", "p (Holm)"), rows, numbers_from=2)
 
 
-def _figures(result: RunComparison, groups: bool) -> Iterator[tuple[str, str | None, str, str | None]]:
+def _cells(result: RunComparison, groups: bool) -> Iterator[tuple[str, str | None, str, str | None]]:
     """(title, attribute, metric, group) of what is shown: everyone, attributes, and groups where they are asked for."""
     base = result.base_metric
     for metric in dict.fromkeys(("auc", base)):
-        yield _short(metric), None, metric, None
+        yield _title(metric), None, metric, None
     for name in result.attributes:
         if result.compares_groups:
-            yield f"{_short(result.metric)} {name}", name, result.metric, None
+            yield f"{_title(result.metric)} {name}", name, result.metric, None
         if groups or not result.compares_groups:
             for group in result.groups(name):
-                yield f"{_short(base)} {name} {group}", name, base, group
+                yield f"{_title(base)} {name} {group}", name, base, group
 
 
 def _pairs(seeds: Sequence[tuple[int, int]]) -> str:
     if len(seeds) == 1 and seeds[0][0] != seeds[0][1]:
         return f"no seed in common: {seeds[0][1]} against {seeds[0][0]}"
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(seed) for seed, _ in seeds)}"
-
-
-def _seeds(method: Method) -> int:
-    return len(method.runs)
-
-
-def _mean_sd(facts: Summary) -> str:
-    if facts.mean is None:
-        return "undefined"
-    return f"{facts.mean:.3f}" + (f" ± {facts.sd:.3f}" if facts.sd is not None else "")
 
 
 def _reach(interval: Interval | None) -> str | None:
@@ -354,20 +359,20 @@ def _chance(chance: Chance | None, *, short: bool = False) -> str | None:
 
 
 def _number(value: Any) -> str | None:
-    """Three digits; nothing where there is no number."""
+    """Three digits; None where undefined."""
     return None if isinstance(value, Undefined) or not np.isfinite(value) else f"{value:.3f}"
 
 
-def _short(figure: str) -> str:
-    return _SHORT.get(figure, figure.replace("_", " "))
+def _title(metric: str) -> str:
+    return METRICS[metric].title
 
 
-def _with(holder: Any, figure: str, two_lines: bool = False) -> str:
-    """A figure with its interval, on a line of its own where there is little room."""
-    value = getattr(holder, figure)
+def _with(holder: AttributeReport | GroupReport, metric: str, two_lines: bool = False) -> str:
+    """A metric with its interval, on a second line where there is little space."""
+    value = holder.value(metric)
     if not isinstance(value, float):
         return "undefined" if show.out.is_terminal else str(value)  # the reason stands below the table
-    interval = holder.intervals.get(figure)
+    interval = holder.intervals.get(metric)
     if interval is None:
         return f"{value:.3f}"
     if two_lines:
@@ -380,5 +385,5 @@ def _wide() -> bool:
 
 
 def _say(text: str) -> None:
-    """A line of text: wrapped in a terminal, whole in a pipe."""
+    """A line of text, wrapped in a terminal only."""
     show.out.print(text, soft_wrap=not show.out.is_terminal, markup=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .cohort import Grouping, check_groups, check_label, check_score
+from .cohort import GroupCodes, check_groups, check_label, check_score
 
 N_BINS = 10
 
@@ -255,7 +255,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
 
-def class_reasons(label: np.ndarray, grouping: Grouping) -> dict[str, str]:
+def class_reasons(label: np.ndarray, grouping: GroupCodes) -> dict[str, str]:
     """Why a group has no AUC, for the groups that have none."""
     n = np.bincount(grouping.code, minlength=len(grouping.names))
     n_positive = np.bincount(grouping.code[label], minlength=len(grouping.names))

@@ -1,12 +1,13 @@
-"""What `fairvlm metrics` says beyond the report: thresholds of a group, a fixed specificity, the what-if, curves."""
+"""Ways to choose decision thresholds, by group or for all, and what they do; curves of every group."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..errors import InputError
 from ..fairness import (
@@ -23,6 +24,7 @@ from ..fairness import (
     thresholds_at_specificity,
 )
 from ..fairness.cohort import check_groups
+from .group_order import group_order
 
 _GAPS = (
     "true_positive_rate_gap",
@@ -30,6 +32,8 @@ _GAPS = (
     "equalized_odds_difference",
     "demographic_parity_difference",
 )
+# With fewer validation negatives a group cannot choose a threshold of its own.
+FEWEST_NEGATIVES = 10
 _POINT = (
     "threshold",
     "n",
@@ -43,14 +47,14 @@ _POINT = (
 
 @dataclass(frozen=True)
 class Extras:
-    """What is asked for beyond the report.
+    """What `fairvlm metrics` is asked for in addition to the report.
 
     Attributes
     ----------
     exclude : mapping of attribute to group names
     specificity : float or None
     group_thresholds : mapping of attribute to mapping of group to threshold
-        A group that is not named keeps the threshold for all.
+        Groups that are not named keep the threshold for all.
     what_if, curves : bool
     """
 
@@ -63,7 +67,7 @@ class Extras:
 
 @dataclass(frozen=True)
 class Rule:
-    """One way to choose thresholds, and what it does; Undefined with its reason where it cannot be had."""
+    """One way to choose thresholds, and what it does; Undefined with its reason where it is not possible."""
 
     key: str
     title: str
@@ -107,49 +111,16 @@ class Curves:
         return out
 
 
-def parse_exclude(items: Sequence[str]) -> dict[str, list[str]]:
-    """
-    >>> parse_exclude(["race=Unknown", "race=Asian"])
-    {'race': ['Unknown', 'Asian']}
-    """
-    found: dict[str, list[str]] = {}
-    for item in items:
-        name, sign, group = item.partition("=")
-        if not (sign and name.strip() and group.strip()):
-            raise InputError(f"--exclude: {item!r} is not ATTRIBUTE=GROUP, such as race=Unknown")
-        found.setdefault(name.strip(), []).append(group.strip())
-    return found
-
-
-def parse_group_thresholds(items: Sequence[str]) -> dict[str, dict[str, float]]:
-    """
-    >>> parse_group_thresholds(["race=Black:0.4", "race=Asian:0.45"])
-    {'race': {'Black': 0.4, 'Asian': 0.45}}
-    """
-    found: dict[str, dict[str, float]] = {}
-    for item in items:
-        name, _, rest = item.partition("=")
-        group, _, cut = rest.rpartition(":")
-        try:
-            value = float(cut)
-        except ValueError:
-            value = np.nan
-        if not (name.strip() and group.strip() and np.isfinite(value)):
-            raise InputError(f"--group-threshold: {item!r} is not ATTRIBUTE=GROUP:NUMBER, such as race=Black:0.4")
-        found.setdefault(name.strip(), {})[group.strip()] = value
-    return found
-
-
 def rules_of(
     label: np.ndarray, score: np.ndarray, groups: Mapping[str, np.ndarray], report: FairnessReport, extras: Extras
 ) -> dict[str, list[Rule]]:
-    """Every rule that was asked for, by attribute; the report's own threshold always, where it has one.
+    """Every rule that was asked for, by attribute; always the report's own threshold, where it has one.
 
     Raises
     ------
     InputError
-        A threshold for an attribute or a group that is not there, or a group without one; a specificity that is no share;
-        for the what-if, fairlearn is missing or the scores are no probabilities.
+        A threshold for an unknown attribute or group, or a group without one; a specificity outside [0, 1]; for the
+        what-if, fairlearn is missing or the scores are not probabilities.
     """
     for name in extras.group_thresholds:
         if name not in groups:
@@ -171,7 +142,7 @@ def _rules(
     facts: AttributeReport,
     threshold: float | None,
     extras: Extras,
-):
+) -> Iterator[Rule]:
     data = (label, score, groups)
     if threshold is not None:
         yield Rule("at_threshold", f"threshold {threshold:g} for all", threshold_effect(*data, threshold))
@@ -199,7 +170,7 @@ def _rules(
 
 
 def _unless(missing: Mapping[str, str], effect: Callable[[], ThresholdEffect]) -> ThresholdEffect | Undefined:
-    """A rule needs every group; one that cannot have it is named instead of dropped."""
+    """The effect, or Undefined where a group cannot have this rule: it is named, not left out."""
     if missing:
         name, reason = next(iter(missing.items()))
         return Undefined(f"{name}: {reason}; --exclude it")
@@ -209,7 +180,7 @@ def _unless(missing: Mapping[str, str], effect: Callable[[], ThresholdEffect]) -
 def curves_of(
     label: np.ndarray, score: np.ndarray, groups: Mapping[str, np.ndarray], exclude: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Curves]]:
-    """Curves by attribute and group; under "" those of everyone, as the group "overall"."""
+    """Curves by attribute and group; the curves of everyone are under "", as the group "overall"."""
     out = {}
     for name, values in {"": np.full(len(label), "overall"), **groups}.items():
         rows, of_rows = _kept(values, exclude.get(name, ()))
@@ -220,11 +191,72 @@ def curves_of(
 
 
 def _kept(values: np.ndarray, exclude: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(rows that no excluded group holds, their group names as the report has them)."""
+    """(rows outside the excluded groups, their group names as in the report)."""
     grouping = check_groups(values, len(values))
     names = np.array(grouping.names)[grouping.code]
     rows = np.flatnonzero(~np.isin(names, list(exclude)))
     return rows, names[rows]
+
+
+@dataclass(frozen=True)
+class GroupThresholds:
+    """Thresholds by group, and the groups that got everyone's because validation has too few of their negatives."""
+
+    thresholds: Mapping[str, float]
+    borrowed: tuple[str, ...] = ()
+
+
+def choose_thresholds(
+    val: pd.DataFrame, test: pd.DataFrame, attribute: str, specificity: float, *, by_group: bool
+) -> GroupThresholds:
+    """Thresholds for the test split's groups that keep a share of validation negatives below them.
+
+    Parameters
+    ----------
+    val, test : DataFrames with label, score and the attribute
+    specificity : float in [0, 1]
+    by_group : bool
+        A threshold for each group. A group with fewer than 10 negatives on validation gets the threshold of everyone.
+
+    Raises
+    ------
+    InputError
+        Validation has no negatives.
+    """
+    names = group_order(test[attribute].astype(str))
+    groups = val[attribute].astype(str).to_numpy()
+    label, score = val["label"].to_numpy(), val["score"].to_numpy(float)
+    common = thresholds_at_specificity(label, score, groups, specificity).overall.threshold
+    own: dict[str, float] = {}
+    if by_group:
+        for name in names:
+            mine = groups == name
+            if np.count_nonzero(label[mine] == 0) >= FEWEST_NEGATIVES:
+                effect = thresholds_at_specificity(label[mine], score[mine], groups[mine], specificity)
+                own[name] = effect.overall.threshold
+    borrowed = tuple(name for name in names if by_group and name not in own)
+    return GroupThresholds({name: own.get(name, common) for name in names}, borrowed)
+
+
+def effect_on(test: pd.DataFrame, attribute: str, thresholds: float | Mapping[str, float]) -> ThresholdEffect:
+    """What thresholds do on the test split."""
+    groups = test[attribute].astype(str).to_numpy()
+    return threshold_effect(test["label"].to_numpy(), test["score"].to_numpy(float), groups, thresholds)
+
+
+def threshold_sweep(test: pd.DataFrame, attribute: str, n_thresholds: int = 81) -> pd.DataFrame:
+    """threshold, sensitivity, specificity, dpd, deodds of the test split at common thresholds over the scores' range."""
+    rows = []
+    for cut in np.linspace(test["score"].min(), test["score"].max(), n_thresholds).tolist():
+        effect = effect_on(test, attribute, cut)
+        everyone = effect.overall
+        values = (
+            everyone.true_positive_rate, everyone.false_positive_rate, effect.demographic_parity_difference,
+            effect.equalized_odds_difference,
+        )  # fmt: skip
+        sensitivity, false_positive, dpd, deodds = (np.nan if isinstance(v, Undefined) else float(v) for v in values)
+        rows.append((cut, sensitivity, 1 - false_positive, dpd, deodds))
+    return pd.DataFrame(rows, columns=["threshold", "sensitivity", "specificity", "dpd", "deodds"])
 
 
 def _fields(holder: Any, names: Sequence[str]) -> dict[str, Any]:

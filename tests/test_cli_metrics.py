@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from fairvlm_core import comparison
-from fairvlm_core.cli import figures, main, show
+from fairvlm_core import safeio
+from fairvlm_core.analysis import comparison
+from fairvlm_core.cli import main, show
+from fairvlm_core.cli import metrics as printed
 from fairvlm_core.config import RunConfig
 from fairvlm_core.errors import InputError
-from fairvlm_core.fairness import METRICS, mean_over_seeds, roc_auc, threshold_effect
+from fairvlm_core.fairness import METRICS, FairnessReport, mean_over_seeds, roc_auc, threshold_effect
+from fairvlm_core.runs import RunStore
 
 
 @pytest.fixture
@@ -208,27 +210,20 @@ def test_tables_fit_the_terminal(metrics, monkeypatch, width):
     assert ["group", "n", "positive", "threshold", "sensitivity", "specificity", "flagged"] in headers
 
 
-def runs_of(scores, frame, presets_and_seeds):
-    """What the comparison reads of a run: id, configuration, state, predictions, attributes."""
-    made = []
-    for i, (score, (preset, seed)) in enumerate(zip(scores, presets_and_seeds, strict=True), 1):
-        table = frame.assign(score=score)
-        made.append(
-            SimpleNamespace(
-                id=f"{i:04d}-{preset}-s{seed}",
-                config=(config := RunConfig.build(preset, {"seed": seed})),
-                method_key=config.method_key,
-                verdicts="",
-                status=SimpleNamespace(state="finished"),
-                data={"attributes": ["race", "sex"]},
-                predictions=lambda table=table: table,
-            )
-        )
-    return made
+def add_run(store, score, frame, preset, seed):
+    """A finished run with these scores."""
+    facts = {"folder": "data", "name": "made", "fingerprint": "f", "attributes": ["race", "sex"]}
+    run = store.create(RunConfig.build(preset, {"seed": seed}), facts, frame)
+    run.write_parquet("predictions.parquet", frame.assign(score=score))
+    groups = {name: frame[name] for name in ("race", "sex")}
+    test = FairnessReport.from_predictions(frame["label"], score, groups, n_resamples=0, n_permutations=0)
+    safeio.write_json(run.path / "report.json", {"schema_version": 1, "test": test.to_dict()})
+    run.set_status(state="finished")
+    return run
 
 
 @pytest.fixture
-def six(predictions):
+def six(predictions, tmp_path):
     """clip and robustfair, three seeds each, robustfair better by far; a tiny race that all rank perfectly."""
     rng = np.random.default_rng(1)
     y = predictions[1]["y"].to_numpy()
@@ -249,7 +244,10 @@ def six(predictions):
     for gain in (0.8, 0.8, 0.8, 2.5, 2.5, 2.5):
         score = 1 / (1 + np.exp(-(shared + 0.3 * rng.normal(size=n) + gain * (frame["label"] - 0.5))))
         scores.append(np.where(frame["race"] == "Tiny", 0.2 + 0.6 * frame["label"], score))
-    return runs_of(scores, frame, [(p, s) for p in ("clip", "robustfair") for s in (0, 1, 2)]), frame, scores
+    store = RunStore(tmp_path / "workspace")
+    methods = [(preset, seed) for preset in ("clip", "robustfair") for seed in (0, 1, 2)]
+    runs = [add_run(store, score, frame, *method) for score, method in zip(scores, methods, strict=True)]
+    return runs, frame, scores
 
 
 def test_compare_carries_mean_sd_interval_chance_differences(six):
@@ -279,7 +277,7 @@ def test_every_metric_can_be_compared_and_printed(six, metric, capsys):
     result = comparison.compare_runs(six[0][::3] + six[0][1:2], metric=metric, n_resamples=10)
     assert result.to_dict()["metric"] == metric
     json.dumps(result.to_dict(), allow_nan=False)
-    figures.print_table(result, groups=True)
+    printed.print_table(result, groups=True)
     text = capsys.readouterr().out
     assert "robustfair against clip, same patients, seed 0" in text
     assert "points" in text
@@ -291,24 +289,25 @@ def test_a_single_run_has_figures_and_no_differences(six, capsys):
     assert facts["differences"] == {}
     assert facts["methods"][0]["es_auc"]["race"]["sd"] is None
     assert facts["methods"][0]["auc"]["interval"]["low"] < facts["methods"][0]["auc"]["mean"]
-    figures.print_table(result)
+    printed.print_table(result)
     assert "against" not in capsys.readouterr().out
 
 
 def test_runs_are_paired_by_their_common_seed_though_it_is_not_the_first(six):
     runs, frame, scores = six
     result = comparison.compare_runs([runs[0], runs[2], runs[5]], n_resamples=20)
-    assert result.seeds == {"robustfair": ((2, 2),)}
+    difference = result.differences["robustfair"]
+    assert difference.seeds == ((2, 2),)
     auc = [roc_auc(frame["label"], scores[i]) for i in (2, 5)]
-    assert result.differences["robustfair"].overall.difference == pytest.approx(auc[1] - auc[0])
-    assert result.differences["robustfair"].overall.method == "DeLong"
+    assert difference.comparison.overall.difference == pytest.approx(auc[1] - auc[0])
+    assert difference.comparison.overall.method == "DeLong"
     apart = comparison.compare_runs([runs[0], runs[4]], n_resamples=20)
-    assert apart.seeds == {"robustfair": ((0, 1),)}
+    assert apart.differences["robustfair"].seeds == ((0, 1),)
 
 
 def test_what_cannot_be_compared_is_one_line(six):
-    runs = six[0]
-    again = SimpleNamespace(**(vars(runs[0]) | {"id": "0009-clip-s0"}))
+    runs, frame, scores = six
+    again = add_run(RunStore(runs[0].path.parents[1]), scores[0], frame, "clip", 0)
     for arguments, words in (
         ({"runs": []}, "at least one run"),
         ({"runs": [runs[0], again]}, "same method and seed"),
