@@ -23,7 +23,7 @@ LISTED = 1_000  # rows of the table
 # Settings that the page changes; the names are those of `MiningConfig`.
 SETTINGS = ("faulty_sd", "noisy_sd", "history", "spread", "rule", "channel")
 HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}
-SPREADS = {"sd": "Standard deviation", "mad": "Median deviation"}
+SPREADS = {"sd": "Standard", "mad": "Robust"}
 CHANNELS = {"loss": "Loss", "margin": "Margin", "similarity": "Similarity"}
 MINED_CHANNELS = ("loss", "margin")  # higher is worse; a similarity is the other way round
 

@@ -225,7 +225,7 @@ def rate_chart(audit: AttributeAudit) -> go.Figure:
         sum(group.n_flagged for group in groups) / max(n, 1), line={"color": NEUTRAL, "width": 1, "dash": "dot"}
     )
     chart.update_yaxes(autorange="reversed", showgrid=False)
-    chart.update_xaxes(tickformat=".0%", rangemode="tozero", title_text="Flagged, 95 % interval; dotted: everyone")
+    chart.update_xaxes(tickformat=".0%", rangemode="tozero", title_text="Flagged, 95 % interval; dotted: all pairs")
     return layout(chart, max(180, 84 + 36 * len(groups)), margin={"t": 14, "b": 46})
 
 

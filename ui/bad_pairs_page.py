@@ -40,8 +40,8 @@ ABOUT_MINING = (
     "The loss of every training pair is kept, epoch by epoch. A pair whose mean loss lies far **above** the others is "
     "flagged as a *wrong note*: image and note disagree. A pair far **below** is flagged as a *shared marker*: so easy "
     "that image and note may share something that is not the clinical content. With the rule *Limits*, the limits lie "
-    "β_f and β_n standard deviations from the mean. *Median deviation* uses the median and the median absolute deviation "
-    "instead, which bad pairs do not inflate. *Mixture* tests whether there is a second, higher group of losses. "
+    "β_f and β_n standard deviations from the mean. The spread *Robust* uses the median and the median absolute "
+    "deviation instead, which bad pairs do not inflate. *Mixture* tests whether there is a second, higher group of losses. "
     "*Agreement* (only in runs that recorded it) estimates the probability that a note is wrong from what the other pairs "
     "show. Moving a slider trains nothing: the stored losses are mined again.",
     r"\text{wrong note: } m_i > \mu + \beta_f\,\sigma \qquad \text{shared marker: } m_i < \mu - \beta_n\,\sigma \qquad "
@@ -134,14 +134,16 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig) -> MiningConfig:
     with st.container(border=True):
         first, second, third = st.columns([1, 1, 1], gap="medium")
         for column, name, label in (
-            (first, "faulty_sd", "Limit for wrong notes, β_f"),
-            (second, "noisy_sd", "Limit for shared markers, β_n"),
+            (first, "faulty_sd", "Limit for wrong notes (β_f)"),
+            (second, "noisy_sd", "Limit for shared markers (β_n)"),
         ):
             low, high = bad_pairs.slider_range(getattr(own, name))
             column.slider(
-                f"{label} (standard deviations)", low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
+                label, low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
                 disabled=name not in limits,
-                help="Higher: fewer pairs are flagged." if name in limits else "The chosen rule finds its own limit.",
+                help="In standard deviations from the mean. Higher: fewer pairs are flagged."
+                if name in limits
+                else "The chosen rule finds its own limit.",
             )  # fmt: skip
         with third:
             rules = usable_rules(found.ledger.channels)
@@ -388,7 +390,7 @@ def _table(found: RunPairs, now: MinedPairs, listing: Table, pair: str | None) -
 
 _FORMATS = {
     "pair_id": st.column_config.TextColumn("Pair", width=92),
-    "kind": st.column_config.TextColumn("Kind", width=98),
+    "kind": st.column_config.TextColumn("Kind", width=112),
     "mean": st.column_config.NumberColumn(
         "Mean", format="%.2f", width=56, help="Mean of the mined value over the epochs"
     ),

@@ -83,7 +83,7 @@ class RunPairs:
 
     def row_of(self, pair_id: str | None) -> int | None:
         """The row of a pair, None where there is no such pair."""
-        found = self.rows_of([pair_id]) if pair_id is not None else ()
+        found = self.rows_of([] if pair_id is None else [pair_id])
         return int(found[0]) if len(found) else None
 
     def rows_of(self, pair_ids: Collection[str]) -> np.ndarray:
