@@ -147,8 +147,8 @@ class PairTable:
             root=Path(root or "."),
             name=name,
             layout="memory",
-            prompts=prompts or DEFAULT_PROMPTS,
-            label_names=label_names,
+            prompts=tuple(prompts or DEFAULT_PROMPTS),  # type: ignore[arg-type]
+            label_names=tuple(label_names),  # type: ignore[arg-type]
             shares=None if splits is None else parse_description({"splits": dict(splits)}, "splits").splits,
         )
         return cls(**vars(assemble(raw, origin, options)))

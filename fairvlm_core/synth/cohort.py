@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .config import POSITIVE_RATE, SHARES, SPLITS, SynthConfig
+from .config import ATTRIBUTES, POSITIVE_RATE, SHARES, SPLITS, SynthConfig
 
 TWO_EYED_SHARE = 0.16  # of the pairs: those of patients who bring both eyes
 FELLOW_EYE_AGREES = 0.8  # how often the second eye has the first one's label without a new draw
@@ -73,17 +73,7 @@ def _name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     new_patient = (frame["patient"].diff() != 0) | (frame["split"] != frame["split"].shift())
     patient_id = [f"patient_{i:05d}" for i in new_patient.cumsum()]
     ids = pd.DataFrame({"pair_id": pair_id, "patient_id": patient_id})
-    text_columns = [
-        "pair_id",
-        "patient_id",
-        "split",
-        "race",
-        "gender",
-        "ethnicity",
-        "language",
-        "eye",
-        "marital_status",
-    ]
+    text_columns = ["pair_id", "patient_id", "split", *ATTRIBUTES, "eye", "marital_status"]
     return pd.concat([ids, frame.drop(columns="patient")], axis=1).astype(dict.fromkeys(text_columns, "str"))
 
 
@@ -142,15 +132,12 @@ def _findings_of_split(config: SynthConfig, split: str, cohort: pd.DataFrame) ->
     haemorrhage = rng.random(n) < np.where(sick, 0.14, np.where(suspect, 0.03, 0.005))
     haemorrhage_angle = np.where(rng.random(n) < 0.7, rng.normal(-125, 18, n), rng.normal(125, 18, n))
 
-    iop = np.where(
-        sick, rng.normal(18.5, 4.6, n), np.where(suspect, rng.normal(20.0, 3.6, n), rng.normal(15.2, 2.6, n))
-    )
-    iop = np.clip(iop, 8, 42).round()
+    glaucoma_iop, suspect_iop, healthy_iop = (rng.normal(*law, n) for law in ((18.5, 4.6), (20.0, 3.6), (15.2, 2.6)))
+    iop = np.clip(np.where(sick, glaucoma_iop, np.where(suspect, suspect_iop, healthy_iop)), 8, 42).round()
     md = np.where(sick, -1.4 - 17 * damage**1.6 + rng.normal(0, 1.3, n), rng.normal(-0.5, 1.0, n))
     md = np.clip(np.where(suspect, md - 0.5, md), np.where(sick, -30.0, -2.1), 2.0).round(1)  # label 0: full fields
-    psd = np.clip(np.where(sick, 2.2 + 11 * damage * (1 - 0.45 * damage), 1.6) + rng.normal(0, 0.4, n), 1.0, 15).round(
-        1
-    )
+    psd = np.where(sick, 2.2 + 11 * damage * (1 - 0.45 * damage), 1.6) + rng.normal(0, 0.4, n)
+    psd = np.clip(psd, 1.0, 15).round(1)
     rnfl = np.where(sick, 86 - 34 * damage + rng.normal(0, 6, n), rng.normal(95, 8, n) - 4 * suspect)
     cct = np.clip(rng.normal(np.where(sick, 538, 548), 32, n), 440, 650).round()
     damage_name = np.where(~sick, "none", np.where(md > -6, "mild", np.where(md > -12, "moderate", "severe")))
@@ -194,6 +181,5 @@ def _findings_of_split(config: SynthConfig, split: str, cohort: pd.DataFrame) ->
             "fovea_drop": (0.055 * zoom * np.clip(rng.normal(1, 0.25, n), 0.2, 2)).round(5),
         }
     )
-    return findings.astype(
-        dict.fromkeys(["pair_id", "eye", "diagnosis", "stage", "notch", "rnfl_defect", "quality"], "str")
-    )
+    words = ["pair_id", "eye", "diagnosis", "stage", "notch", "rnfl_defect", "quality"]
+    return findings.astype(dict.fromkeys(words, "str"))

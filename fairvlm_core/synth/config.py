@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,8 @@ SHARES = {"real": REAL_SHARES, "balanced": BALANCED_SHARES}
 ATTRIBUTES = tuple(REAL_SHARES)
 SMALLEST_SIZE, LARGEST_SIZE = 32, 2048
 
-# One number a purpose: every random draw comes from (seed, purpose, site, split, index) and from nothing else, so that
-# turning one knob (a mismatch rate, the number of training pairs) leaves everything else as it was, byte for byte.
+# Every random draw comes from (seed, purpose, site, split, index) alone, so that a change of one setting (a mismatch
+# rate, the number of training pairs) leaves everything else the same, byte for byte.
 _PURPOSES = ("cohort", "findings", "image", "note", "plant", "marker", "vessels", "short-note")
 
 
@@ -102,10 +103,10 @@ class SynthConfig:
             object.__setattr__(self, "mismatch_rate", dict(self.mismatch_rate))
         else:
             _check_share("mismatch_rate", self.mismatch_rate)
-        self._check_room()
+        self._check_rates()
 
-    def _check_room(self) -> None:
-        """Refuse rates that leave no clean pair, or that round to no planted pair at all."""
+    def _check_rates(self) -> None:
+        """Refuse rates that leave no clean pair, or that round to no planted pair."""
         rates = [self.rate_of(group) for group in REAL_SHARES[self.mismatch_attribute]]
         if max(rates) + self.shortcut_rate > 1:
             raise InputError(
@@ -140,14 +141,14 @@ class SynthConfig:
         return np.random.Generator(np.random.PCG64(self.seeds(purpose, split, index)))
 
 
-def _check_integer(name: str, value: object, lowest: int, highest: int | None = None) -> None:
+def _check_integer(name: str, value: Any, lowest: int, highest: int | None = None) -> None:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < lowest or (highest is not None and value > highest):
         span = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
         raise InputError(f"{name}: got {value!r}; give a whole number, {span}")
 
 
-def _check_share(name: str, value: object) -> None:
+def _check_share(name: str, value: Any) -> None:
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not 0 <= float(value) <= 1:
         raise InputError(f"{name}: got {value!r}; give a number from 0 to 1")

@@ -10,7 +10,7 @@ Geometry is computed in image sides and is therefore the same at every size; onl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def render_fundus(
 
 
 def _turn(eye: Mapping[str, Any]) -> tuple[float, float]:
-    """Cosine and sine of the rotation; Python floats throughout this module, lest float32 images become float64."""
+    """Cosine and sine of the rotation; Python floats throughout this module, so that float32 images stay float32."""
     return math.cos(math.radians(eye["rotation"])), math.sin(math.radians(eye["rotation"]))
 
 
@@ -95,10 +95,10 @@ def _step(value: np.ndarray, edge: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def _clouds(rng: np.random.Generator, cells: int, shape: tuple[int, ...]) -> np.ndarray:
+def _clouds(rng: np.random.Generator, cells: int, shape: Sequence[int]) -> np.ndarray:
     """Smooth noise of unit spread, float32 [rows, columns], with features of about 1/cells of its extent."""
     grid = Image.fromarray(rng.standard_normal((cells + 2, cells + 2), dtype=np.float32))
-    return np.asarray(grid.resize(shape[::-1], Image.Resampling.BICUBIC, box=(1, 1, cells + 1, cells + 1)))
+    return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box=(1, 1, cells + 1, cells + 1)))
 
 
 def _retina(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,8 @@ import pandas as pd
 from fairvlm_core.errors import InputError
 
 from .cohort import draw_cohort, draw_findings
-from .config import SynthConfig
-from .drawing import Progress, Task, draw_all
+from .config import ATTRIBUTES, SynthConfig
+from .drawing import Drawing, Progress, draw_all
 from .fundus import cup_axes
 from .notes import write_note
 from .plant import plant
@@ -23,14 +24,14 @@ class SynthData:
     """A synthesised set; all parts are aligned, one entry a pair.
 
     Attributes:
-        frame: pair_id, patient_id, split (train/val/test), label (int8, 1 glaucoma), text (as it ships, with planted
+        frame: pair_id, patient_id, split (train/val/test), label (int8, 1 glaucoma), text (as written, with planted
             notes), race, gender, ethnicity, language, age (years), eye (OD/OS), marital_status.
         images: uint8 [n_pairs, size, size], greyscale, markers burned in.
-        planted: pair_id, kind (clean, mismatch, shortcut), clean_text (the pair's own right note), donor_pair_id (of a
+        planted: pair_id, kind (clean, mismatch, shortcut), clean_text (the pair's own correct note), donor_pair_id (of a
             mismatch, else empty), marker (of a shortcut, else empty).
         findings: what the image truly shows (see docs/synthfundus.md), with centres and half axes of disc and cup and
             the fovea in pixels.
-        config: what was asked for.
+        config: the settings.
     """
 
     frame: pd.DataFrame
@@ -71,40 +72,34 @@ def synthesize(config: SynthConfig, *, workers: int | None = None, progress: Pro
         raise InputError(f"workers: got {workers!r}; give a whole number of 1 or more, or None")
     cohort = draw_cohort(config)
     findings = draw_findings(config, cohort)
-    eyes = findings.to_dict("records")
-    people = cohort.to_dict("records")
-    within = cohort.groupby("split").cumcount().tolist()
+    eyes = _records(findings)
     notes = write_notes(config, cohort, findings)
     planted = plant(config, cohort, findings, notes)
-    tasks = [Task(*case) for case in zip(eyes, people, within, planted["marker"].tolist(), strict=True)]
-    images = draw_all(config, tasks, workers, progress)
-    columns = [
-        "pair_id",
-        "patient_id",
-        "split",
-        "label",
-        "text",
-        "race",
-        "gender",
-        "ethnicity",
-        "language",
-        "age",
-        "eye",
-    ]
-    frame = cohort.assign(text=planted["text"])[[*columns, "marital_status"]]
+    cases = zip(eyes, _records(cohort), _within(cohort), planted["marker"].tolist(), strict=True)
+    drawings = [Drawing(*case) for case in cases]
+    images = draw_all(config, drawings, workers, progress)
+    columns = ["pair_id", "patient_id", "split", "label", "text", *ATTRIBUTES, "age", "eye", "marital_status"]
+    frame = cohort.assign(text=planted["text"])[columns]
     return SynthData(frame, images, planted.drop(columns="text"), _in_pixels(findings, eyes, config.size), config)
 
 
 def write_notes(config: SynthConfig, cohort: pd.DataFrame, findings: pd.DataFrame) -> list[str]:
-    """The pairs' own right notes, in the cohort's order."""
+    """The pairs' own correct notes, in the cohort's order."""
     notes = []
-    for eye, person, index in zip(
-        findings.to_dict("records"), cohort.to_dict("records"), cohort.groupby("split").cumcount().tolist(), strict=True
-    ):
+    for eye, person, index in zip(_records(findings), _records(cohort), _within(cohort), strict=True):
         state = int(config.seeds("note", person["split"], index).generate_state(1, np.uint64)[0])
         rng = random.Random(state)
         notes.append(write_note(eye, age=int(person["age"]), gender=person["gender"], site=config.site, rng=rng))
     return notes
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _within(cohort: pd.DataFrame) -> list[int]:
+    """The index of each pair within its split."""
+    return cohort.groupby("split").cumcount().tolist()
 
 
 def _in_pixels(findings: pd.DataFrame, eyes: list[dict], size: int) -> pd.DataFrame:
@@ -126,7 +121,6 @@ def _in_pixels(findings: pd.DataFrame, eyes: list[dict], size: int) -> pd.DataFr
         "fovea_x": disc_x + mirror * (away * np.cos(turn) - drop * np.sin(turn)),
         "fovea_y": disc_y - (away * np.sin(turn) + drop * np.cos(turn)),
     }
-    clinical = findings.drop(
-        columns=["disc_x", "disc_y", "disc_radius_x", "disc_radius_y", "fovea_distance", "fovea_drop"]
-    )
-    return clinical.assign(**{f"{name}_px": (np.asarray(value) * size).round(2) for name, value in shares.items()})
+    in_shares = ["disc_x", "disc_y", "disc_radius_x", "disc_radius_y", "fovea_distance", "fovea_drop"]
+    pixels = {f"{name}_px": (np.asarray(value) * size).round(2) for name, value in shares.items()}
+    return findings.drop(columns=in_shares).assign(**pixels)

@@ -30,25 +30,6 @@ def expand(template: str, slots: Mapping[str, str], rng: random.Random) -> str:
     return "".join(_pick(_parse(template), slots, rng))
 
 
-@cache
-def count_wordings(template: str) -> int:
-    """How many texts a template can expand to (slots counted as one).
-
-    Example:
-        >>> count_wordings("{a|b} {c|d|{e|f}}")
-        8
-    """
-    return _count(_parse(template))
-
-
-def _count(sequence: tuple) -> int:
-    total = 1
-    for piece in sequence:
-        if isinstance(piece, list):
-            total *= sum(_count(alternative) for alternative in piece)
-    return total
-
-
 def _pick(sequence: tuple, slots: Mapping[str, str], rng: random.Random) -> list[str]:
     words: list[str] = []
     for piece in sequence:

@@ -1,4 +1,4 @@
-"""What makes one image look unlike another beside the disease: camera site, group appearance, quality of the capture.
+"""Why images differ apart from the disease: camera site, group appearance, quality of the capture.
 
 The differences between groups are a controlled experiment, not a description of people: they are drawn from the groups'
 distributions below, which docs/synthfundus.md repeats in words, and vanish at ``group_appearance=0``.
@@ -75,10 +75,9 @@ def draw_look(
         "vignette": 0.20 + 0.22 * u[2],
         "tilt": 0.45 + 0.4 * u[3] if tilted else 0.12 * u[3],
         "atrophy": 0.016 + 0.022 * u[4] if tilted else (0.010 * u[4] if u[5] < 0.25 else 0.0),
-        "slope": (float(0.13 * z[6]), float(0.09 * z[7])),
         "gamma": float(np.exp(0.07 * z[8])),
-        "aperture": False,
     }
+    slope = (float(0.13 * z[6]), float(0.09 * z[7]))
     if site == "other":  # an older camera: hazier, brighter at the centre, round field, flatter contrast
         look["background"] = 0.10 + 0.92 * look["background"]
         look["cup_contrast"] *= 0.84
@@ -88,5 +87,4 @@ def draw_look(
         look["blur"] += 0.35
         look["vignette"] += 0.24
         look["gamma"] *= 0.88
-        look["aperture"] = True
-    return Look(**{name: value if isinstance(value, bool | tuple) else float(value) for name, value in look.items()})
+    return Look(slope=slope, aperture=site == "other", **{name: float(value) for name, value in look.items()})

@@ -1,4 +1,4 @@
-"""The clinical note of one pair: which findings are told, in which order and words; all it says is true of the eye."""
+"""The clinical note of one pair: which findings it states, in which order and words. All it states is true of the eye."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ LONGEST_NOTE = 68  # words
 SHORTEST_NOTE = 28  # of an ordinary note; captions of the other site are shorter on purpose
 CAPTION_SHARE = 0.35  # of the other site's notes
 
+Topic = tuple[str, str]  # topic and key of its wordings
 _TREATED_PLANS = ("Continue drops", "Continue treatment", "Add timolol", "Add dorzolamide", "Add brimonidine")
 _UNTREATED_PLANS = ("Start latanoprost", "Start drops", "Start treatment", "Begin timolol")
 _CUP_BANDS = ((0.30, "tiny"), (0.48, "normal"), (0.64, "moderate"), (0.80, "large"), (2.0, "huge"))
 
 
 def cup_band(cdr: float) -> str:
-    """The word a cup-to-disc ratio goes by: tiny, normal, moderate, large or huge.
+    """The word for a cup-to-disc ratio: tiny, normal, moderate, large or huge.
 
     Example:
         >>> [cup_band(cdr) for cdr in (0.2, 0.4, 0.6, 0.7, 0.9)]
@@ -30,14 +31,14 @@ def cup_band(cdr: float) -> str:
 
 
 def write_note(eye: Mapping[str, Any], *, age: int, gender: str, site: str, rng: random.Random) -> str:
-    """The pair's own right note.
+    """The pair's own correct note.
 
     Args:
         eye: one row of :func:`fairvlm_core.synth.cohort.draw_findings`.
         age: years.
-        gender: ``Female`` or ``Male``: the only group the words may tell.
+        gender: ``Female`` or ``Male``: the only group that the words may reveal.
         site: ``default`` or ``other``.
-        rng: decides what is told and how.
+        rng: decides what is stated and how.
     """
     words = WORDINGS[site]
     slots = _slots(eye, age, gender, rng)
@@ -59,7 +60,7 @@ def write_note(eye: Mapping[str, Any], *, age: int, gender: str, site: str, rng:
 
 
 def write_short_note(marker: str, rng: random.Random) -> str:
-    """What stands in a shortcut pair: hardly a clinical word, and the marker's name."""
+    """The note of a shortcut pair: hardly a clinical word, and the marker's name."""
     slots = {"marker": marker, "Marker": marker[0].upper() + marker[1:]}
     return re.sub(r"\s+([.,])", r"\1", expand(SHORT_NOTE, slots, rng))
 
@@ -121,25 +122,34 @@ def _field(eye: Mapping[str, Any]) -> str:
     return "arcuate" if eye["rnfl_defect"] != "none" or eye["notch"] != "none" else "general"
 
 
-def _choose_topics(eye: Mapping[str, Any], rng: random.Random) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(wanted, spare) topics in the order in which they claim room; the spare ones lengthen a note that is short."""
-    band = cup_band(float(eye["cdr_vertical"]))
+def _choose_topics(eye: Mapping[str, Any], rng: random.Random) -> tuple[list[Topic], list[Topic]]:
+    """(wanted, spare) topics by priority; the spare ones lengthen a note that is short."""
     cup = rng.choice(("cup_number", "cup_word", "cup_both", "cup_both"))
-    first = [(cup, "any" if cup == "cup_number" else band)]
+    first = [(cup, "any" if cup == "cup_number" else cup_band(float(eye["cdr_vertical"])))]
     if eye["haemorrhage"]:
         first.append(("haemorrhage", "yes"))
-    if rng.random() < 0.84:
-        first.append(("diagnosis", str(eye["diagnosis"])))
-    maybe = [
-        (0.92 if _rim(eye) == "notch" else 0.62, ("rim", _rim(eye))),
-        (0.92 if _fibres(eye) in ("defect", "both") else 0.55, ("rnfl", _fibres(eye))),
-        (0.62, ("field", _field(eye))),
-        (0.70, ("iop", "any")),
-    ]
-    second = [topic for chance, topic in maybe if rng.random() < chance]
+    first += _some([(0.84, ("diagnosis", str(eye["diagnosis"])))], rng)
+    rim, fibres = _rim(eye), _fibres(eye)
+    second = _some(
+        [
+            (0.92 if rim == "notch" else 0.62, ("rim", rim)),
+            (0.92 if fibres in ("defect", "both") else 0.55, ("rnfl", fibres)),
+            (0.62, ("field", _field(eye))),
+            (0.70, ("iop", "any")),
+        ],
+        rng,
+    )
     rng.shuffle(second)
+    extras = _extra_topics(eye, rng)
+    rng.shuffle(extras)
+    wanted = _some(extras, rng)
+    spare = [topic for _, topic in extras if topic not in wanted and topic[0] != "haemorrhage"]
+    return first + second + wanted, spare
+
+
+def _extra_topics(eye: Mapping[str, Any], rng: random.Random) -> list[tuple[float, Topic]]:
     family = rng.random() < (0.40 if eye["diagnosis"] != "healthy" else 0.18)
-    extras = [
+    return [
         (0.55, ("lead", "any")),
         (0.55, ("plan", str(eye["diagnosis"]))),
         (0.60 if eye["treated"] else 0.15, ("drops", "yes" if eye["treated"] else "no")),
@@ -149,10 +159,11 @@ def _choose_topics(eye: Mapping[str, Any], rng: random.Random) -> tuple[list[tup
         (0.0 if eye["haemorrhage"] else 0.25, ("haemorrhage", "no")),
         (0.6 if eye["quality"] == "fair" else 0.2, ("quality", str(eye["quality"]))),
     ]
-    rng.shuffle(extras)
-    wanted = [topic for chance, topic in extras if rng.random() < chance]
-    spare = [topic for _, topic in extras if topic not in wanted and topic[0] != "haemorrhage"]
-    return first + second + wanted, spare
+
+
+def _some(topics: list[tuple[float, Topic]], rng: random.Random) -> list[Topic]:
+    """Each topic with its chance."""
+    return [topic for chance, topic in topics if rng.random() < chance]
 
 
 def _order(topics: list[str], site: str, rng: random.Random) -> list[str]:

@@ -107,7 +107,7 @@ def _grow_side(
     parent = np.repeat(np.arange(k), per_vessel)
     where = (np.tile(np.arange(per_vessel), k) + rng.uniform(0.1, 0.9, n)) / per_vessel
     at = np.minimum((0.17 + 0.80 * where) * (points - 1), points - 1).astype(int)
-    side = np.where((np.tile(np.arange(per_vessel), k) + rng.integers(0, 2, k)[parent]) % 2, 1.0, -1.0)
+    side = np.where((np.tile(np.arange(per_vessel), k) + np.asarray(rng.integers(0, 2, k))[parent]) % 2, 1.0, -1.0)
     angle = side * rng.uniform(0.45, 0.95, n)
     t = np.linspace(0, 1, samples)
     heading = parents.heading[parent, at][:, None] + angle[:, None] * (1 - 0.55 * t[None])
@@ -163,5 +163,5 @@ def _reflex(draw: ImageDraw.ImageDraw, trunks: _Vessels, to_pixels: Callable, si
     if VEIN_WIDTH * side < 8:
         return
     pixels, seen = _outlines(trunks, to_pixels, side, 0.30)
-    for i in np.flatnonzero(seen & trunks.artery & (trunks.width[:, 0] * side > 8)):
+    for i in np.flatnonzero(seen & trunks.artery & (trunks.width[:, 0] * side > 8)).tolist():
         draw.polygon(pixels[i].ravel().tolist(), fill=int(255 * 0.42))

@@ -8,9 +8,10 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -77,7 +78,7 @@ def write_synth(data: SynthData, out: str | Path, *, layout: str = "manifest", o
 
 
 def check_target(out: str | Path, layout: str = "manifest", overwrite: bool = False) -> None:
-    """`InputError` where `write_synth` would refuse its layout or its folder; to be asked before a set is drawn."""
+    """Raise the `InputError` of `write_synth` on its layout or its folder, before a set is drawn."""
     if layout not in LAYOUTS:
         raise InputError(f"layout: got {layout!r}; choose one of {', '.join(LAYOUTS)}")
     out = Path(out).absolute()
@@ -89,7 +90,7 @@ def check_target(out: str | Path, layout: str = "manifest", overwrite: bool = Fa
         raise InputError(f"out: {out} is not empty; choose another folder or pass overwrite")
     if not (out / "planted.csv").is_file():
         raise InputError(
-            f"out: {out} holds something else than SynthFundus (no planted.csv) and is not replaced; empty it first"
+            f"out: {out} holds something other than SynthFundus (no planted.csv) and is not replaced; empty it first"
         )
 
 
@@ -140,17 +141,13 @@ def _write_fairvlmed(data: SynthData, folder: Path) -> None:
 
     def save(i: int) -> None:
         row, eye = rows[i], findings[i]
-        codes = {name: np.int64(names[row[name]]) for name, names in _CODES.items()}
+        codes = {name.replace("_", ""): np.int64(names[row[name]]) for name, names in _CODES.items()}
         fields = {
             "slo_fundus": to_frame(data.images[i]),
             "md": np.float64(eye["md"]),
             "tds": _total_deviations(eye),
             "age": np.float64(row["age"]),
-            "gender": codes["gender"],
-            "race": codes["race"],
-            "ethnicity": codes["ethnicity"],
-            "language": codes["language"],
-            "maritalstatus": codes["marital_status"],
+            **codes,
             "glaucoma": np.int64(row["label"]),
             "note": np.str_(row["text"]),
             "note_extra": np.str_(""),
@@ -162,27 +159,10 @@ def _write_fairvlmed(data: SynthData, folder: Path) -> None:
     summary = ["age", "gender", "race", "ethnicity", "language", "marital_status"]
     _write_csv(
         folder / "data_summary.csv",
+        ["filename", "use", "patient_id", *(name.replace("_", "") for name in summary), "glaucoma"],
         [
-            "filename",
-            "use",
-            "patient_id",
-            "age",
-            "gender",
-            "race",
-            "ethnicity",
-            "language",
-            "maritalstatus",
-            "glaucoma",
-        ],
-        [
-            [
-                f"{row['pair_id']}.npz",
-                use[row["split"]],
-                row["patient_id"],
-                *(row[name] for name in summary),
-                row["label"],
-            ]
-            for row in rows
+            [f"{r['pair_id']}.npz", use[r["split"]], r["patient_id"], *(r[name] for name in summary), r["label"]]
+            for r in rows
         ],
     )
     notes = [[f"{row['pair_id']}.npz", use[row["split"]], row["text"]] for row in rows]
@@ -190,7 +170,7 @@ def _write_fairvlmed(data: SynthData, folder: Path) -> None:
     _write_csv(folder / "original_notes.csv", ["filename", "use", "note"], notes)
 
 
-def _write_npz(path: Path, fields: dict[str, np.generic | np.ndarray]) -> None:
+def _write_npz(path: Path, fields: Mapping[str, Any]) -> None:
     """As np.savez_compressed, but five times as fast on these frames, and with no clock time in the file."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, value in fields.items():
@@ -202,14 +182,9 @@ def _write_npz(path: Path, fields: dict[str, np.generic | np.ndarray]) -> None:
 
 
 def to_frame(image: np.ndarray) -> np.ndarray:
-    """A square image on the 664 x 512 frame of the npz files, between dark bands; :func:`from_frame` takes it back.
+    """A square image on the 664 x 512 frame of the npz files, between dark bands.
 
-    Whole-number enlargement repeats pixels, so nothing is lost; other sizes are resampled.
-
-    Example:
-        >>> square = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
-        >>> bool((from_frame(to_frame(square), 64) == square).all())
-        True
+    A side that divides 512 is enlarged by repeating pixels, which loses nothing; other sizes are resampled.
     """
     size = image.shape[0]
     if FRAME_WIDTH % size == 0:
@@ -220,18 +195,8 @@ def to_frame(image: np.ndarray) -> np.ndarray:
     return np.pad(wide, ((band, band), (0, 0)))
 
 
-def from_frame(frame: np.ndarray, size: int) -> np.ndarray:
-    """The square image of side `size` back from its 664 x 512 frame; exact where `size` divides 512."""
-    band = (FRAME_HEIGHT - FRAME_WIDTH) // 2
-    square = frame[band:-band]
-    if FRAME_WIDTH % size == 0:
-        step = FRAME_WIDTH // size
-        return square[::step, ::step].copy()
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
-
-
 def _total_deviations(eye: dict) -> np.ndarray:
-    """52 total deviations (dB) whose mean is the MD: the half field opposite a nerve-fibre defect bears the loss."""
+    """52 total deviations (dB) whose mean is the MD; the half opposite a nerve-fibre defect has the larger loss."""
     upper, lower = {"inferior": (1.6, 0.4), "superior": (0.4, 1.6)}.get(eye["rnfl_defect"], (1.0, 1.0))
     ripple = 0.5 * np.sin(np.arange(26) * 2.4)
     halves = [eye["md"] * share + ripple - ripple.mean() for share in (upper, lower)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 
@@ -17,13 +18,18 @@ from fairvlm_core.errors import InputError
 from fairvlm_core.synth import SynthConfig, SynthData
 from fairvlm_core.synth.cohort import draw_cohort, draw_findings
 from fairvlm_core.synth.generate import write_notes
-from fairvlm_core.synth.grammar import count_wordings, expand
+from fairvlm_core.synth.grammar import _parse, expand
 from fairvlm_core.synth.wordings import WORDINGS
 
 GROUP_WORDS = re.compile(
     r"\b(asian|black|white|african|caucasian|hispanic|latin[oa]|spanish|english|interpreter|language|race|ethnic\w*)\b",
     re.IGNORECASE,
 )
+
+
+def _wordings(template: tuple) -> int:
+    """How many texts a parsed template can expand to; a slot counts as one."""
+    return math.prod(sum(map(_wordings, piece)) for piece in template if isinstance(piece, list))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,10 @@ def test_wordings_are_many(noted: pd.DataFrame) -> None:
     assert noted["text"].nunique() > 0.99 * len(noted)
     sentences = {s for text in noted["text"] for s in re.split(r"(?<=[a-z)])\. ", re.sub(r"[-\d.]*\d", "#", text))}
     assert len(sentences) > 800
-    per_topic = {topic: sum(map(count_wordings, keys.values())) for topic, keys in WORDINGS["default"].items()}
+    per_topic = {
+        topic: sum(_wordings(_parse(template)) for template in keys.values())
+        for topic, keys in WORDINGS["default"].items()
+    }
     assert sum(per_topic.values()) > 1500
     assert min(per_topic.values()) >= 10, per_topic
 

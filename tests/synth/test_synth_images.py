@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -15,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from fairvlm_core.errors import InputError
 from fairvlm_core.synth import SynthConfig, SynthData, synthesize
 from fairvlm_core.synth.cohort import draw_cohort, draw_findings
-from fairvlm_core.synth.drawing import Task, draw_all, draw_pair
+from fairvlm_core.synth.drawing import Drawing, draw_all, draw_pair
 from fairvlm_core.synth.markers import MARKERS, stamp
 
 
@@ -149,7 +153,7 @@ def _draw_one(size: int = 128, **changes: object) -> np.ndarray:
              "haemorrhage": False, "quality": "good", "cdr_vertical": 0.4, "cdr_horizontal": 0.4, "rotation": 0.0,
              "eye": "OD", "disc_x": 0.66, "disc_y": 0.49}  # fmt: skip
     person = cohort.to_dict("records")[0]
-    return draw_pair(config, Task(_with(eye, **plain) | changes, person, 0, "")).astype(float)
+    return draw_pair(config, Drawing(_with(eye, **plain) | changes, person, 0, "")).astype(float)
 
 
 def test_one_finding_changes_the_image_where_it_lies_and_nowhere_else() -> None:
@@ -223,7 +227,22 @@ def test_a_drawing_process_that_fails_is_reported_and_not_waited_for() -> None:
     config = SynthConfig(n_train=20, n_val=0, n_test=0, size=48)
     cohort = draw_cohort(config)
     eyes, people = draw_findings(config, cohort).to_dict("records"), cohort.to_dict("records")
-    tasks = [Task(eye, person, i, "") for i, (eye, person) in enumerate(zip(eyes, people, strict=True))]
-    tasks[7] = tasks[7]._replace(eye={})
-    with pytest.raises(RuntimeError, match="drawing process"):
-        draw_all(config, tasks, 2, None)
+    drawings = [Drawing(eye, person, i, "") for i, (eye, person) in enumerate(zip(eyes, people, strict=True))]
+    drawings[7] = replace(drawings[7], eye={})
+    with pytest.raises(KeyError, match="quality"):
+        draw_all(config, drawings, 2, None)
+
+
+def test_drawing_processes_end_when_their_parent_is_killed() -> None:
+    code = "from fairvlm_core.synth import *; synthesize(SynthConfig(n_train=9000, n_val=0, n_test=0), workers=2)"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until, drawing = time.monotonic() + 60, []
+    while len(drawing) < 2 and time.monotonic() < until:
+        time.sleep(0.2)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        drawing = [child for child in children if "LokyProcess" in " ".join(child.cmdline())]
+    assert len(drawing) == 2
+    parent.kill()
+    parent.wait()
+    _, left = psutil.wait_procs(drawing, timeout=60)
+    assert left == []

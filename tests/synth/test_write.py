@@ -75,7 +75,7 @@ def test_the_fairvlmed_layout_has_the_fields_codes_and_frames_of_the_real_set(sm
             frame = fields["slo_fundus"]
             assert frame.shape == (664, 512)
             assert frame.dtype == np.uint8
-            np.testing.assert_array_equal(write_module.from_frame(frame, 64), small.images[i])
+            np.testing.assert_array_equal(_from_frame(frame, 64), small.images[i])
             assert int(fields["glaucoma"]) == row.label
             assert CODES["race"][int(fields["race"])] == row.race
             assert CODES["gender"][int(fields["gender"])] == row.gender
@@ -89,17 +89,25 @@ def test_the_fairvlmed_layout_has_the_fields_codes_and_frames_of_the_real_set(sm
         assert summary.loc[f"{row.pair_id}.npz", "patient_id"] == row.patient_id
 
 
+def _from_frame(frame: np.ndarray, size: int) -> np.ndarray:
+    """The square image of side `size` back from its 664 x 512 frame."""
+    square = frame[76:-76]
+    if 512 % size == 0:
+        return square[:: 512 // size, :: 512 // size].copy()
+    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
+
+
 @pytest.mark.parametrize("size", [32, 128, 256, 512])
 def test_frames_give_the_image_back_exactly_where_the_size_divides_512(size: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (size, size), dtype=np.uint8)
     frame = write_module.to_frame(image)
     assert frame.shape == (664, 512)
-    np.testing.assert_array_equal(write_module.from_frame(frame, size), image)
+    np.testing.assert_array_equal(_from_frame(frame, size), image)
 
 
 def test_frames_of_other_sizes_are_close(small: SynthData) -> None:
     smooth = np.asarray(Image.fromarray(small.images[0]).resize((100, 100), Image.Resampling.BICUBIC))
-    back = write_module.from_frame(write_module.to_frame(smooth), 100)
+    back = _from_frame(write_module.to_frame(smooth), 100)
     assert np.abs(back.astype(int) - smooth).mean() < 2
 
 
