@@ -152,8 +152,10 @@ def postgres_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def postgres_server() -> Iterator[str]:
+def postgres_server(*settings: str) -> Iterator[str]:
     """Start a server in a temporary folder, reached through a socket there; yields the URL of its first database.
+
+    `settings` are further ones of the server, such as ``fsync=off``.
 
     PostgreSQL refuses to run as root: root starts it as the user `postgres`.
     """
@@ -168,8 +170,9 @@ def postgres_server() -> Iterator[str]:
     try:
         init = [str(programs / "initdb"), "-D", str(folder / "data"), "-U", "fairvlm", "-A", "trust", "--no-sync"]
         subprocess.run([*init, "-E", "UTF8", "--locale", "C"], check=True, **options)
-        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
-        server = subprocess.Popen([str(programs / "postgres"), "-D", str(folder / "data"), *settings], **options)
+        settings = ("listen_addresses=", f"unix_socket_directories={folder}", *settings)
+        asked = [part for setting in settings for part in ("-c", setting)]
+        server = subprocess.Popen([str(programs / "postgres"), "-D", str(folder / "data"), *asked], **options)
         try:
             ready = [str(programs / "pg_isready"), "-q", "-h", str(folder)]
             for _ in range(300):

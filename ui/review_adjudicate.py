@@ -6,23 +6,13 @@ import uuid
 
 import streamlit as st
 
-from fairvlm_core.errors import InputError
 from fairvlm_core.review import Conflict, Queue, ReviewStore
 from fairvlm_core.runs import RunStore
 
+from . import review_pair as pair
 from . import widgets
 from .frame import errors
 from .review import verdict_lines
-from .review_pair import (
-    PLACE,
-    ask_details,
-    given_verdict,
-    read_pair,
-    show_images,
-    show_label_and_note,
-    show_problem,
-    verdict_buttons,
-)
 from .review_reads import data_of
 from .words import literal, many
 
@@ -37,7 +27,7 @@ def adjudicate(store: ReviewStore, runs: RunStore, queue: Queue | None, name: st
     """Decide conflict after conflict of a queue."""
     with errors():
         widgets.section("Conflicts", ABOUT)
-        show_problem()
+        pair.show_problem()
         conflicts = store.conflicts(queue.queue_id) if queue is not None else ()
         if queue is None or not conflicts:
             widgets.empty("No conflict", "Where two readers of a pair disagree, the pair waits here for a decision.")
@@ -56,14 +46,14 @@ def adjudicate(store: ReviewStore, runs: RunStore, queue: Queue | None, name: st
 
 def _one(store: ReviewStore, runs: RunStore, queue: Queue, name: str, conflict: Conflict) -> None:
     data = data_of(queue, runs)
-    view = read_pair(data, conflict.pair_id, with_map=False)
+    view = pair.read_pair(data, conflict.pair_id, with_map=False)
     state = st.session_state
     if state.get("review.case", ("", ""))[0] != conflict.pair_id:
         state["review.case"] = (conflict.pair_id, str(uuid.uuid4()))
     event_id = state["review.case"][1]
-    left, right = st.container(key=PLACE).columns([5, 6], gap="medium")
+    left, right = st.container(key=pair.PLACE).columns([5, 6], gap="medium")
     with right:
-        show_label_and_note(view)
+        pair.show_label_and_note(view)
         for column, reading in zip(st.columns(len(conflict.readings)), conflict.readings, strict=True):
             with column.container(border=True, height="stretch"):
                 st.caption(literal(reading.reviewer))
@@ -73,20 +63,15 @@ def _one(store: ReviewStore, runs: RunStore, queue: Queue, name: str, conflict: 
                     st.text("\n".join(rest))
         st.caption("Your decision")
         case = (store, queue, conflict.pair_id, name, view.label, event_id)
-        verdict_buttons("review.decide.", event_id[:8], _decide, *case)
-        ask_details(data, view, event_id[:8])
+        pair.verdict_buttons("review.decide.", event_id[:8], _decide, *case)
+        pair.ask_details(data, view, event_id[:8])
     with left:
-        show_images(view, height=380, key="review.case.viewer")
+        pair.show_images(view, height=380, key="review.case.viewer")
 
 
 def _decide(store: ReviewStore, queue: Queue, pair_id: str, name: str, label: int, event_id: str, verdict: str) -> None:
-    state = st.session_state
-    if state.get("review.case") != (pair_id, event_id):
-        return
-    try:
-        made = given_verdict(verdict, event_id[:8], label)
-        store.adjudicate(queue.queue_id, pair_id, name, made, event_id=event_id)
-    except InputError as error:
-        state["review.problem"] = str(error)
-        return
-    state.pop("review.case")
+    if st.session_state.get("review.case") == (pair_id, event_id):
+        with pair.noted_problem():
+            made = pair.given_verdict(verdict, event_id[:8], label)
+            store.adjudicate(queue.queue_id, pair_id, name, made, event_id=event_id)
+            st.session_state.pop("review.case")

@@ -8,28 +8,16 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from fairvlm_core.errors import InputError
 from fairvlm_core.review import Event, Queue, ReviewedData, ReviewStore
 from fairvlm_core.runs import RunStore
 
+from . import review_pair as pair
 from . import widgets
 from .frame import errors
 from .review import ABOUT_KEYS, nothing_left, progress_line, verdict_name, why
 from .review_guard import guard
 from .review_guidelines import ABOUT_MAP, GUIDELINES
-from .review_pair import (
-    BUTTONS,
-    PLACE,
-    PairView,
-    ask_details,
-    given_verdict,
-    read_pair,
-    show_images,
-    show_label_and_note,
-    show_problem,
-    show_words,
-    verdict_buttons,
-)
+from .review_pair import BUTTONS, PLACE, PairView
 from .review_reads import data_of
 from .words import literal, local_time
 
@@ -89,7 +77,7 @@ def around_desk() -> None:
 def desk(store: ReviewStore, runs: RunStore, queue: Queue, name: str) -> None:
     """Judge pair after pair; a verdict draws only this part of the page again."""
     with errors():
-        show_problem()
+        pair.show_problem()
         at = Desk(store, queue, name)
         tasks = store.next_pairs(queue.queue_id, name, 2)
         again = st.session_state.get("review.again")
@@ -105,25 +93,25 @@ def desk(store: ReviewStore, runs: RunStore, queue: Queue, name: str) -> None:
         data = data_of(queue, runs)
         with_map = bool(st.session_state.get("review.map"))
         turn = _turn(ids[0])
-        view = read_pair(data, turn.pair_id, with_map=with_map)
+        view = pair.read_pair(data, turn.pair_id, with_map=with_map)
         expires = next((task.expires for task in tasks if task.pair_id == turn.pair_id), None)
         _place(at, data, turn, view, expires)
         for pair_id in ids[1:]:  # so that the next pair is in the cache
-            read_pair(data, pair_id, with_map=with_map)
+            pair.read_pair(data, pair_id, with_map=with_map)
 
 
 def _place(at: Desk, data: ReviewedData, turn: Turn, view: PairView, expires: str | None) -> None:
     left, right = st.container(key=PLACE).columns([5, 6], gap="medium")
     with right:
-        show_label_and_note(view)
-        show_words(view)
+        pair.show_label_and_note(view)
+        pair.show_words(view)
         if not at.queue.blind:
             st.caption(literal(why(at.store.item(at.queue.queue_id, turn.pair_id))))
-        verdict_buttons("review.", turn.key, _give, at, turn, view.label)
+        pair.verdict_buttons("review.", turn.key, _give, at, turn, view.label)
         _after(at, turn)
-        ask_details(data, view, turn.key)
+        pair.ask_details(data, view, turn.key)
     with left:
-        show_images(view, height=IMAGE_HEIGHT, key="review.viewer")
+        pair.show_images(view, height=IMAGE_HEIGHT, key="review.viewer")
         _below_image(expires)
 
 
@@ -171,37 +159,26 @@ def forget_turn() -> None:
 
 def _give(at: Desk, turn: Turn, label: int, verdict: str) -> None:
     """Store a verdict; a second press in the same turn does nothing."""
-    if st.session_state.get("review.turn") != turn:
-        return
-    try:
-        made = given_verdict(verdict, turn.key, label, seconds=round(time.monotonic() - turn.since, 1))
-        at.store.judge(at.queue.queue_id, turn.pair_id, at.name, made, event_id=turn.event_id)
-    except InputError as error:
-        st.session_state["review.problem"] = f"not stored, the pair stays here: {error}"
-        return
-    forget_turn()
+    if st.session_state.get("review.turn") == turn:
+        with pair.noted_problem("not stored, the pair stays here: "):
+            made = pair.given_verdict(verdict, turn.key, label, seconds=round(time.monotonic() - turn.since, 1))
+            at.store.judge(at.queue.queue_id, turn.pair_id, at.name, made, event_id=turn.event_id)
+            forget_turn()
 
 
 def _undo(at: Desk, last: Event) -> None:
     """Take back the verdict that was the last one when the button was drawn; a second press changes nothing."""
-    try:
+    with pair.noted_problem():
         at.store.undo(last.event_id, at.name, event_id=str(uuid.uuid5(uuid.UUID(last.event_id), "undo")))
-    except InputError as error:
-        st.session_state["review.problem"] = str(error)
-        return
-    forget_turn()
-    st.session_state["review.again"] = last.pair_id
+        forget_turn()
+        st.session_state["review.again"] = last.pair_id
 
 
 def _skip(at: Desk, turn: Turn) -> None:
-    if st.session_state.get("review.turn") != turn:
-        return
-    try:
-        at.store.release(at.queue.queue_id, turn.pair_id, at.name)
-    except InputError as error:
-        st.session_state["review.problem"] = str(error)
-        return
-    forget_turn()
+    if st.session_state.get("review.turn") == turn:
+        with pair.noted_problem():
+            at.store.release(at.queue.queue_id, turn.pair_id, at.name)
+            forget_turn()
 
 
 def _toggle_map() -> None:

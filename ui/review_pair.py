@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +144,15 @@ def given_verdict(verdict: str, turn: str, label: int, seconds: float | None = N
     reason, comment = (str(state.get(f"review.{name}.{turn}") or "") for name in ("reason", "comment"))
     better = state.get(f"review.better.{turn}")
     return made_verdict(verdict, label=label, reason=reason, comment=comment, better=better, seconds=seconds)
+
+
+@contextmanager
+def noted_problem(prefix: str = "") -> Iterator[None]:
+    """Keep the `InputError` of a pressed button until `show_problem` shows it."""
+    try:
+        yield
+    except InputError as error:
+        st.session_state["review.problem"] = f"{prefix}{error}"
 
 
 def show_problem() -> None:

@@ -126,7 +126,7 @@ def report(queue: QueueId, workspace: Workspace = None, json: Json = False) -> N
         f"[bold]{found.queue.queue_id}[/] from {found.queue.run_id}: {p.n_done} of {p.n_items} pairs done, "
         f"{p.n_readings} readings ({escape(readers)}), {p.n_conflicts} conflicts\n"
     )
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         ("precision: flagged pairs that are bad", *_estimate(miner.precision)),
         *((f"precision of {kind}", *_estimate(part)) for kind, part in miner.by_kind.items()),
         ("recall: bad pairs that are flagged", *_estimate(miner.recall)),

@@ -142,7 +142,7 @@ def sqlite_database(path: Path, clock: Callable[[], datetime] | None = None) -> 
     try:
         with storing(path), FileLock(path.with_name(f".{path.name}.lock"), timeout=_TIMEOUT, mode=PRIVATE_FILE):
             with database.plain_errors(), database.engine.connect() as connection:
-                connection.connection.driver_connection.execute("PRAGMA journal_mode=DELETE")
+                connection.connection.cursor().execute("PRAGMA journal_mode=DELETE")
             with database.writing() as connection:
                 schema.upgrade(connection)
     except Timeout:

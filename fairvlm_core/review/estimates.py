@@ -39,17 +39,7 @@ _OF_VERDICT = ("verdict", "standing", "bad")
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimated value with what it rests on.
-
-    Attributes
-    ----------
-    value : float, optional
-        None where it cannot be known yet; `missing` says why.
-    interval : Interval, optional
-    n : int
-        Judged pairs it rests on.
-    missing : Missing, optional
-    """
+    """An estimate from `n` judged pairs; where it cannot be known yet, `value` is None and `missing` says why."""
 
     value: float | None = None
     interval: Interval | None = None

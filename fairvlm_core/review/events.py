@@ -17,22 +17,12 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class VerdictKind:
-    """One of the verdicts a reader can give.
-
-    Attributes
-    ----------
-    label, help : str
-        Its name for people, and when to give it.
-    bad : bool, optional
-        Whether a pair with this verdict counts as bad; None where the verdict does not say.
-    reasons : tuple of str
-        Reasons that are offered with it.
-    """
+    """One of the verdicts a reader can give."""
 
     label: str
-    help: str
-    bad: bool | None
-    reasons: tuple[str, ...] = ()
+    help: str  # when to give it
+    bad: bool | None  # whether such a pair counts as bad; None: unknown
+    reasons: tuple[str, ...] = ()  # offered with it
 
 
 # A new verdict is a new entry here; `apply` says what it does to training.

@@ -65,9 +65,13 @@ def export_csv(store: ReviewStore, path: Path | str, queue_id: str | None = None
 
 def export_document(store: ReviewStore, queue_id: str | None = None, **columns: Any) -> dict[str, Any]:
     """One verdict for each pair, all standing readings, and the head of the log; `read_verdicts` reads it for training."""
-    readings = readings_frame(store, queue_id, **columns)
-    records = readings.astype(object).where(readings.notna(), None).to_dict("records")
-    return _FORMAT | store.verdicts(queue_id=queue_id).to_dict() | {"readings": records}
+    readings = records(readings_frame(store, queue_id, **columns))
+    return _FORMAT | store.verdicts(queue_id=queue_id).to_dict() | {"readings": readings}
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values; None where one is missing."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def export_json(store: ReviewStore, path: Path | str, queue_id: str | None = None, **columns: Any) -> Path:

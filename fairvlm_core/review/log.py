@@ -56,7 +56,7 @@ def read_events(connection: Connection, after: int = 0) -> Iterator[Event]:
     """Those after a number, in order."""
     table = schema.events
     rows = connection.execute(select(table).where(table.c.sequence > after).order_by(table.c.sequence)).all()
-    return (to_event(row._mapping) for row in rows)
+    return (to_event(row._asdict()) for row in rows)
 
 
 def to_event(values: Mapping[str, Any]) -> Event:
@@ -85,7 +85,7 @@ def _problem(connection: Connection, row: Row[Any], head: ChainHead) -> str:
     if row.sequence != head.sequence + 1:
         return f"event {head.sequence + 1} is missing before it"
     try:
-        event = to_event(row._mapping)
+        event = to_event(row._asdict())
     except ValueError:
         return "its content is no JSON"
     if event.previous != head.hash:

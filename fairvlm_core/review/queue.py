@@ -125,15 +125,7 @@ class QueueItem:
 
 @dataclass(frozen=True)
 class QueuePlan:
-    """A queue before it is stored.
-
-    Attributes
-    ----------
-    items : tuple of QueueItem
-    population : mapping
-        Stratum to the number of pairs it had when the queue was drawn, filters applied.
-    settings : QueueSettings
-    """
+    """A queue before it is stored; `population` is the number of pairs in each stratum, filters applied."""
 
     items: tuple[QueueItem, ...]
     population: Mapping[str, int]

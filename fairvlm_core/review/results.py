@@ -73,15 +73,7 @@ class PairVerdict:
 
 @dataclass(frozen=True)
 class VerdictSet:
-    """Verdicts by pair, and the state of the log they were taken from.
-
-    Attributes
-    ----------
-    verdicts : tuple of PairVerdict
-    head : ChainHead
-    source : str
-        Where they come from, for the record: "review log" or the name of an exported file.
-    """
+    """Verdicts by pair, and the head of the log they were taken from; `source` may name an exported file instead."""
 
     verdicts: tuple[PairVerdict, ...]
     head: ChainHead
@@ -102,6 +94,7 @@ class VerdictSet:
 def resolve(state: State, key: PairKey) -> PairVerdict | None:
     """The verdict on one pair; None where every reading was taken back."""
     readings, decision = state.readings(key), state.adjudication(key)
+    deciding: tuple[Event, ...]
     if decision is not None:
         standing, deciding = "adjudicated", (decision,)
     elif not readings:

@@ -29,15 +29,7 @@ ACTIONS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Roles:
-    """Roles by name.
-
-    Attributes
-    ----------
-    default : str
-        Role of a name that is not listed.
-    listed : mapping
-        Name as `person` spells it, to its role.
-    """
+    """Roles by name, as `person` spells it, and the role of a name that is not listed."""
 
     default: str = "admin"
     listed: Mapping[str, str] = field(default_factory=dict)

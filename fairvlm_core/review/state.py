@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..errors import InputError
 from .events import Event, person
 from .queue import QueueItem
 
@@ -58,11 +59,7 @@ class Queue:
 class ReviewTask:
     """A pair that is leased to a reader. It does not show whether the pair is a control, or read for the second time.
 
-    Attributes
-    ----------
-    queue_id, pair_id : str
-    expires : str
-        UTC. A verdict given later still counts; another reader may have the pair by then.
+    A verdict given after `expires` (UTC) still counts; another reader may have the pair by then.
     """
 
     queue_id: str
@@ -116,7 +113,7 @@ class State:
         self.hash = ""
         self.queues: dict[str, Queue] = {}
         self.items: dict[str, tuple[QueueItem, ...]] = {}
-        self._places: dict[str, dict[str, QueueItem]] = {}
+        self.places: dict[str, dict[str, QueueItem]] = {}  # of a queue, by pair id
         self.given: dict[str, Event] = {}  # verdicts and adjudications by event id
         self._undone: set[str] = set()
         self._verdicts: dict[PairKey, dict[str, list[Event]]] = {}
@@ -135,7 +132,7 @@ class State:
             values = {name: event.body[name] for name in names}
             self.queues[event.queue_id] = Queue(queue_id=event.queue_id, by=event.reviewer, at=event.at, **values)
             self.items[event.queue_id] = tuple(items)
-            self._places[event.queue_id] = {item.pair_id: item for item in self.items[event.queue_id]}
+            self.places[event.queue_id] = {item.pair_id: item for item in self.items[event.queue_id]}
             return
         key, who = self.key(event.queue_id, event.pair_id), person(event.reviewer)
         if event.kind == "lease":
@@ -164,8 +161,19 @@ class State:
     def key(self, queue_id: str, pair_id: str) -> PairKey:
         return self.queues[queue_id].data, pair_id
 
-    def item(self, queue_id: str, pair_id: str) -> QueueItem | None:
-        return self._places[queue_id].get(pair_id)
+    def queue(self, queue_id: str) -> Queue:
+        if queue_id not in self.queues:
+            latest = ", ".join(list(self.queues)[-3:]) or "none yet"
+            raise InputError(
+                f"there is no queue {str(queue_id)[:40]!r} (latest: {latest}); `fairvlm review queues` lists them"
+            )
+        return self.queues[queue_id]
+
+    def item(self, queue_id: str, pair_id: str) -> QueueItem:
+        self.queue(queue_id)
+        if pair_id not in self.places[queue_id]:
+            raise InputError(f"pair {str(pair_id)[:80]!r} is not in queue {queue_id}")
+        return self.places[queue_id][pair_id]
 
     def is_undone(self, event_id: str) -> bool:
         return event_id in self._undone
@@ -188,6 +196,7 @@ class State:
 
     def last_given(self, queue_id: str, reviewer: str) -> Event | None:
         """The latest standing verdict or adjudication of a person in a queue: the one that "undo" would take back."""
+        self.queue(queue_id)
         return self._latest(self._given_by.get((queue_id, person(reviewer)), []))
 
     def _latest(self, events: list[Event]) -> Event | None:
@@ -201,7 +210,7 @@ class State:
 
         Pairs leased to the reader come first, then by position those that need a reading, last those the reader gave back.
         """
-        who, data, places = person(reviewer), self.queues[queue_id].data, self._places[queue_id]
+        who, data, places = person(reviewer), self.queues[queue_id].data, self.places[queue_id]
         held = [
             (places[pair_id], lease)
             for (of, pair_id), lease in self._held.get(who, {}).items()
@@ -232,6 +241,7 @@ class State:
     def progress(self, queue_id: str, now: datetime) -> ReviewProgress:
         done = readings = leased = conflicts = wanted = 0
         reviewers: dict[str, int] = {}
+        self.queue(queue_id)
         for item in self.items[queue_id]:
             key = self.key(queue_id, item.pair_id)
             standing = self.readings(key)

@@ -40,6 +40,7 @@ class ReviewStore:
 
     def __init__(self, database: Database):
         self._database = database
+        self.name, self.read_only = database.name, database.read_only  # the name holds no password
         self._mutex = threading.RLock()
         self._state = State()
 
@@ -97,16 +98,6 @@ class ReviewStore:
         """Close connections; the store opens new ones when it is used again."""
         self._database.close()
 
-    @property
-    def name(self) -> str:
-        """The log's address without a password: "review.db", or database and host."""
-        return self._database.name
-
-    @property
-    def read_only(self) -> bool:
-        """The log can be read, and nothing can be added."""
-        return self._database.read_only
-
     # Queues -----------------------------------------------------------------------------------------------------------
 
     def make_queue(
@@ -145,7 +136,7 @@ class ReviewStore:
             stored = _stored(connection, event_id)
             if stored is None:
                 queue_id = f"q{len(self._state.queues) + 1:03d}"
-                self._append(connection, now, "queue", event_id, queue_id=queue_id, reviewer=by, body=body)
+                self._append(connection, now, "queue", event_id, body, queue_id=queue_id, pair_id="", reviewer=by)
                 connection.execute(schema.queue_items.insert(), [{"queue_id": queue_id} | row for row in rows])
             else:
                 _check_same(stored, "queue", reviewer=by, body=body)
@@ -160,22 +151,21 @@ class ReviewStore:
     def queue(self, queue_id: str) -> Queue:
         """One queue; an unknown id is an `InputError`."""
         with self._reading() as (state, _):
-            return _known_queue(state, queue_id)
+            return state.queue(queue_id)
 
     def items(self, queue_id: str) -> tuple[QueueItem, ...]:
         """The pairs of a queue in their order; readers of a blind queue must not see them."""
         with self._reading() as (state, _):
-            _known_queue(state, queue_id)
+            state.queue(queue_id)
             return state.items[queue_id]
 
     def item(self, queue_id: str, pair_id: str) -> QueueItem:
         """One of them."""
         with self._reading() as (state, _):
-            return _known_item(state, queue_id, pair_id)
+            return state.item(queue_id, pair_id)
 
     def progress(self, queue_id: str) -> ReviewProgress:
         with self._reading() as (state, now):
-            _known_queue(state, queue_id)
             return state.progress(queue_id, now)
 
     # Reading ----------------------------------------------------------------------------------------------------------
@@ -202,21 +192,19 @@ class ReviewStore:
         if not 1 <= count <= MOST_LEASES:
             raise InputError(f"count: must be from 1 to {MOST_LEASES} (got {count})")
         with self._reading() as (state, now):
-            seconds = int(_known_queue(state, queue_id).settings["lease_seconds"])
+            seconds = int(state.queue(queue_id).settings["lease_seconds"])
             found = state.tasks(queue_id, reviewer, count, now)
-            if all(_is_fresh(lease, now, seconds) for _, lease in found):
-                return tuple(_task(lease) for _, lease in found if lease is not None)
-        with self._writing() as (connection, now):
-            body = {"expires": _stamp(now + timedelta(seconds=seconds)), "seconds": seconds}
-            leases = []
-            for item, lease in self._state.tasks(queue_id, reviewer, count, now):
-                if not _is_fresh(lease, now, seconds):
-                    lease = self._append(
-                        connection, now, "lease", check_event_id(None),
-                        queue_id=queue_id, pair_id=item.pair_id, reviewer=reviewer, body=body,
-                    )  # fmt: skip
-                leases.append(lease)
-        return tuple(_task(lease) for lease in leases)
+            leases = [lease for _, lease in found if lease is not None and _is_fresh(lease, now, seconds)]
+        if len(leases) < len(found):
+            with self._writing() as (connection, now):
+                body = {"expires": _stamp(now + timedelta(seconds=seconds)), "seconds": seconds}
+                leases = []
+                for item, lease in self._state.tasks(queue_id, reviewer, count, now):
+                    if lease is None or not _is_fresh(lease, now, seconds):
+                        fields = {"queue_id": queue_id, "pair_id": item.pair_id, "reviewer": reviewer}
+                        lease = self._append(connection, now, "lease", check_event_id(None), body, **fields)
+                    leases.append(lease)
+        return tuple(ReviewTask(lease.queue_id, lease.pair_id, lease.body["expires"]) for lease in leases)
 
     def release(self, queue_id: str, pair_id: str, reviewer: str, *, event_id: str | None = None) -> Event:
         """Give a pair back unread; the reader gets it again after all others."""
@@ -236,7 +224,6 @@ class ReviewStore:
     def last_given(self, queue_id: str, reviewer: str) -> Event | None:
         """The latest standing verdict or adjudication of a person in a queue: the one they would undo."""
         with self._reading() as (state, _):
-            _known_queue(state, queue_id)
             return state.last_given(queue_id, reviewer)
 
     def undo(self, undone: str, reviewer: str, *, event_id: str | None = None) -> Event:
@@ -373,28 +360,19 @@ class ReviewStore:
     ) -> Event:
         """Append an event on a pair once `check` passes; the stored one where its id is known."""
         event_id = check_event_id(event_id)
-        fields: dict[str, Any] = {"queue_id": queue_id, "pair_id": pair_id, "reviewer": check_reviewer(reviewer)}
+        fields = {"queue_id": queue_id, "pair_id": pair_id, "reviewer": check_reviewer(reviewer)}
         with self._writing() as (connection, now):
             stored = _stored(connection, event_id)
             if stored is not None:
                 _check_same(stored, kind, body=body, **fields)
                 return stored
-            _known_item(self._state, queue_id, pair_id)
+            self._state.item(queue_id, pair_id)
             if check is not None:
                 check(self._state)
-            return self._append(connection, now, kind, event_id, body=body, **fields)
+            return self._append(connection, now, kind, event_id, body, **fields)
 
     def _append(
-        self,
-        connection: Connection,
-        now: datetime,
-        kind: str,
-        event_id: str,
-        *,
-        queue_id: str,
-        reviewer: str,
-        body: dict[str, Any],
-        pair_id: str = "",
+        self, connection: Connection, now: datetime, kind: str, event_id: str, body: dict[str, Any], **fields: str
     ) -> Event:
         """Write the next event. A later call reads it back into the state, hence only once it is committed."""
         last = connection.execute(
@@ -404,14 +382,12 @@ class ReviewStore:
             sequence=1 if last is None else last.sequence + 1,
             event_id=event_id,
             kind=kind,
-            queue_id=queue_id,
-            pair_id=pair_id,
-            reviewer=reviewer,
             at=_stamp(now),
             body=json.loads(canonical(body)),
             refers=body.get("refers"),
             previous=GENESIS if last is None else last.hash,
             hash="",
+            **fields,
         )
         values = asdict(event) | {"body": canonical(body), "hash": digest(event.content())}
         connection.execute(schema.events.insert().values(**values))
@@ -451,7 +427,7 @@ class ReviewStore:
 
 def _stored(connection: Connection, event_id: str) -> Event | None:
     row = connection.execute(select(schema.events).where(schema.events.c.event_id == event_id)).one_or_none()
-    return None if row is None else to_event(row._mapping)
+    return None if row is None else to_event(row._asdict())
 
 
 def _head(state: State) -> ChainHead:
@@ -462,38 +438,17 @@ def _stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def _is_fresh(lease: Event | None, now: datetime, seconds: int) -> bool:
+def _is_fresh(lease: Event, now: datetime, seconds: int) -> bool:
     """The lease has more than half of its time left."""
-    return lease is not None and is_live(lease, now + timedelta(seconds=seconds / 2))
-
-
-def _task(lease: Event) -> ReviewTask:
-    return ReviewTask(lease.queue_id, lease.pair_id, lease.body["expires"])
-
-
-def _known_queue(state: State, queue_id: str) -> Queue:
-    if queue_id not in state.queues:
-        known = ", ".join(list(state.queues)[-3:]) or "none yet"
-        raise InputError(
-            f"there is no queue {str(queue_id)[:40]!r} (latest: {known}); `fairvlm review queues` lists them"
-        )
-    return state.queues[queue_id]
-
-
-def _known_item(state: State, queue_id: str, pair_id: str) -> QueueItem:
-    _known_queue(state, queue_id)
-    item = state.item(queue_id, pair_id)
-    if item is None:
-        raise InputError(f"pair {str(pair_id)[:80]!r} is not in queue {queue_id}")
-    return item
+    return is_live(lease, now + timedelta(seconds=seconds / 2))
 
 
 def _judged(state: State, queue_id: str | None) -> list[PairKey]:
     """Judged pairs: all of them, or those that are in a queue, whichever queue they were judged in."""
     if queue_id is None:
         return state.judged()
-    data = _known_queue(state, queue_id).data
-    return [key for key in state.judged() if key[0] == data and state.item(queue_id, key[1]) is not None]
+    data, places = state.queue(queue_id).data, state.places[queue_id]
+    return [key for key in state.judged() if key[0] == data and key[1] in places]
 
 
 def _check_other(pair_id: str, verdict: Verdict) -> None:

@@ -10,35 +10,22 @@ import pandas as pd
 
 from .agreement import Agreement, agreement, agreement_by_readers
 from .estimates import MinerQuality, miner_quality, precision_table, verdict_counts
+from .export import records
 from .state import Queue, ReviewProgress
 from .store import ReviewStore
 
 
 @dataclass(frozen=True)
 class ReviewSummary:
-    """Results of a queue.
-
-    Attributes
-    ----------
-    queue, progress
-    miner : MinerQuality
-    precision : DataFrame
-        As `precision_table`.
-    counts : mapping
-        "all" and each attribute, to its `verdict_counts`.
-    agreement : Agreement
-        Of all readers.
-    by_readers : tuple of Agreement
-        Of every two readers.
-    """
+    """Results of a queue."""
 
     queue: Queue
     progress: ReviewProgress
     miner: MinerQuality
-    precision: pd.DataFrame
-    counts: Mapping[str, pd.DataFrame]
-    agreement: Agreement
-    by_readers: tuple[Agreement, ...]
+    precision: pd.DataFrame  # `precision_table`
+    counts: Mapping[str, pd.DataFrame]  # `verdict_counts` by attribute, and of "all" pairs
+    agreement: Agreement  # of all readers
+    by_readers: tuple[Agreement, ...]  # of every two readers
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -48,10 +35,7 @@ class ReviewSummary:
             "miner": self.miner.to_dict(),
             "precision": records(self.precision),
             "verdicts": {name: records(frame) for name, frame in self.counts.items()},
-            "agreement": {
-                "all": self.agreement.to_dict(),
-                "by_readers": [one.to_dict() for one in self.by_readers],
-            },
+            "agreement": {"all": self.agreement.to_dict(), "by_readers": [a.to_dict() for a in self.by_readers]},
         }
 
 
@@ -70,8 +54,3 @@ def review_summary(store: ReviewStore, queue_id: str) -> ReviewSummary:
         agreement=agreement(readings),
         by_readers=agreement_by_readers(readings),
     )
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values; None where one is missing."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")

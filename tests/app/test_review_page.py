@@ -368,7 +368,7 @@ def test_a_second_reader_sees_nothing_of_the_first(open_page, reviewing, table) 
     assert "Last:" not in words_of(app)
 
 
-def test_a_pair_in_another_reader_s_hands_is_said(open_page, reviewing, table) -> None:
+def test_the_page_says_that_another_reader_has_the_last_pair(open_page, reviewing, table) -> None:
     pair = (str(table.only("train").pair_ids[0]),)
     queue = add_queue(reviewing, run_in(reviewing), order="given", pair_ids=pair, control_share=0)
     with log_of(reviewing) as store:

@@ -21,7 +21,7 @@ def postgres_server() -> Iterator[str]:
     """A real server, started from the installed programs in a temporary folder."""
     if bench.postgres_programs() is None:
         pytest.skip("PostgreSQL is not installed: nothing is tested on it (apt-get install postgresql)")
-    with bench.postgres_server() as url:
+    with bench.postgres_server("fsync=off") as url:  # clients are killed, the server is not
         yield url
 
 

@@ -1,4 +1,4 @@
-"""The log: appended once, never changed, checked; and what it adds up to. On SQLite and on PostgreSQL."""
+"""The log is appended to, never changed, and checked; the state it leads to. On SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_log_that_cannot_be_read_says_so_in_one_line(store, url, tmp_path):
         other.next_pair("q001", "Bob")
 
 
-def test_a_log_that_was_cut_off_or_written_anew_betrays_itself_by_a_noted_head(store):
+def test_a_noted_head_shows_that_a_log_was_cut_off_or_rewritten(store):
     add_queue(store)
     judged(store, n=2)
     noted = store.head()
@@ -216,7 +216,7 @@ def test_a_pair_that_is_given_back_comes_last(store):
     assert store.next_pair(queue.queue_id, "Ada") is None
 
 
-def test_a_second_reader_is_another_person_and_hears_nothing_of_the_first(store):
+def test_a_second_reader_is_another_person_and_sees_nothing_of_the_first(store):
     queue = add_queue(store, mined_rows(20, 4, 0), QueueSettings(control_share=0, second_share=1))
     mine = [event.pair_id for event in judged(store, "Ada", n=4)]
     assert store.next_pair(queue.queue_id, "ada") is None, "the same person under another spelling"
@@ -298,7 +298,7 @@ def test_two_stores_on_one_log_see_each_others_work(store, url, tmp_path, clock)
         assert store.progress("q001").reviewers == {"Ada": 1, "Bob": 1}
 
 
-def test_a_backup_is_whole_while_writers_are_at_work(store, tmp_path):
+def test_a_backup_is_complete_while_others_write(store, tmp_path):
     queue = add_queue(store, mined_rows(200, 150, 0))
     stop, errors = threading.Event(), []
 
@@ -329,7 +329,7 @@ def test_a_backup_is_whole_while_writers_are_at_work(store, tmp_path):
         assert copy.verify().ok, "the copy is a log one can go on with"
 
 
-def test_a_backup_that_is_put_back_is_noticed_by_a_store_at_work(lite, tmp_path):
+def test_an_open_store_notices_that_a_backup_was_put_back(lite, tmp_path):
     add_queue(lite)
     judged(lite)
     lite.backup(tmp_path / "copy.db")
