@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test faults bench lint format clean
+.PHONY: help demo app test faults bench lint metrics format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,9 +37,14 @@ faults: .venv/installed-test  ## run the fault tests in their long form and prin
 bench: .venv/installed-test  ## regenerate the figures of docs/benchmark.md
 	$(BIN)/python benchmarks/planted.py --into docs/benchmark.md
 
-lint: .venv/installed-test  ## ruff, format check
+lint: .venv/installed-test  ## ruff, format check, order of imports, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+metrics: .venv/installed-test  ## size and complexity of the code against their limits
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python .ci/metrics.py
 
 format: .venv/installed-test  ## apply ruff's fixes and format
 	$(BIN)/ruff check --fix .
