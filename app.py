@@ -11,8 +11,8 @@ if __name__ != "__main__":
     # imported only there: their caches need the server.
     app = st.App(__file__, middleware=guards())
 else:
+    from fairvlm_core.jobs.demo import demo_status
     from ui import overview, widgets
-    from ui.demo import demo_status
     from ui.entries import headlines, next_step, runs_table
     from ui.frame import page
     from ui.words import literal

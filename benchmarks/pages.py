@@ -31,7 +31,6 @@ sys.path.insert(0, str(ROOT))
 import streamlit as st  # noqa: E402, TID251
 from streamlit.testing.v1 import AppTest  # noqa: E402, TID251
 
-from fairvlm_core import safeio  # noqa: E402
 from fairvlm_core.analysis.held_out import held_out_report, held_out_rows  # noqa: E402
 from fairvlm_core.analysis.projection import COLUMNS  # noqa: E402
 from fairvlm_core.config import RunConfig  # noqa: E402
@@ -157,11 +156,11 @@ def make_workspace(folder: Path, n: int, epochs: int, runs: int) -> None:
         for path in first.path.iterdir():
             if (
                 path.is_file()
-                and path.name not in ("config.json", "data.json")
+                and path not in (first.files.config, first.files.data)
                 and not (other.path / path.name).exists()
             ):
                 shutil.copyfile(path, other.path / path.name)
-        shutil.copyfile(first.path / "status.json", other.path / "status.json")
+        shutil.copyfile(first.files.status, other.files.status)
 
 
 def _data(table: PairTable) -> dict:
@@ -188,25 +187,19 @@ def _run(store: RunStore, table: PairTable, kinds: np.ndarray, epochs: int, rng:
     ledger = PairLossLedger(table.pair_ids[:n], ("loss", "similarity", "margin"))
     for epoch, line in enumerate(losses.astype(np.float32)):
         ledger.record(epoch, np.arange(n), loss=line, similarity=-line, margin=line)
-    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    run.write_parquet(run.files.ledger, ledger.to_wide_frame())
     run.write_metrics([_line(table, epoch, epochs) for epoch in range(1, epochs + 1)])
     image, text = (rng.normal(size=(total, WIDTH)) for _ in range(2))
     run.write_embeddings(*(side / np.linalg.norm(side, axis=1, keepdims=True) for side in (image, text)))
     points = pd.DataFrame(rng.uniform(-1, 1, (total, 4)).astype(np.float32), columns=list(COLUMNS))
     points.insert(0, "pair_id", table.pair_ids)
-    run.write_parquet("projection.parquet", points.assign(method="UMAP"))
+    run.write_parquet(run.files.projection, points.assign(method="UMAP"))
     scored = table.frame[table.frame["split"] != "train"].drop(columns=["text", "image"]).reset_index(drop=True)
     scored["score"] = 1 / (1 + np.exp(-(2 * scored["label"].to_numpy() - 1 + rng.normal(size=len(scored)))))
     scored["probe_score"] = scored["score"]
-    run.write_parquet("predictions.parquet", scored)
+    run.write_parquet(run.files.predictions, scored)
     report = held_out_report(held_out_rows(scored, run.id), table.attributes).to_dict()
-    safeio.write_json(
-        run.path / "report.json",
-        {
-            "schema_version": 1, "best_epoch": epochs, "test": report, "test_with_intervals": report, "val": {},
-            "probe": None,
-        },
-    )  # fmt: skip
+    run.write_report({"best_epoch": epochs, "test": report, "test_with_intervals": report, "val": {}, "probe": None})
     run.set_status(state="finished", epoch=epochs, message="finished", finished=now())
     return run
 

@@ -31,7 +31,6 @@ import pandas as pd
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from fairvlm_core import safeio
 from fairvlm_core.config import RunConfig
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.models import load_clip
@@ -66,9 +65,9 @@ def make_run(workspace: Path, n: int, size: int) -> Run:
     )
     losses = np.random.default_rng(0).gamma(4, 1, (2, n)).astype(np.float32)
     ledger = PairLossLedger.from_values(losses, table.pair_ids)
-    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    run.write_parquet(run.files.ledger, ledger.to_wide_frame())
     load_clip("tiny").save(run.checkpoint)
-    safeio.write_json(run.path / "report.json", {"schema_version": 1})
+    run.write_report({})
     run.set_status(state="finished", epoch=2, message="finished", finished=now())
     return run
 

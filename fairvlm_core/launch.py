@@ -1,4 +1,4 @@
-"""A run from beginning to end: read the data, train, write the run's folder, and leave a truthful state behind."""
+"""A run from start to end: read the data, train, write the run's folder, and write the state it ends in."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from .fairness import FairnessReport
 from .features import PairArrays
 from .ledger import PairLossLedger
 from .mining import audit_mining
-from .models import Clip, check_name, load_clip
+from .models import check_name, load_clip
 from .pairs import PairTable
+from .processes import process_of
 from .review.apply import apply_verdicts, record
 from .review.export import read_verdicts, write_verdicts
 from .review.results import VerdictSet
-from .runs import Run, RunStore, now, this_process
+from .runs import Run, RunStore, State, now, without_message
 from .safeio import StorageError
 from .train import EpochReport, FitResult, TrainState, check_table, fit
 
 _KEPT_STATES = 2
-_VERDICTS = "verdicts.json"
-_GPU_IS_FULL = (
+_GPU_IS_FULL = (  # messages of errors that are no torch.OutOfMemoryError
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-)  # beside its own type
-_HEARTBEAT = 2.0  # seconds between two signs of life, and between two words on the step reached
+)
+_HEARTBEAT = 2.0  # seconds between heartbeats, and between writes of the step reached
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may watch; every one is optional."""
+    """Optional callbacks of a run."""
 
     on_images: Callable[[int, int], None] | None = None
     on_step: Callable[[int, int], None] | None = None
@@ -62,15 +62,15 @@ def create_run(
     read_options: dict[str, Any],
     verdicts: VerdictSet | None = None,
 ) -> Run:
-    """Register a run in state `queued`; `read_options` are what `PairTable.read` needs to read the same table again.
+    """Register a run in state `queued`. `read_options` are the arguments with which `PairTable.read` reads the table again.
 
     `verdicts` of a review are kept with the run and applied to the table whenever the run is executed.
 
     Raises
     ------
     InputError
-        The run could not even begin: a split is empty or of one label, an attribute or a model is unknown, there is no such
-        device. Nothing is registered then.
+        The run could not start: a split is empty or has one label, an attribute or a model is unknown, or the device does
+        not exist. Nothing is registered then.
     """
     check_name(config.model)
     _check_device(config.device)
@@ -92,12 +92,12 @@ def create_run(
     if verdicts is None or applied is None:
         return store.create(config, data, table.frame[columns])
     run = store.create(config, data | {"verdicts": record(applied, verdicts)}, table.frame[columns])
-    write_verdicts(run.path / _VERDICTS, verdicts.of_data(fingerprint))
+    write_verdicts(run.files.verdicts, verdicts.of_data(fingerprint))
     return run
 
 
 def _check_device(name: str) -> None:
-    """Without a word to the device itself: who registers runs need not be who trains them."""
+    """Does not use the device: the process that registers a run need not be the one that trains it."""
     try:
         device = None if name == "auto" else torch.device(name)
     except RuntimeError:
@@ -116,20 +116,23 @@ def execute(
     hooks: Hooks = Hooks(),
     team: Team = ALONE,
 ) -> FitResult:
-    """Train a registered run in this process, or go on with an interrupted one.
+    """Train a registered run in this process, or resume one that stopped.
 
-    With `map_pairs` the map of its pairs is made once the run is finished and its figures stand. In a team all processes
-    call this; the first one alone writes, calls the hooks and holds the run.
+    With `map_pairs` the map of its pairs is made after it has finished. In a team all processes call this; only the first
+    one writes, calls the hooks and holds the run.
 
     Raises
     ------
     InputError
         The data changed since the run was made, or there is nothing to resume.
     TrainingError
-        The run had to stop; its state is `failed` and its last good epoch is kept.
+        The run had to stop; its state is `failed` and its last complete epoch is kept.
     """
     if not team.first:
-        return _follow(run, table, arrays, resume, team)
+        with _memory_errors(run.config):
+            begin = _begin(run, table, arrays, team)
+            state = latest_state(run, log=False) if resume else None
+            return fit(begin.table, run.config, state=state, **begin.options)
     with run.held():
         result = _execute(run, table, arrays, resume, hooks, team)
     if map_pairs:
@@ -140,28 +143,32 @@ def execute(
 def _execute(
     run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks, team: Team
 ) -> FitResult:
-    if run.status.state == "running":
+    if run.status.state == State.RUNNING:
         raise InputError(f"run {run.id} is running in another process (pid {run.status.pid})")
-    if resume and run.status.state == "finished":
+    if resume and run.status.state == State.FINISHED:
         raise InputError(f"run {run.id} is finished: there is nothing to resume")
-    config = run.config
-    for folder in (run.path, run.path / "resume"):
+    for folder in (run.path, run.files.states):
         safeio.sweep(folder)
-    with safeio.storing(run.path / "cancel"):
-        (run.path / "cancel").unlink(missing_ok=True)
-    with _beating(run):
-        run.set_status(state="running", message="reading the data", finished=None, step=0, steps=0, **this_process())
+    with safeio.storing(run.files.cancel):
+        run.files.cancel.unlink(missing_ok=True)
+    with _heartbeat(run):
+        started = {"message": "reading the data", "finished": None, "step": 0, "steps": 0}
+        run.set_status(state=State.RUNNING, **started, **process_of().record())
         run.log("resumed" if resume else "started")
-        result = _train(run, config, table, arrays, resume, hooks, team)
-        run.set_status(state="finished", message="finished", pid=None, finished=now())
+        with _state_of_failure(run), _memory_errors(run.config):
+            begin = _begin(run, table, arrays, team, hooks.on_images)
+            result = _train(run, begin, resume, hooks, team)
+            run.set_status(message="writing the result")
+            _save_result(run, begin.table, result)
+        run.set_status(state=State.FINISHED, message="finished", pid=None, finished=now())
     run.log("finished")
-    shutil.rmtree(run.path / "resume", ignore_errors=True)
+    shutil.rmtree(run.files.states, ignore_errors=True)
     return result
 
 
 @dataclass(frozen=True)
 class _Begin:
-    """What a run trains with; `options` are for `fit`."""
+    """What a run trains on; `options` are arguments of `fit`."""
 
     table: PairTable
     options: dict[str, Any]
@@ -181,103 +188,90 @@ def _begin(
         raise InputError(f"the data of run {run.id} has changed since it was made: start a new run")
     trusted: frozenset[str] = frozenset()
     if "verdicts" in run.data:
-        applied = apply_verdicts(table, read_verdicts(run.path / _VERDICTS))
+        applied = apply_verdicts(table, read_verdicts(run.files.verdicts))
         table, trusted, arrays = applied.table, applied.trusted, None
-    clip: Clip = load_clip(config.model, device=device_of(config.device, team), seed=config.seed)
+    clip = load_clip(config.model, device=device_of(config.device, team), seed=config.seed)
     if arrays is None:
-        arrays = run_input(table, clip, config, run.path.parents[1] / "cache", progress=on_images)
+        arrays = run_input(table, clip, config, run.workspace / "cache", progress=on_images)
     return _Begin(table, {"arrays": arrays, "clip": clip, "trusted": trusted, "team": team})
 
 
-def _follow(run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, team: Team) -> FitResult:
-    """What all processes of a team but the first do: the same, and nothing that is written."""
-    try:
-        begin = _begin(run, table, arrays, team)
-        state = latest_state(run, log=False) if resume else None
-        return fit(begin.table, run.config, state=state, **begin.options)
-    except (InputError, TrainingError):
-        raise
-    except Exception as error:
-        if line := _out_of_memory(error, run.config):
-            raise TrainingError(line) from error
-        raise
-
-
-def _train(
-    run: Run,
-    config: RunConfig,
-    table: PairTable | None,
-    arrays: PairArrays | None,
-    resume: bool,
-    hooks: Hooks,
-    team: Team,
-) -> FitResult:
-    try:
-        begin = _begin(run, table, arrays, team, hooks.on_images)
-        state = latest_state(run) if resume else None
-        if state is not None:  # killed after this state was saved and before the rest was
-            run.write_metrics(state.history)
-            run.set_status(epoch=state.epoch)
-        cut = begin.options["arrays"].cut
-        if cut.any():
-            run.log(f"{int(cut.sum())} of {len(cut)} notes are longer than the model's context and were cut")
-        if team.size > 1:
-            run.log(f"{team.size} processes train together")
-
-        def on_epoch(report: EpochReport, reached: TrainState) -> None:
-            _save_state(run, reached)
-            run.write_metrics(reached.history)
-            run.set_status(epoch=report.epoch, message=f"epoch {report.epoch} of {config.epochs}")
-            if hooks.on_epoch is not None:
-                hooks.on_epoch(report)
-
-        told = time.monotonic()
-
-        def on_step(step: int, steps: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > _HEARTBEAT or step == steps:
-                told = time.monotonic()
-                run.set_status(step=step, steps=steps)
-            if hooks.on_step is not None:
-                hooks.on_step(step, steps)
-
-        result = fit(begin.table, config, state=state, **begin.options, on_step=on_step, on_epoch=on_epoch)
-        run.set_status(message="writing the result")
-        _save_result(run, begin.table, result)
-        return result
-    except KeyboardInterrupt:
-        _leave(run, "cancelled", "cancelled")
-        raise
-    except (InputError, TrainingError) as error:
-        _leave(run, "failed", str(error))
-        raise
-    except Exception as error:
-        if line := _out_of_memory(error, config):
-            _leave(run, "failed", line)
-            raise TrainingError(line) from error
-        _leave(run, "failed", f"internal error: {type(error).__name__}")
-        run.log_crash(error)
-        raise
-
-
 def _registered_table(run: Run) -> PairTable:
-    """The table that the run was made with; where the rows tell that it is the same, images are decoded only once."""
+    """The table that the run was made with. It is first read without decoding images, which the cache does anyway."""
     folder, options = run.data["folder"], run.data["read_options"]
     table = PairTable.read(folder, **options | {"check_images": False})
     return table if table.fingerprint == run.data["fingerprint"] else PairTable.read(folder, **options)
 
 
-def _out_of_memory(error: Exception, config: RunConfig) -> str | None:
-    """What to do, where there was not enough memory."""
-    short_of = _short_of_memory(error)
-    return short_of and (
-        f"out of {short_of} memory: lower batch_size (now {config.batch_size}) or take a smaller model (now "
-        f"{config.model}), in a new run with the same settings otherwise"
-    )
+def _train(run: Run, begin: _Begin, resume: bool, hooks: Hooks, team: Team) -> FitResult:
+    state = latest_state(run) if resume else None
+    if state is not None:  # the process may have been killed after it saved this state and before it wrote the rest
+        run.write_metrics(state.history)
+        run.set_status(epoch=state.epoch)
+    cut = begin.options["arrays"].cut
+    if cut.any():
+        run.log(f"{int(cut.sum())} of {len(cut)} notes are longer than the model's context and were cut")
+    if team.size > 1:
+        run.log(f"{team.size} processes train together")
+
+    def on_epoch(report: EpochReport, reached: TrainState) -> None:
+        _save_state(run, reached)
+        run.write_metrics(reached.history)
+        run.set_status(epoch=report.epoch, message=f"epoch {report.epoch} of {run.config.epochs}")
+        if hooks.on_epoch is not None:
+            hooks.on_epoch(report)
+
+    written = time.monotonic()
+
+    def on_step(step: int, steps: int) -> None:
+        nonlocal written
+        if time.monotonic() - written > _HEARTBEAT or step == steps:
+            written = time.monotonic()
+            run.set_status(step=step, steps=steps)
+        if hooks.on_step is not None:
+            hooks.on_step(step, steps)
+
+    return fit(begin.table, run.config, state=state, **begin.options, on_step=on_step, on_epoch=on_epoch)
 
 
-def _short_of_memory(error: Exception) -> str | None:
-    """Which memory was not enough, where that is what went wrong."""
+@contextlib.contextmanager
+def _state_of_failure(run: Run) -> Iterator[None]:
+    """Write the state of a run that stops inside the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _leave(run, State.CANCELLED)
+        raise
+    except (InputError, TrainingError) as error:
+        _leave(run, State.FAILED, str(error))
+        raise
+    except Exception as error:
+        _leave(run, State.FAILED, f"internal error: {type(error).__name__}")
+        run.log(without_message(error))
+        raise
+
+
+def _leave(run: Run, state: State, message: str = "") -> None:
+    with contextlib.suppress(StorageError):  # readers then find that the process has ended
+        run.set_status(state=state, message=message or state, pid=None)
+    run.log(f"{state}: {message}" if message else state)
+
+
+@contextlib.contextmanager
+def _memory_errors(config: RunConfig) -> Iterator[None]:
+    """Turn running out of memory inside the block into a `TrainingError` that says what to change."""
+    try:
+        yield
+    except Exception as error:
+        if (memory := _exhausted_memory(error)) is None:
+            raise
+        raise TrainingError(
+            f"out of {memory} memory: lower batch_size (now {config.batch_size}) or take a smaller model (now "
+            f"{config.model}), in a new run with the same settings otherwise"
+        ) from error
+
+
+def _exhausted_memory(error: Exception) -> str | None:
     if isinstance(error, torch.OutOfMemoryError):
         return "GPU"
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_IS_FULL):
@@ -288,9 +282,9 @@ def _short_of_memory(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def _beating(run: Run) -> Iterator[None]:
-    """Signs of life while the block runs, whatever it does: the time of a file, touched by a thread."""
-    path, stop = run.path / "heartbeat", threading.Event()
+def _heartbeat(run: Run) -> Iterator[None]:
+    """Touch the run's heartbeat file while the block runs."""
+    path, stop = run.files.heartbeat, threading.Event()
     with safeio.storing(path):
         path.touch(mode=safeio.PRIVATE_FILE)
 
@@ -308,27 +302,22 @@ def _beating(run: Run) -> Iterator[None]:
         thread.join()
 
 
-def _leave(run: Run, state: str, message: str) -> None:
-    """The last state, as far as the disk takes it: where it does not, readers find the process gone."""
-    with contextlib.suppress(StorageError):
-        run.set_status(state=state, message=message, pid=None)
-    run.log(message if message == state else f"{state}: {message}")
+# What is stored
 
 
 def latest_state(run: Run, *, log: bool = True) -> TrainState | None:
-    """The newest whole state of a run; None where it stopped before its first epoch ended.
+    """The newest complete state of a run; None where it stopped before the end of its first epoch.
 
-    With `log`, states that are damaged and left out are named in the run's log.
+    With `log`, damaged states that are skipped are named in the run's log.
     """
-    folder = run.path / "resume"
-    for path in sorted(folder.glob("[0-9]*"), reverse=True):
+    for path in reversed(run.saved_states):
         problem = safeio.check_folder(path)
         if problem is None:
             try:
                 values = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
                 values["ledger"] = _to_arrays(values["ledger"])
                 return TrainState.read(values)
-            except Exception as error:  # what torch raises on foreign bytes differs by version; all of it is a refusal
+            except Exception as error:  # what torch raises on foreign bytes differs by version
                 problem = f"it is no state of a run ({type(error).__name__})"
         if log:
             run.log(f"state {path.name} is not used: {problem}")
@@ -338,35 +327,30 @@ def latest_state(run: Run, *, log: bool = True) -> TrainState | None:
 def _save_state(run: Run, state: TrainState) -> None:
     values = {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
     values["ledger"] = _to_tensors(state.ledger)
-    place = run.path / "resume" / f"{state.epoch:04d}"
-    with safeio.new_folder(place) as folder, (folder / "state.pt").open("wb") as file:
+    with safeio.new_folder(run.files.states / f"{state.epoch:04d}") as folder, (folder / "state.pt").open("wb") as file:
         torch.save(values, file)
-    for path in sorted((run.path / "resume").glob("[0-9]*"))[:-_KEPT_STATES]:
+    for path in run.saved_states[:-_KEPT_STATES]:
         shutil.rmtree(path, ignore_errors=True)
-    run.write_parquet("ledger.parquet", PairLossLedger.from_state_dict(state.ledger).to_wide_frame())
+    run.write_parquet(run.files.ledger, PairLossLedger.from_state_dict(state.ledger).to_wide_frame())
 
 
 def _save_result(run: Run, table: PairTable, result: FitResult) -> None:
-    run.write_parquet("ledger.parquet", result.ledger.to_wide_frame())
-    run.write_parquet("mining.parquet", result.mining.to_frame())
-    run.write_parquet("predictions.parquet", result.predictions)
+    run.write_parquet(run.files.ledger, result.ledger.to_wide_frame())
+    run.write_parquet(run.files.predictions, result.predictions)
     run.write_embeddings(result.image_features, result.text_features)
     train = np.asarray(table.frame["split"], str) == "train"
     audit = audit_mining(result.mining, {name: table.attribute(name)[train] for name in table.attributes})
-    safeio.write_json(
-        run.path / "report.json",
+    test = held_out_rows(result.predictions, run.id)
+    run.write_report(
         {
-            "schema_version": 1,
             "best_epoch": result.best_epoch,
             "test": result.test.to_dict(),
-            "test_with_intervals": held_out_report(
-                held_out_rows(result.predictions, run.id), table.attributes
-            ).to_dict(),
+            "test_with_intervals": held_out_report(test, table.attributes).to_dict(),
             "val": result.val.to_dict(),
             "probe": _probe_report(result),
             "mining": {"flagged": result.mining.n_flagged, "audit": audit.to_dict()},
             "step_seconds": float(np.median([epoch.step_seconds for epoch in result.history])),
-        },
+        }
     )
     with safeio.new_folder(run.checkpoint) as folder:
         result.clip.save(folder)
@@ -382,6 +366,7 @@ def _probe_report(result: FitResult) -> dict[str, Any] | None:
 
 
 def _to_tensors(value: Any) -> Any:
+    """Values that `torch.load(weights_only=True)` reads; `_to_arrays` turns them back."""
     if isinstance(value, np.ndarray):
         return value.tolist() if value.dtype.kind in "UO" else {"ndarray": torch.from_numpy(value.copy())}
     if isinstance(value, dict):

@@ -1,14 +1,16 @@
-"""Which process is meant: a pid alone may be another's by now.
+"""Processes named by pid, start time and boot of the machine, because a pid alone may be reused.
 
-A process is named by its pid, the moment it started, and the boot of the machine. On Linux the moment is counted from the
-boot, so that setting the clock changes nothing.
+On Linux the start time is counted from the boot, so that setting the clock changes nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,13 +29,22 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """This very process runs: not another with its pid, not one that ended and was not waited for."""
+        """Whether this process runs. False for another process with its pid and for a zombie."""
         try:
             now = process_of(self.pid)
             zombie = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
         return now.boot == self.boot and abs(now.started - self.started) < _SAME and not zombie
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for a JSON file; `from_record` reads them."""
+        return {"pid": self.pid, "process_started": self.started, "boot": self.boot}
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> Process:
+        """Raises KeyError, TypeError or ValueError where an entry is missing or of a wrong type."""
+        return cls(int(values["pid"]), float(values["process_started"]), str(values["boot"]))
 
 
 def process_of(pid: int | None = None) -> Process:
@@ -60,7 +71,7 @@ def process_of(pid: int | None = None) -> Process:
 
 
 def end_tree(process: Process, grace: float) -> None:
-    """Ask a process and all below it to end; what is left after `grace` seconds is killed. Others are never signalled."""
+    """Terminate a process and its descendants; kill those that still run after `grace` seconds."""
     if not process.alive:
         return
     try:
@@ -71,16 +82,10 @@ def end_tree(process: Process, grace: float) -> None:
     if not process.alive:  # it ended in between, and its pid may be another's
         return
     for one in tree:
-        _signal(one.terminate)
+        with contextlib.suppress(psutil.NoSuchProcess):  # psutil checks that the pid is still the same process
+            one.terminate()
     _, left = psutil.wait_procs(tree, timeout=grace)
     for one in left:
-        _signal(one.kill)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
     psutil.wait_procs(left, timeout=grace)
-
-
-def _signal(send) -> None:
-    """psutil looks itself whether the pid is still the same process's."""
-    try:
-        send()
-    except psutil.NoSuchProcess:
-        return

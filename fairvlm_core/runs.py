@@ -1,21 +1,23 @@
-"""Runs on disk: one folder each, written so that a reader never sees half a file.
+"""Runs on disk: one folder for each. Files are written so that a reader never sees a part of one.
 
 ```
 workspace/runs/0007-robustfair-s0/
     config.json  data.json  environment.json      written when the run is made
     pairs.parquet                                 the table without notes: ids, split, label, attributes
+    verdicts.json                                 of a review, where the run uses one
     status.json                                   state, process, heartbeat, progress
-    metrics.jsonl                                 one line an epoch
-    ledger.parquet                                raw losses of every training pair by epoch
-    predictions.parquet  embeddings.npz  mining.parquet
-    report.json                                   point values, and those of the test split with intervals
-    projection.parquet                            a map of the pairs, made after the run has finished
-    checkpoint/                                   the selected model, as open_clip's local-dir: loads it
+    metrics.jsonl                                 one line for each epoch
+    ledger.parquet                                losses of every training pair by epoch
+    predictions.parquet  embeddings.npz
+    report.json                                   metrics, and those of the test split with intervals
+    projection.parquet                            map of the pairs, made after the run has finished
+    checkpoint/                                   the selected model; open_clip loads it as local-dir:
     resume/0003/                                  state after epoch 3; the two newest are kept
-    log.txt                                       what happened, in words; output.txt what the process printed
-    heartbeat                                     touched by the process that works on the run
-    cancel                                        someone wants the run to end
-    .lock                                         held by the process that works on the run
+    log.txt  output.txt                           what happened; what the process printed
+    map.json  map.log                             the process that makes the map on request, and its output
+    heartbeat                                     touched by the process that trains the run
+    cancel                                        a request to end the run
+    .lock  .map.lock                              held while the run or its map is made
 ```
 """
 
@@ -33,12 +35,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -46,13 +50,26 @@ from . import __version__, safeio
 from .config import RunConfig
 from .errors import InputError
 from .ledger import PairLossLedger
-from .processes import Process, process_of
+from .processes import Process
 
 SCHEMA_VERSION = 1
-STATES = ("queued", "running", "finished", "failed", "cancelled", "interrupted")
 SILENT_AFTER = 120.0  # seconds
-_LOCK = ".lock"
 _ID = re.compile(r"\d{4,}-[a-z0-9-]+")
+
+
+class State(StrEnum):
+    """The state of a run. `INTERRUPTED` is never written: a reader finds that the process has ended."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def resumable(self) -> bool:
+        return self in (State.INTERRUPTED, State.FAILED, State.CANCELLED)
 
 
 def default_workspace() -> Path:
@@ -61,19 +78,19 @@ def default_workspace() -> Path:
 
 
 class BusyError(InputError):
-    """Another process works on the run."""
+    """Another process holds the run."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands. `interrupted` is found out by the reader: the process is gone.
+    """State and progress of a run.
 
-    `ticket` is the place in the order of the queue, None for a run that was never put there; `device` that of the queue.
+    `ticket` is its position in the queue, None for a run that was never queued; `device` is the device of that queue.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    state: Literal["queued", "running", "finished", "failed", "cancelled", "interrupted"]
+    state: State
     epoch: int = 0
     epochs: int = 0
     step: int = 0
@@ -90,18 +107,15 @@ class Status:
 
     @property
     def process(self) -> Process | None:
-        """The process that works on the run, or did last."""
+        """The process that trains the run, or did last."""
         if self.pid is None:
             return None
         return Process(self.pid, -1.0 if self.process_started is None else self.process_started, self.boot)
 
     @property
     def silent(self) -> float | None:
-        """Seconds without a sign of life of a running process, where they are so many that it must be stopped or stuck.
-
-        A clock that was set back makes nothing look silent.
-        """
-        if self.state != "running" or self.heartbeat is None:
+        """Seconds since the last heartbeat of a running process, if above `SILENT_AFTER`: it is stopped or hangs."""
+        if self.state != State.RUNNING or self.heartbeat is None:
             return None
         seconds = time.time() - self.heartbeat
         return seconds if seconds > SILENT_AFTER else None
@@ -110,60 +124,102 @@ class Status:
 _STATUS = TypeAdapter(Status)
 
 
+class RunFiles:
+    """Paths of a run's files. No other module spells their names."""
+
+    def __init__(self, folder: Path):
+        self.config = folder / "config.json"
+        self.data = folder / "data.json"
+        self.environment = folder / "environment.json"
+        self.pairs = folder / "pairs.parquet"
+        self.verdicts = folder / "verdicts.json"
+        self.status = folder / "status.json"
+        self.metrics = folder / "metrics.jsonl"
+        self.ledger = folder / "ledger.parquet"
+        self.predictions = folder / "predictions.parquet"
+        self.embeddings = folder / "embeddings.npz"
+        self.report = folder / "report.json"
+        self.projection = folder / "projection.parquet"
+        self.states = folder / "resume"
+        self.log = folder / "log.txt"
+        self.output = folder / "output.txt"
+        self.map_process = folder / "map.json"
+        self.map_log = folder / "map.log"
+        self.heartbeat = folder / "heartbeat"
+        self.cancel = folder / "cancel"
+        self.lock = folder / ".lock"
+        self.map_lock = folder / ".map.lock"
+
+
 class Run:
-    """One run's folder. Everything is read when asked for; `InputError` names what is missing."""
+    """The folder of one run. Files are read on access; an `InputError` names what is missing or damaged."""
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self.id = self.path.name
+        self.files = RunFiles(self.path)
+        self.checkpoint = self.path / "checkpoint"
 
     def __repr__(self) -> str:
         return f"Run({self.id!r})"
 
+    @property
+    def workspace(self) -> Path:
+        return self.path.parent.parent
+
     @cached_property
     def config(self) -> RunConfig:
-        values = safeio.read_versioned(self.path / "config.json", SCHEMA_VERSION)
-        return RunConfig.read(values)
+        return RunConfig.read(safeio.read_versioned(self.files.config, SCHEMA_VERSION))
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """Folder, name, fingerprint, prompts and attributes of the data, and what was decided on reading it."""
-        return safeio.read_versioned(self.path / "data.json", SCHEMA_VERSION)
+        """Folder, name, fingerprint, prompts and attributes of the data, and the options it was read with."""
+        return safeio.read_versioned(self.files.data, SCHEMA_VERSION)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, system and time when the run was made."""
+        return safeio.read_versioned(self.files.environment, SCHEMA_VERSION)
 
     @property
     def verdicts(self) -> str:
-        """The head of the review log whose verdicts the run was trained with (8 hex digits); empty without a review."""
+        """Hash (8 hex digits) of the review log whose verdicts the run uses; empty without a review."""
         record = self.data.get("verdicts")
         return "" if record is None else str(record["head"]["hash"])[:8]
 
     @property
     def method_key(self) -> str:
-        """Runs that share it are repetitions of one another: the same settings but the seed, and the same verdicts."""
+        """Equal for runs with the same verdicts and the same settings except the seed."""
         return f"{self.config.method_key}+{self.verdicts}" if self.verdicts else self.config.method_key
 
-    @property
-    def environment(self) -> dict[str, Any]:
-        """Versions, system and time of the making of the run."""
-        return safeio.read_versioned(self.path / "environment.json", SCHEMA_VERSION)
+    # State
 
     @property
     def status(self) -> Status:
-        values = safeio.read_versioned(self.path / "status.json", SCHEMA_VERSION)
+        values = safeio.read_versioned(self.files.status, SCHEMA_VERSION)
         try:
             status = _STATUS.validate_python(values)
         except ValidationError:
             raise InputError(
-                f"{self.id}/status.json is damaged: an entry is missing, unknown or of a wrong kind"
+                f"{self.id}/{self.files.status.name} is damaged: an entry is missing, unknown or of a wrong kind"
             ) from None
         with contextlib.suppress(OSError):
-            status = replace(status, heartbeat=(self.path / "heartbeat").stat().st_mtime)
-        if status.state == "running" and (status.process is None or not status.process.alive):
-            return replace(status, state="cancelled" if (self.path / "cancel").exists() else "interrupted")
+            status = replace(status, heartbeat=self.files.heartbeat.stat().st_mtime)
+        if status.state == State.RUNNING and (status.process is None or not status.process.alive):
+            return replace(status, state=State.CANCELLED if self.files.cancel.exists() else State.INTERRUPTED)
+        return status
+
+    def set_status(self, **changes: Any) -> Status:
+        path = self.files.status
+        start = {"state": State.QUEUED, "created": now()}
+        values = safeio.read_versioned(path, SCHEMA_VERSION) if path.exists() else start
+        status = _STATUS.validate_python(values | changes | {"heartbeat": time.time()})
+        safeio.write_json(path, _STATUS.dump_python(status) | {"schema_version": SCHEMA_VERSION})
         return status
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the run: one process at a time works on it or changes its state. May be nested.
+        """Hold the run: one process at a time trains it or changes its state. May be nested.
 
         Raises
         ------
@@ -172,11 +228,11 @@ class Run:
         """
         if not self.path.is_dir():
             raise InputError(f"run {self.id} is not there any more")
-        with safeio.storing(self.path / _LOCK):
+        with safeio.storing(self.files.lock):
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise BusyError(f"run {self.id} is in the hands of another process: wait for it or cancel it") from None
+                raise BusyError(f"run {self.id} is used by another process: wait for it or cancel it") from None
         try:
             yield
         finally:
@@ -184,107 +240,120 @@ class Run:
 
     @cached_property
     def _lock(self) -> FileLock:
-        return FileLock(self.path / _LOCK, mode=safeio.PRIVATE_FILE)
+        return FileLock(self.files.lock, mode=safeio.PRIVATE_FILE)
 
-    def set_status(self, **changes: Any) -> Status:
-        path = self.path / "status.json"
-        start = {"state": "queued", "created": now()}
-        values = safeio.read_versioned(path, SCHEMA_VERSION) if path.exists() else start
-        values = values | changes | {"heartbeat": time.time(), "schema_version": SCHEMA_VERSION}
-        safeio.write_json(path, values)
-        values.pop("schema_version")
-        return Status(**values)
+    @property
+    def saved_states(self) -> list[Path]:
+        """Folders of the states that training can resume from, oldest first."""
+        return sorted(self.files.states.glob("[0-9]*"))
+
+    # Results
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One entry an epoch; a last line that is only half there is left out."""
-        path = self.path / "metrics.jsonl"
+        """One entry for each epoch; an incomplete last line is left out."""
+        path, name = self.files.metrics, f"{self.id}/{self.files.metrics.name}"
+        try:
+            texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        except OSError as error:
+            raise InputError(f"{name} cannot be read ({type(error).__name__})") from error
         lines: list[dict[str, Any]] = []
-        if path.exists():
+        for text in texts:
             try:
-                texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            except OSError as error:
-                raise InputError(f"{self.id}/metrics.jsonl cannot be read ({type(error).__name__})") from error
-            for text in texts:
-                try:
-                    line = json.loads(text)
-                except (ValueError, RecursionError):
-                    break
-                if not isinstance(line, dict):
-                    break
-                safeio.check_version(line.pop("schema_version", 1), SCHEMA_VERSION, f"{self.id}/metrics.jsonl")
-                lines.append(line)
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(line, dict):
+                break
+            safeio.check_version(line.pop("schema_version", 1), SCHEMA_VERSION, name)
+            lines.append(line)
         return lines
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
         version = {"schema_version": SCHEMA_VERSION}
         text = "".join(json.dumps(version | line, allow_nan=False) + "\n" for line in lines)
-        safeio.write_text(self.path / "metrics.jsonl", text)
+        safeio.write_text(self.files.metrics, text)
 
-    def ledger(self) -> PairLossLedger:
-        return PairLossLedger.from_frame(self._parquet("ledger.parquet"))
+    def ledger(self, channel: str | None = None) -> PairLossLedger:
+        """The losses of every training pair by epoch; with `channel`, only this one is read."""
+        path, columns = self.files.ledger, None
+        if channel is not None:
+            with self._reading(path):
+                columns = [name for name in pq.read_schema(path).names if name.rpartition("_")[0] == channel]
+            if not columns:
+                raise InputError(f"run {self.id}: {path.name} has no {channel}; train the run again")
+            columns.insert(0, "pair_id")
+        return PairLossLedger.from_frame(self._parquet(path, columns))
 
     def pairs(self) -> pd.DataFrame:
         """pair_id, patient_id, split, label and attributes of every pair, in the order of the embeddings."""
-        return self._parquet("pairs.parquet")
+        return self._parquet(self.files.pairs)
 
     def predictions(self) -> pd.DataFrame:
-        return self._parquet("predictions.parquet")
+        """Labels, scores and attributes of validation and test pairs."""
+        return self._parquet(self.files.predictions)
 
     def projection(self) -> pd.DataFrame:
         """The map of the pairs: pair_id, image_x, image_y, text_x, text_y, method; rows as in `pairs`."""
-        return self._parquet("projection.parquet")
+        return self._parquet(self.files.projection)
 
     def report(self) -> dict[str, Any]:
-        """The fairness report of the test split (and of validation), as evaluated once at the end."""
-        return safeio.read_versioned(self.path / "report.json", SCHEMA_VERSION)
+        """The fairness reports of the test and the validation split, computed once at the end."""
+        return safeio.read_versioned(self.files.report, SCHEMA_VERSION)
 
     def embeddings(self) -> dict[str, np.ndarray]:
         """`image` and `text`, float32 (N, D), rows as in `pairs`."""
-        path = self.path / "embeddings.npz"
+        path = self.files.embeddings
         if not path.exists():
             raise InputError(f"run {self.id} has no embeddings: they are written when it finishes")
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                version = int(arrays["schema_version"]) if "schema_version" in arrays else 1
-                safeio.check_version(version, SCHEMA_VERSION, f"{self.id}/embeddings.npz")
-                return {name: arrays[name].astype(np.float32) for name in ("image", "text")}
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"run {self.id}: embeddings.npz is damaged ({type(error).__name__})") from error
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint"
-
-    def write_parquet(self, name: str, frame: pd.DataFrame) -> None:
-        frame = frame.copy(deep=False)
-        frame.attrs = {"schema_version": SCHEMA_VERSION}  # pandas keeps it in the file's metadata
-        with safeio.new_file(self.path / name) as temporary:
-            frame.to_parquet(temporary, index=False)
+        with self._reading(path), np.load(path, allow_pickle=False) as arrays:
+            version = int(arrays["schema_version"]) if "schema_version" in arrays else 1
+            safeio.check_version(version, SCHEMA_VERSION, f"{self.id}/{path.name}")
+            return {name: arrays[name].astype(np.float32) for name in ("image", "text")}
 
     def write_embeddings(self, image: np.ndarray, text: np.ndarray) -> None:
-        with safeio.new_file(self.path / "embeddings.npz") as temporary, temporary.open("wb") as file:
+        with safeio.new_file(self.files.embeddings) as temporary, temporary.open("wb") as file:
             version = np.array(SCHEMA_VERSION)
             np.savez(file, schema_version=version, image=image.astype(np.float16), text=text.astype(np.float16))
 
-    def log(self, line: str) -> None:
-        safeio.append_line(self.path / "log.txt", f"{now()} {line}")
+    def write_parquet(self, file: Path | str, frame: pd.DataFrame) -> None:
+        """Write one of `files` with the schema version in its metadata."""
+        frame = frame.copy(deep=False)
+        frame.attrs = {"schema_version": SCHEMA_VERSION}
+        with safeio.new_file(self.path / file) as temporary:
+            frame.to_parquet(temporary, index=False)
 
-    def log_crash(self, error: BaseException) -> None:
-        """Where a defect of ours showed, without its words."""
-        self.log(wordless(error))
+    def write_report(self, values: dict[str, Any]) -> None:
+        safeio.write_json(self.files.report, {"schema_version": SCHEMA_VERSION} | values)
 
-    def _parquet(self, name: str) -> pd.DataFrame:
-        path = self.path / name
-        try:
-            frame = pd.read_parquet(path)
-        except FileNotFoundError:
-            raise InputError(f"run {self.id} has no {name} yet (state: {self.status.state})") from None
-        except Exception as error:
-            raise InputError(f"run {self.id}: {name} is damaged ({type(error).__name__})") from error
-        safeio.check_version(frame.attrs.pop("schema_version", 1), SCHEMA_VERSION, f"{self.id}/{name}")
+    def _parquet(self, path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+        with self._reading(path):
+            frame = pd.read_parquet(path, columns=columns)
+        safeio.check_version(frame.attrs.pop("schema_version", 1), SCHEMA_VERSION, f"{self.id}/{path.name}")
         return frame
+
+    @contextmanager
+    def _reading(self, path: Path) -> Iterator[None]:
+        """Turn every failed read of a file into one `InputError`."""
+        try:
+            yield
+        except InputError:
+            raise
+        except FileNotFoundError:
+            raise InputError(f"run {self.id} has no {path.name} yet (state: {self.status.state})") from None
+        except Exception as error:
+            raise InputError(f"run {self.id}: {path.name} is damaged ({type(error).__name__})") from error
+
+    # Log
+
+    def log(self, line: str) -> None:
+        safeio.append_line(self.files.log, f"{now()} {line}")
+
+    def log_lines(self) -> list[str]:
+        """The log; empty where it is missing or cannot be read."""
+        try:
+            return self.files.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
 
 
 class RunStore:
@@ -295,7 +364,7 @@ class RunStore:
         self.root = self.workspace / "runs"
 
     def create(self, config: RunConfig, data: dict[str, Any], pairs: pd.DataFrame) -> Run:
-        """A new run in state `queued`. The folder appears whole."""
+        """A new run in state `queued`. Its folder appears with all its files at once."""
         with safeio.storing(self.root):
             safeio.make_folder(self.root)
             self.workspace.chmod(safeio.PRIVATE_FOLDER)
@@ -305,11 +374,11 @@ class RunStore:
                 path = self.root / f"{number:04d}-{config.preset}-s{config.seed}"
                 with safeio.new_folder(path, manifest=False) as folder:
                     run = Run(folder)
-                    safeio.write_json(folder / "config.json", config.to_dict())
-                    safeio.write_json(folder / "data.json", {"schema_version": SCHEMA_VERSION} | data)
-                    safeio.write_json(folder / "environment.json", _environment())
-                    run.write_parquet("pairs.parquet", pairs)
-                    run.set_status(state="queued", epochs=config.epochs)
+                    safeio.write_json(run.files.config, config.to_dict())
+                    safeio.write_json(run.files.data, {"schema_version": SCHEMA_VERSION} | data)
+                    safeio.write_json(run.files.environment, _environment())
+                    run.write_parquet(run.files.pairs, pairs)
+                    run.set_status(state=State.QUEUED, epochs=config.epochs)
         return Run(path)
 
     def runs(self) -> list[Run]:
@@ -336,16 +405,10 @@ class RunStore:
         raise InputError(f"there is no run {run_id!r} in this workspace (latest: {known}); `fairvlm runs` lists them")
 
 
-def wordless(error: BaseException) -> str:
-    """The type of an error and the lines of code it came through. Not its words, which may quote a note."""
+def without_message(error: BaseException) -> str:
+    """The type and the traceback of an error. Its message is left out, because it may quote a note."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    return f"{type(error).__name__} (its words are left out: they may quote the data)\n{frames.rstrip()}"
-
-
-def this_process() -> dict[str, Any]:
-    """What `Status` keeps of the process that works on a run."""
-    process = process_of()
-    return {"pid": process.pid, "process_started": process.started, "boot": process.boot}
+    return f"{type(error).__name__} (message left out: it may quote the data)\n{frames.rstrip()}"
 
 
 def now() -> str:
@@ -354,7 +417,7 @@ def now() -> str:
 
 
 def _environment() -> dict[str, Any]:
-    packages = {}
+    packages: dict[str, str | None] = {}
     for name in ("torch", "open_clip_torch", "numpy", "pandas", "scikit-learn", "pot"):
         try:
             packages[name] = importlib.metadata.version(name)

@@ -16,7 +16,7 @@ import torch
 from fairvlm_core import InputError, Run, RunConfig, RunStore, fit, safeio
 from fairvlm_core.analysis.held_out import held_out_report, held_out_rows
 from fairvlm_core.launch import create_run, execute, latest_state
-from fairvlm_core.runs import this_process
+from fairvlm_core.processes import process_of
 
 SHORT = {"epochs": 2, "batch_size": 16}
 
@@ -117,7 +117,7 @@ def test_fault_23_missing_and_damaged_files_are_one_clear_line(finished, tmp_pat
 
 def test_fault_24_a_reused_pid_is_not_taken_for_the_run(store, table):
     run = create_run(table, RunConfig(), store, read_options={})
-    run.set_status(state="running", **this_process())
+    run.set_status(state="running", **process_of().record())
     assert run.status.state == "running"
     run.set_status(state="running", pid=os.getpid(), process_started=time.time() - 10_000)
     assert run.status.state == "interrupted"

@@ -27,11 +27,12 @@ from fairvlm_core.analysis.mined_pairs import (
 from fairvlm_core.analysis.planted_truth import truth_scores
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
+from fairvlm_core.jobs import maps
 from fairvlm_core.mining import RANKING_RULES
 from fairvlm_core.runs import Run
 from fairvlm_core.words import KIND_TITLES, many
 
-from . import bad_pairs, bad_pairs_charts, bad_pairs_map, bad_pairs_reads, inspector_page, widgets
+from . import bad_pairs, bad_pairs_charts, bad_pairs_reads, inspector_page, widgets
 from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, SETTINGS, SPREADS
 from .frame import errors, page_names
 from .words import chart_text, literal
@@ -79,7 +80,7 @@ def has_ledger(entry: RunEntry, run: Run) -> bool:
     if entry.state == DAMAGED:
         st.error(literal(f"Run {entry.id} cannot be read: {entry.message}"), icon=":material/error:")
         return False
-    if (run.path / "ledger.parquet").exists():
+    if run.files.ledger.exists():
         return True
     if entry.state in ("running", "queued"):
         widgets.empty(
@@ -334,13 +335,13 @@ def _map(run: Run, found: RunPairs, now: MinedPairs, pair: str | None) -> None:
 def _no_map(run: Run) -> None:
     @st.fragment(run_every=_POLL)
     def follow() -> None:
-        state = bad_pairs_map.map_state(run)
+        state = maps.map_state(run)
         if state == "made":
             st.rerun()
         if state == "running":
             st.info("The map is being made; it appears here. You can go on meanwhile.", icon=":material/hourglass_top:")
             return
-        if not (run.path / "embeddings.npz").exists():
+        if not run.files.embeddings.exists():
             widgets.empty(
                 "No map yet", "The map is made of a run's embeddings, which are written when it has finished."
             )
@@ -349,10 +350,10 @@ def _no_map(run: Run) -> None:
             "No map yet", "A map of images and notes is made once for each run; it takes some seconds to minutes."
         )
         if state == "stopped":
-            st.error(literal(f"It could not be made: {bad_pairs_map.last_line(run)}"), icon=":material/error:")
+            st.error(literal(f"It could not be made: {maps.last_line(run)}"), icon=":material/error:")
         if st.button("Make the map", key=f"{_STATE}.make_map", type="primary", icon=":material/scatter_plot:"):
             with errors():
-                bad_pairs_map.start_map(run)
+                maps.start_map(run)
                 st.rerun(scope="fragment")
 
     follow()

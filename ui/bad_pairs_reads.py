@@ -39,7 +39,7 @@ def run_pairs(run: Run) -> RunPairs:
 
 
 def _stamps(run: Run) -> tuple[Stamp, ...]:
-    return stamp(run.path / "ledger.parquet"), stamp(run.path / "pairs.parquet")
+    return stamp(run.files.ledger), stamp(run.files.pairs)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the losses …")
@@ -81,7 +81,7 @@ class PairMap:
 
 def run_map(run: Run) -> PairMap | None:
     """A run's map; None where it has none."""
-    place = stamp(run.path / "projection.parquet")
+    place = stamp(run.files.projection)
     return None if place == (0, 0) else _map(str(run.path), _stamps(run), place)
 
 
@@ -110,7 +110,7 @@ def run_verdicts(run: Run) -> np.ndarray | None:
 
 def run_embeddings(run: Run) -> dict[str, np.ndarray]:
     """`image` and `text`, float32 (N, D), unit norm."""
-    return _embeddings(str(run.path), stamp(run.path / "embeddings.npz"))
+    return _embeddings(str(run.path), stamp(run.files.embeddings))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fairvlm_core.config import PRESETS, RunConfig
-from fairvlm_core.jobs import Cost, Step
+from fairvlm_core.jobs import Cost, StepTime
 from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
 from fairvlm_core.mining import RANKING_RULES, WEIGHTING_RULES
 
@@ -160,10 +160,10 @@ def plan(preset: str, typed: Mapping[str, Any]) -> list[RunConfig]:
     return plan_runs(preset, settings_of(preset, typed), str(typed[SEED]), str(typed[WEIGHT]))
 
 
-def cost_line(cost: Cost, step: Step | None) -> str:
+def cost_line(cost: Cost, step: StepTime | None) -> str:
     """Where the estimate comes from, in words.
 
-    >>> cost_line(Cost(600, 12, 3.6), Step(0.3, 0.0, "0002-clip-s0"))
+    >>> cost_line(Cost(600, 12, 3.6), StepTime(0.3, 0.0, "0002-clip-s0"))
     '12 steps of 0.30 s, as measured in run 0002-clip-s0; reading the images comes on top.'
     """
     if step is None:

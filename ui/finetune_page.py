@@ -16,7 +16,7 @@ import streamlit as st
 from fairvlm_core import jobs
 from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
 from fairvlm_core.errors import InputError
-from fairvlm_core.jobs import Step
+from fairvlm_core.jobs import StepTime
 from fairvlm_core.jobs.plan import changed_from_preset
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
@@ -198,12 +198,12 @@ def _step_key(data: DataSet, config: RunConfig) -> tuple[Any, ...]:
     return data.folder, config.model, config.batch_size, config.device, config.precision, config.preset
 
 
-def _known_step(store: RunStore, data: DataSet, config: RunConfig) -> Step | None:
+def _known_step(store: RunStore, data: DataSet, config: RunConfig) -> StepTime | None:
     here = st.session_state.get(_STEPS, {}).get(_step_key(data, config))
     return here or jobs.known_step(store, config)
 
 
-def measured(data: DataSet, config: RunConfig) -> Step:
+def measured(data: DataSet, config: RunConfig) -> StepTime:
     """A step measured in another process: the page's server does not import torch.
 
     Raises
@@ -225,7 +225,7 @@ def measured(data: DataSet, config: RunConfig) -> Step:
         raise InputError(f"measuring a step took longer than {_MEASURE_SECONDS} s: lower batch_size") from None
     if done.returncode != 0:
         raise InputError(f"no step could be measured: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return Step(float(json.loads(done.stdout)["step_seconds"]))
+    return StepTime(float(json.loads(done.stdout)["step_seconds"]))
 
 
 def _warm_up(store: RunStore) -> None:

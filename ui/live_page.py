@@ -173,12 +173,8 @@ def _curves(run: Run, lines: list, epochs: int) -> None:
 
 def _log(run: Run) -> None:
     """The run's log; it never contains a clinical note."""
-    try:
-        lines = (run.path / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
     with st.expander("Log", icon=":material/terminal:"), st.container(height=LOG_HEIGHT, border=False):
-        st.text("\n".join(lines[-LOG_LINES:]) or "(empty)")
+        st.text("\n".join(run.log_lines()[-LOG_LINES:]) or "(empty)")
 
 
 def choose_view(here: Here) -> None:

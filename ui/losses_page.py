@@ -46,7 +46,7 @@ def nothing_recorded(entry: RunEntry) -> None:
 
 def has_losses(run: Run) -> bool:
     """Whether at least one epoch was recorded."""
-    return (run.path / "ledger.parquet").exists() and len(run_metrics(run)) > 0
+    return run.files.ledger.exists() and len(run_metrics(run)) > 0
 
 
 def distributions(run: Run, attribute: str, quantity: str) -> None:

@@ -22,22 +22,22 @@ from .reads import Stamp, stamp
 
 def run_metrics(run: Run) -> list[dict[str, Any]]:
     """The epochs of a run so far; empty where there are none or they cannot be read."""
-    return _metrics(str(run.path), stamp(run.path / "metrics.jsonl"))
+    return _metrics(str(run.path), stamp(run.files.metrics))
 
 
 def pair_history(run: Run, quantity: str) -> History:
     """A quantity of every training pair by epoch, with the groups of the pairs."""
-    return _history(str(run.path), stamp(run.path / "ledger.parquet"), quantity)
+    return _history(str(run.path), stamp(run.files.ledger), quantity)
 
 
 def group_distributions(run: Run, attribute: str, quantity: str) -> Distributions:
     """Densities by group for all epochs."""
-    return _distributions(str(run.path), stamp(run.path / "ledger.parquet"), attribute, quantity)
+    return _distributions(str(run.path), stamp(run.files.ledger), attribute, quantity)
 
 
 def quantile_differences(run: Run, attribute: str, quantity: str, epoch: int) -> list[QuantileShift]:
     """Quantiles of each group minus everyone's at an epoch, with bootstrap bands."""
-    return _shifts(str(run.path), stamp(run.path / "ledger.parquet"), attribute, quantity, epoch)
+    return _shifts(str(run.path), stamp(run.files.ledger), attribute, quantity, epoch)
 
 
 # The stamp of a file is part of each key: a changed file is read again.

@@ -7,10 +7,10 @@ from pathlib import Path
 import streamlit as st
 
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry
+from fairvlm_core.jobs.demo import COMMAND, DemoStatus, demo_status, start_demo
 from fairvlm_core.jobs.progress import run_progress
 
 from . import live
-from .demo import COMMAND, DemoStatus, demo_status, start_demo
 from .frame import Here, errors
 from .losses_reads import run_metrics
 from .reads import run_entries

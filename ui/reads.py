@@ -34,8 +34,8 @@ def run_entries(store: RunStore) -> list[RunEntry]:
 
 
 def _cached_entry(run: Run) -> RunEntry:
-    names = ("status.json", "config.json", "data.json", "report.json")
-    entry = _entry(str(run.path), tuple(stamp(run.path / name) for name in names))
+    files = run.files
+    entry = _entry(str(run.path), tuple(map(stamp, (files.status, files.config, files.data, files.report))))
     return entry if entry.state not in ("running", "damaged") else read_entry(run)
 
 
@@ -46,7 +46,7 @@ def _entry(path: str, stamps: tuple[Stamp, ...]) -> RunEntry:  # noqa: ARG001 - 
 
 def predictions(run: Run) -> pd.DataFrame:
     """A run's validation and test predictions."""
-    return _predictions(str(run.path), stamp(run.path / "predictions.parquet"))
+    return _predictions(str(run.path), stamp(run.files.predictions))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -70,7 +70,7 @@ def _pair_table(folder: str, options: tuple, stamps: tuple[Stamp, ...]) -> PairT
 
 def fairness_report(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
     """As `fairness_of`."""
-    stamps = tuple(stamp(run.path / name) for name in ("predictions.parquet", "report.json"))
+    stamps = (stamp(run.files.predictions), stamp(run.files.report))
     return _fairness_report(str(run.path), stamps, n_resamples)
 
 
@@ -101,11 +101,11 @@ MethodKey = tuple[tuple[str, tuple[tuple[str, Stamp, Stamp, Stamp], ...]], ...]
 
 
 def _method_key(root: Path, methods: Sequence[Method]) -> tuple[str, MethodKey]:
-    files = ("predictions.parquet", "report.json", "data.json")
-    return str(root), tuple(
-        (method.name, tuple((run.id, *(stamp(root / run.id / name) for name in files)) for run in method.runs))
-        for method in methods
-    )
+    def key(run_id: str) -> tuple[str, Stamp, Stamp, Stamp]:
+        files = Run(root / run_id).files
+        return run_id, stamp(files.predictions), stamp(files.report), stamp(files.data)
+
+    return str(root), tuple((method.name, tuple(key(run.id) for run in method.runs)) for method in methods)
 
 
 def _method_of_key(root: str, key: MethodKey) -> tuple[list[Method], dict[str, Run]]:

@@ -16,8 +16,6 @@ from fairvlm_core.runs import Run
 
 from .reads import Stamp, stamp
 
-_FILES = ("status.json", "config.json", "data.json", "predictions.parquet", "ledger.parquet", "metrics.jsonl")
-
 
 def baselines(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
     """Finished runs on the same data: other methods before other seeds, the same seed before others.
@@ -46,7 +44,8 @@ def report_content(
 
 
 def _key(run: Run) -> tuple[str, tuple[Stamp, ...]]:
-    return str(run.path), tuple(stamp(run.path / name) for name in _FILES)
+    f = run.files
+    return str(run.path), tuple(map(stamp, (f.status, f.config, f.data, f.predictions, f.ledger, f.metrics)))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

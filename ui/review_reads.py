@@ -65,7 +65,7 @@ def _cached_address(root: str, path: str, image: Stamp, _table: PairTable, _row:
 
 def offered_notes(run: Run, pair_id: str, k: int) -> list[str]:
     """Ids of the k pairs whose notes the run's model finds most similar to the image of a pair; empty for a new pair."""
-    images, notes, ids = _features(str(run.path), stamp(run.path / "embeddings.npz"))
+    images, notes, ids = _features(str(run.path), stamp(run.files.embeddings))
     return [ids[row] for row in best_notes(images, notes, ids.index(pair_id), k)] if pair_id in ids else []
 
 

@@ -20,7 +20,7 @@ def fairness_of(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
 
     The run's own, made when it finished; computed here where it has none of so many resamples.
     """
-    made = run.report().get("test_with_intervals") if (run.path / "report.json").exists() else None
+    made = run.report().get("test_with_intervals") if run.files.report.exists() else None
     if made is not None and made["settings"]["n_resamples"] == n_resamples:
         return made
     return held_out_report(held_out_rows(run.predictions(), run.id), run.data["attributes"], n_resamples).to_dict()

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from scipy.ndimage import gaussian_filter1d
 
 from ..errors import InputError
 from ..ledger import PairLossLedger
-from ..runs import SCHEMA_VERSION, Run
-from ..safeio import check_version
+from ..runs import Run
 from .group_order import group_order
 
 SMALL = 10  # groups with fewer pairs have no density and no quantile differences
@@ -129,22 +127,9 @@ def run_history(run: Run, quantity: str) -> History:
     InputError
         The ledger is missing or damaged, has no closed epoch, or does not have the quantity.
     """
-    path = run.path / "ledger.parquet"
-    try:
-        names = [name for name in pq.read_schema(path).names if name.rpartition("_")[0] == quantity]
-        frame = pd.read_parquet(path, columns=["pair_id", *names])
-    except FileNotFoundError:
-        raise InputError(f"run {run.id} has no ledger.parquet yet (state: {run.status.state})") from None
-    except Exception as error:
-        raise InputError(f"run {run.id}: ledger.parquet is damaged ({type(error).__name__})") from error
-    check_version(frame.attrs.pop("schema_version", 1), SCHEMA_VERSION, f"{run.id}/ledger.parquet")
-    if not names:
-        raise InputError(f"run {run.id}: ledger.parquet has no {quantity}; train the run again")
-    found = history(PairLossLedger.from_frame(frame), run.pairs(), run.data["attributes"], quantity)
+    found = history(run.ledger(quantity), run.pairs(), run.data["attributes"], quantity)
     if not found.epochs:
-        raise InputError(
-            f"run {run.id}: ledger.parquet holds no whole epoch yet; open the page again after the first one"
-        )
+        raise InputError(f"run {run.id}: its ledger holds no whole epoch yet; open the page again after the first one")
     return found
 
 

@@ -9,7 +9,6 @@ from ..errors import InputError
 from ..runs import Run
 from .projection import project
 
-_LOCK = ".map.lock"
 _PATIENCE = 2.0  # seconds: who only looks holds the lock for a moment
 
 
@@ -21,8 +20,8 @@ def make_map(run: Run) -> str:
     InputError
         The run has no embeddings yet, its map is being made by another process, or it cannot be written.
     """
-    with safeio.storing(run.path / _LOCK):
-        lock = FileLock(run.path / _LOCK, mode=safeio.PRIVATE_FILE)
+    with safeio.storing(run.files.map_lock):
+        lock = FileLock(run.files.map_lock, mode=safeio.PRIVATE_FILE)
         try:
             lock.acquire(timeout=_PATIENCE)
         except Timeout:
@@ -30,7 +29,7 @@ def make_map(run: Run) -> str:
     with lock:
         features, pairs = run.embeddings(), run.pairs()
         found = project(features["image"], features["text"], run.config.seed)
-        run.write_parquet("projection.parquet", found.to_frame(pairs["pair_id"]))
+        run.write_parquet(run.files.projection, found.to_frame(pairs["pair_id"]))
     run.log(f"map: {found.method}")
     return found.method
 
@@ -47,7 +46,7 @@ def make_map_if_possible(run: Run) -> bool:
 
 def map_is_being_made(run: Run) -> bool:
     """Whether a living process works on the map of a run; nothing is written to find out."""
-    path = run.path / _LOCK
+    path = run.files.map_lock
     if not path.exists():
         return False
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from . import review, show
 
 app = typer.Typer(
     name="fairvlm",
-    help="Make vision-language models for medical images robust and fair, and see how far it worked.",
+    help="Make vision-language models for medical images robust and fair, and measure the result.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -26,11 +26,22 @@ Workspace = Annotated[
     typer.Option("--workspace", help="Where runs are kept [default: $FAIRVLM_WORKSPACE, else ./workspace]"),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of image-note pairs")]
+OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")]
+Preset = Annotated[str, typer.Option(help="`fairvlm presets` lists them")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")]
+SharedPatients = Annotated[bool, typer.Option("--allow-shared-patients", help="Let a patient be in several splits")]
+MinCell = Annotated[int, typer.Option(help="Hide groups with fewer people in a cell; 0 hides none")]
+Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: no intervals")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the app")]
 Description = Annotated[
     Path | None,
-    typer.Option("--description", help="dataset.json that lies elsewhere, for a data folder that stays untouched"),
+    typer.Option("--description", help="A dataset.json outside the data folder"),
 ]
+
+
+def _read_options(description: Path | None, allow_shared_patients: bool) -> dict[str, Any]:
+    path = None if description is None else str(description.resolve())
+    return {"description": path, "allow_shared_patients": allow_shared_patients}
 
 
 def _version(value: bool) -> None:
@@ -54,7 +65,7 @@ def synth(
     n_train: Annotated[int, typer.Option(help="Training pairs")] = 2000,
     n_val: Annotated[int, typer.Option(help="Validation pairs")] = 400,
     n_test: Annotated[int, typer.Option(help="Test pairs")] = 600,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files")] = 0,
     mismatch_rate: Annotated[float, typer.Option(help="Share of training pairs with another patient's note")] = 0.15,
     shortcut_rate: Annotated[float, typer.Option(help="Share with a non-clinical marker on both sides")] = 0.03,
     size: Annotated[int, typer.Option(help="Side of the images in pixels")] = 128,
@@ -92,7 +103,7 @@ def check(
     description: Description = None,
     seed: Annotated[int, typer.Option(help="For splits, where the data has none")] = 0,
     model: Annotated[str, typer.Option(help="Whose context length cuts notes")] = "tiny",
-    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    allow_shared_patients: SharedPatients = False,
     max_refused: Annotated[float, typer.Option(help="Refuse the whole set above this share of bad images")] = 0.05,
     json: Json = False,
 ) -> None:
@@ -119,20 +130,20 @@ def check(
 @app.command()
 def train(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of image-note pairs")] = None,
-    preset: Annotated[str, typer.Option(help="`fairvlm presets` lists them")] = "clip",
+    preset: Preset = "clip",
     workspace: Workspace = None,
     model: Annotated[str | None, typer.Option(help="tiny, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     attributes: Annotated[str | None, typer.Option(help="a,b: attributes of the fairness term")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run")] = None,
+    settings: Settings = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run")] = None,
     verdicts: Annotated[
         str | None, typer.Option(help="Use a review: `latest` of the workspace, or an exported FILE.json")
     ] = None,
     description: Description = None,
-    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    allow_shared_patients: SharedPatients = False,
     map_pairs: Annotated[
         bool, typer.Option("--map/--no-map", help="Make the map of the pairs once the run has finished")
     ] = True,
@@ -143,7 +154,7 @@ def train(
 ) -> None:
     """Fine-tune a CLIP; the last line is the run's id. Several processes: torchrun, see docs/distributed.md."""
     from ..distributed import joined
-    from .training import parse_settings, train_run
+    from .training import NewRun, parse_settings, train_run
 
     given = {
         "model": model,
@@ -152,19 +163,13 @@ def train(
         "seed": seed,
         "fairness.attributes": attributes,
     }
-    chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings or [])
+    chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings)
+    new = NewRun(data, preset, chosen, verdicts, _read_options(description, allow_shared_patients))
     with joined() as team:
         train_run(
-            data,
-            preset,
-            chosen,
+            new,
             workspace=workspace,
             resume=resume,
-            verdicts=verdicts,
-            read_options={
-                "description": None if description is None else str(description.resolve()),
-                "allow_shared_patients": allow_shared_patients,
-            },
             json=json,
             map_pairs=map_pairs,
             background=background,
@@ -175,26 +180,22 @@ def train(
 @app.command()
 def cost(
     data: Folder,
-    preset: Annotated[str, typer.Option(help="`fairvlm presets` lists them")] = "clip",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")] = None,
+    preset: Preset = "clip",
+    settings: Settings = None,
     description: Description = None,
-    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    allow_shared_patients: SharedPatients = False,
     json: Json = False,
 ) -> None:
-    """Measure a training step on a few pairs, and estimate what a run will take."""
+    """Measure a training step on a few pairs, and estimate the time of a run."""
     from .jobs import print_cost
     from .training import parse_settings
 
-    options = {
-        "description": None if description is None else str(description.resolve()),
-        "allow_shared_patients": allow_shared_patients,
-    }
-    print_cost(data, preset, parse_settings(settings or []), options, json)
+    print_cost(data, preset, parse_settings(settings), _read_options(description, allow_shared_patients), json)
 
 
 @app.command()
 def jobs(workspace: Workspace = None, json: Json = False) -> None:
-    """List what runs and what waits in the queue."""
+    """List the runs that run or wait in the queue."""
     from .jobs import list_jobs
 
     list_jobs(workspace, json)
@@ -205,7 +206,7 @@ def cancel(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids or numbers of runs that wait or run")],
     workspace: Workspace = None,
 ) -> None:
-    """Cancel runs; `fairvlm resume` goes on from their last whole epoch."""
+    """Cancel runs; `fairvlm resume` continues from their last complete epoch."""
     from .jobs import cancel_runs
 
     cancel_runs(runs, workspace)
@@ -259,26 +260,22 @@ def sweep(
     map_pairs: Annotated[bool, typer.Option("--map/--no-map", help="Make the map of every run, too")] = False,
     workspace: Workspace = None,
     description: Description = None,
-    allow_shared_patients: Annotated[bool, typer.Option("--allow-shared-patients")] = False,
+    allow_shared_patients: SharedPatients = False,
     json: Json = False,
 ) -> None:
-    """Search settings by their validation figures; the same command again joins or goes on."""
+    """Search settings by their validation metrics; the same command again joins or continues the study."""
     from .sweep import plan_of, run_sweep
     from .training import parse_settings
 
-    fixed = parse_settings(settings or [])
+    fixed = parse_settings(settings)
     plan = plan_of(trials, objective, param or [], space, preset, fixed, seeds, sampler, prune)
-    options = {
-        "description": None if description is None else str(description.resolve()),
-        "allow_shared_patients": allow_shared_patients,
-    }
     run_sweep(
         data,
         plan,
         workspace=workspace,
         study=study,
         where=storage,
-        read_options=options,
+        read_options=_read_options(description, allow_shared_patients),
         map_pairs=map_pairs,
         json=json,
     )
@@ -286,7 +283,7 @@ def sweep(
 
 @app.command()
 def mine(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")],
+    run: OneRun,
     workspace: Workspace = None,
     faulty_sd: Annotated[float | None, typer.Option(help="β_f: standard deviations above the mean [run's]")] = None,
     noisy_sd: Annotated[float | None, typer.Option(help="β_n: standard deviations below the mean [run's]")] = None,
@@ -295,7 +292,7 @@ def mine(
     json: Json = False,
 ) -> None:
     """List a run's bad pairs; other thresholds need no training."""
-    from .training import mine_run
+    from .mining import mine_run
 
     mine_run(run, workspace, faulty_sd, noisy_sd, every, csv, json)
 
@@ -385,17 +382,17 @@ def compare(
 
 @app.command()
 def report(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")],
+    run: OneRun,
     workspace: Workspace = None,
     baseline: Annotated[str | None, typer.Option(metavar="RUN", help="Compare with it, patient by patient")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", help="[default: RUN-report.html]")] = None,
     with_notes: Annotated[bool, typer.Option("--with-notes", help="Add the notes of flagged pairs, in full")] = False,
     pair_ids: Annotated[bool, typer.Option(help="List the ids of flagged pairs")] = True,
-    min_cell: Annotated[int, typer.Option(help="Hide groups with fewer people in a cell; 0 hides none")] = 5,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: no intervals")] = 2000,
+    min_cell: MinCell = 5,
+    resamples: Resamples = 2000,
     json: Json = False,
 ) -> None:
-    """Write a run's report: one HTML file that opens from disk and asks for nothing, or the same as JSON."""
+    """Write a run's report: one HTML file that loads nothing else, or the same as JSON."""
     from ..report import ReportOptions
     from .report import report_run
 
@@ -405,7 +402,7 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")],
+    run: OneRun,
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A folder that does not exist or is empty")],
     workspace: Workspace = None,
     formats: Annotated[
@@ -413,8 +410,8 @@ def export(
         typer.Option("--format", help="tables, model, card, tensorboard, mlflow [default: the first three]"),
     ] = None,
     patient_ids: Annotated[bool, typer.Option("--patient-ids", help="Keep them; else running numbers")] = False,
-    min_cell: Annotated[int, typer.Option(help="Hide groups with fewer people in a cell; 0 hides none")] = 5,
-    resamples: Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: no intervals")] = 2000,
+    min_cell: MinCell = 5,
+    resamples: Resamples = 2000,
     json: Json = False,
 ) -> None:
     """Write a run for other tools: Parquet tables, a model that open_clip loads, a model card, TensorBoard, MLflow."""
@@ -442,15 +439,10 @@ def presets(
     from ..config import PRESET_SUMMARIES, PRESETS, RunConfig, setting_names
 
     if settings:
-        values = RunConfig().to_dict()
-        rows = []
-        for name, text in setting_names().items():
-            value = values
-            for part in name.split("."):
-                value = value[part]
-            rows.append((name, value, text))
+        defaults = RunConfig.build("clip").flat()
+        rows = [(name, defaults[name], text) for name, text in setting_names().items()]
         if json:
-            show.print_json([{"setting": n, "default": v, "description": t} for n, v, t in rows])
+            show.print_json([{"setting": name, "default": value, "description": text} for name, value, text in rows])
         else:
             show.table("Settings (--set KEY=VALUE)", ("setting", "default", "what it is"), rows, numbers_from=9)
     elif json:

@@ -17,7 +17,7 @@ _STEPS, _HELD_OUT = 4, 64
 
 
 @dataclass(frozen=True)
-class Step:
+class StepTime:
     """A measured step.
 
     Attributes
@@ -44,10 +44,10 @@ class Cost:
     seconds: float | None = None
 
 
-def estimate(configs: Sequence[RunConfig], n_train: int, step: Step | None) -> Cost:
+def estimate(configs: Sequence[RunConfig], n_train: int, step: StepTime | None) -> Cost:
     """What runs on `n_train` training pairs cost, one after the other; without decoding images at the start of each.
 
-    >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, 1000, Step(0.5))
+    >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, 1000, StepTime(0.5))
     Cost(pairs=6000, steps=96, seconds=48.0)
     """
     pairs = sum(n_train * config.epochs for config in configs)
@@ -55,7 +55,7 @@ def estimate(configs: Sequence[RunConfig], n_train: int, step: Step | None) -> C
     return Cost(pairs, steps, None if step is None else steps * step.seconds + pairs * step.between)
 
 
-def known_step(store: RunStore, config: RunConfig) -> Step | None:
+def known_step(store: RunStore, config: RunConfig) -> StepTime | None:
     """From the newest run with this model, batch size, device and precision; of this preset where there is one."""
     found = None
     for run in reversed(store.runs()):
@@ -69,7 +69,7 @@ def known_step(store: RunStore, config: RunConfig) -> Step | None:
     return found
 
 
-def _step_of(run: Run, config: RunConfig) -> Step | None:
+def _step_of(run: Run, config: RunConfig) -> StepTime | None:
     def same(one: RunConfig) -> tuple[str, ...]:
         return one.model, str(one.batch_size), one.device, one.precision
 
@@ -79,10 +79,10 @@ def _step_of(run: Run, config: RunConfig) -> Step | None:
     step = float(np.median([line["step_seconds"] for line in lines]))
     epoch = float(np.median([line["seconds"] for line in lines]))
     steps = math.ceil(n_train / min(config.batch_size, n_train))
-    return Step(step, max(0.0, epoch - steps * step) / n_train, run.id)
+    return StepTime(step, max(0.0, epoch - steps * step) / n_train, run.id)
 
 
-def measure_step(table: PairTable, config: RunConfig) -> Step:
+def measure_step(table: PairTable, config: RunConfig) -> StepTime:
     """Train for two short epochs on a few pairs of the table, as a run would, and take the median step of the second.
 
     Raises
@@ -99,4 +99,4 @@ def measure_step(table: PairTable, config: RunConfig) -> Step:
         for value in (0, 1):
             rows.append(np.flatnonzero((split == name) & (label == value))[:_HELD_OUT])
     result = fit(table.take(np.sort(np.concatenate(rows))), config.model_copy(update={"epochs": 2}))
-    return Step(result.history[-1].step_seconds)
+    return StepTime(result.history[-1].step_seconds)

@@ -1,6 +1,6 @@
-"""What every run needs, imported once by the process that runs are forked from.
+"""Imports that every run needs, made once by the process that runs are forked from.
 
-What goes wrong here goes wrong again in the run's own process, and is told there.
+An import that fails here fails again in the run's own process, which reports it.
 """
 
 import contextlib

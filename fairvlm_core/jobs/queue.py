@@ -1,4 +1,4 @@
-"""The queue: what waits, what runs, and how runs get in and out."""
+"""The queue: which runs wait and run; launch, resume, copy and cancel runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from .. import safeio
 from ..config import RunConfig
 from ..errors import InputError
 from ..processes import end_tree
-from ..runs import BusyError, Run, RunStore, Status
+from ..runs import BusyError, Run, RunStore, State, Status
 
 GRACE = 10.0  # seconds between asking a process to end and killing it
 _PATIENCE = 30.0  # seconds; the queue is held for moments only
-_LOOK_AGAIN = 0.1
-_CAN_GO_ON = ("interrupted", "failed", "cancelled")
+_POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run that waits or works; `place` 1 is the next one of its device, 0 works now."""
+    """A run that waits or runs; `place` 0 is running, 1 is the next one of its device."""
 
     run: Run
     status: Status
@@ -49,7 +48,7 @@ def queue_held(store: RunStore) -> Iterator[None]:
         try:
             lock.acquire(timeout=_PATIENCE)
         except Timeout:
-            raise InputError("the queue is held by another process that does not let go: try again") from None
+            raise InputError(f"another process has held the queue for {_PATIENCE:.0f} s: try again") from None
     try:
         yield
     finally:
@@ -57,7 +56,7 @@ def queue_held(store: RunStore) -> Iterator[None]:
 
 
 def device_of(config: RunConfig) -> str:
-    """Whose queue a run stands in: ``cpu``, ``cuda:0``, … ; ``auto`` is looked up on this machine.
+    """The device in whose queue a run waits: ``cpu``, ``cuda:0``, …; ``auto`` depends on this machine.
 
     >>> device_of(RunConfig.build("clip", {"device": "cuda"}))
     'cuda:0'
@@ -70,7 +69,7 @@ def device_of(config: RunConfig) -> str:
 
 @cache
 def _has_gpu() -> bool:
-    """Whether NVIDIA's driver lists a GPU; torch, which would know for certain, takes seconds to import."""
+    """Whether NVIDIA's driver lists a GPU. Asking torch would take seconds to import it."""
     if (program := shutil.which("nvidia-smi")) is None:
         return False
     try:
@@ -81,18 +80,18 @@ def _has_gpu() -> bool:
 
 
 def waiting(store: RunStore, device: str | None = None) -> list[tuple[Run, Status]]:
-    """Queued runs with a ticket, in their order; of one device or of all."""
+    """Queued runs with a ticket, in order; of one device or of all."""
     found = [
         (run, status)
         for run, status in _readable(store)
-        if status.state == "queued" and status.ticket is not None and device in (None, status.device)
+        if status.state == State.QUEUED and status.ticket is not None and device in (None, status.device)
     ]
     return sorted(found, key=lambda item: item[1].ticket or 0)
 
 
 def jobs(store: RunStore) -> list[Job]:
-    """What runs (also in a terminal) and then what waits, in order."""
-    running = [Job(run, status, 0) for run, status in _readable(store) if status.state == "running"]
+    """Runs that run (also in a terminal), then runs that wait, in order."""
+    running = [Job(run, status, 0) for run, status in _readable(store) if status.state == State.RUNNING]
     places: dict[str | None, int] = {}
     queued = []
     for run, status in waiting(store):
@@ -105,12 +104,12 @@ def _readable(store: RunStore) -> Iterator[tuple[Run, Status]]:
     for run in store.runs():
         try:
             yield run, run.status
-        except InputError:  # a damaged run is shown elsewhere and holds nobody up
+        except InputError:  # a damaged run does not stop the queue
             continue
 
 
 def launch(store: RunStore, runs: Sequence[Run]) -> None:
-    """Put registered runs into the queue and see to it that a worker serves them; returns at once.
+    """Put registered runs into the queue, start workers where needed, and return at once.
 
     Raises
     ------
@@ -129,35 +128,32 @@ def launch(store: RunStore, runs: Sequence[Run]) -> None:
 
 def _enqueue(run: Run, ticket: int) -> None:
     with run.held():
-        status = run.status
-        if status.state not in ("queued", *_CAN_GO_ON):
-            raise InputError(
-                f"run {run.id} is {status.state}: only a run that waits or stopped can be put into the queue"
-            )
-        (run.path / "cancel").unlink(missing_ok=True)
-        run.set_status(
-            state="queued", ticket=ticket, device=device_of(run.config), message="", finished=None, step=0, steps=0
-        )
-        if status.state != "queued":
+        state = run.status.state
+        if state != State.QUEUED and not state.resumable:
+            raise InputError(f"run {run.id} is {state}: only a run that waits or stopped can be put into the queue")
+        run.files.cancel.unlink(missing_ok=True)
+        changes = {"ticket": ticket, "device": device_of(run.config), "message": "", "finished": None}
+        run.set_status(state=State.QUEUED, step=0, steps=0, **changes)
+        if state != State.QUEUED:
             run.log("put into the queue again")
 
 
 def resume(store: RunStore, run: Run) -> None:
-    """Put a run that was interrupted, failed or cancelled into the queue again; it goes on from its last whole epoch.
+    """Queue a run that was interrupted, failed or cancelled; it continues from its last complete epoch.
 
     Raises
     ------
     InputError
-        The run waits, works or is finished.
+        The run waits, runs or is finished.
     """
     state = run.status.state
-    if state not in _CAN_GO_ON:
+    if not state.resumable:
         raise InputError(f"run {run.id} is {state}: there is nothing to resume")
     launch(store, [run])
 
 
 def clone(store: RunStore, run: Run, settings: Mapping[str, Any] | None = None) -> Run:
-    """Register a new run on the same data with the same configuration, `settings` laid over it. It is not launched.
+    """Register a new run on the same data with the same configuration, except for `settings`. It is not launched.
 
     Raises
     ------
@@ -175,27 +171,26 @@ def clone(store: RunStore, run: Run, settings: Mapping[str, Any] | None = None) 
                 f"attribute {name!r} is not in the data; there are {', '.join(data['attributes']) or 'none'}"
             )
     new = store.create(config, data, run.pairs())
-    verdicts = run.path / "verdicts.json"
-    if verdicts.exists():
-        with safeio.new_file(new.path / verdicts.name) as temporary:
-            shutil.copyfile(verdicts, temporary)
+    if run.files.verdicts.exists():
+        with safeio.new_file(new.files.verdicts) as temporary:
+            shutil.copyfile(run.files.verdicts, temporary)
     return new
 
 
-def cancel(run: Run, grace: float = GRACE) -> str:
-    """End a run: one that waits is cancelled at once, one that works is asked to end and killed after `grace` seconds.
+def cancel(run: Run, grace: float = GRACE) -> State:
+    """End a run: a waiting one at once; a running one is asked to end, and killed after `grace` seconds.
 
-    Returns the state it is left in: `cancelled`, or `finished` where it was faster.
+    Returns `CANCELLED`, or `FINISHED` where the run finished first.
 
     Raises
     ------
     InputError
-        The run neither waits nor works.
+        The run neither waits nor runs.
     """
     before = run.status.state
-    if before not in ("queued", "running"):
+    if before not in (State.QUEUED, State.RUNNING):
         raise InputError(f"run {run.id} is {before}: there is nothing to cancel")
-    marker, until = run.path / "cancel", time.monotonic() + 3 * grace
+    until = time.monotonic() + 3 * grace
     while True:
         try:
             with run.held():
@@ -204,21 +199,21 @@ def cancel(run: Run, grace: float = GRACE) -> str:
             if time.monotonic() > until:
                 raise
         status = run.status
-        if status.state == "finished":  # only its map is being made
-            return "finished"
-        if status.state == "running" and status.process is not None:
-            with safeio.storing(marker):
-                marker.touch(mode=safeio.PRIVATE_FILE)
+        if status.state == State.FINISHED:  # only its map is being made
+            return State.FINISHED
+        if status.state == State.RUNNING and status.process is not None:
+            with safeio.storing(run.files.cancel):
+                run.files.cancel.touch(mode=safeio.PRIVATE_FILE)
             end_tree(status.process, grace)
-        time.sleep(_LOOK_AGAIN)
+        time.sleep(_POLL)
 
 
-def _settle_cancelled(run: Run) -> str:
-    """Nobody works on the run: write down that it is cancelled, unless it came to an end of its own."""
-    if run.status.state != "finished":
-        told = run.status.message == "cancelled"
-        run.set_status(state="cancelled", message="cancelled", pid=None)
-        if not told:
-            run.log("cancelled")
-    (run.path / "cancel").unlink(missing_ok=True)
+def _settle_cancelled(run: Run) -> State:
+    """Write that a run is cancelled, unless it finished or its own process wrote that already."""
+    status = run.status
+    written = status.state == State.CANCELLED and status.pid is None
+    if status.state != State.FINISHED and not written:
+        run.set_status(state=State.CANCELLED, message="cancelled", pid=None)
+        run.log("cancelled")
+    run.files.cancel.unlink(missing_ok=True)
     return run.status.state

@@ -1,7 +1,7 @@
-"""The worker of a device: takes queued runs in their order, each in a process of its own; ends when none is left.
+"""The worker of a device: trains queued runs in order, each in its own process, and ends when none is left.
 
-Maps of finished runs are made when no run waits, those that an earlier worker left included. A worker may be started
-before there is anything to do, so that a launch need not wait for its imports (`stand_by`).
+When no run waits, it makes the maps of finished runs that have none. A worker may be started before a launch, so that the
+launch does not wait for its imports (`stand_by`).
 """
 
 from __future__ import annotations
@@ -11,48 +11,41 @@ import faulthandler
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from .. import safeio
 from ..analysis.pairmap import make_map_if_possible
 from ..errors import InputError, TrainingError
 from ..processes import Process, process_of
-from ..runs import BusyError, Run, RunStore, wordless
+from ..runs import BusyError, Run, RunStore, State, without_message
+from .detached import Detached, fairvlm
 from .queue import cancel, jobs_folder, queue_held, waiting
 
-_PRELOADED = "fairvlm_core.jobs.preload"  # once a worker, not once a run
-_LOOK_AGAIN = 1.0
 STAND_BY = 900.0  # seconds
-_GLANCE = 0.2  # seconds between two looks at an empty queue; longer where looking takes long
+_PRELOADED = "fairvlm_core.jobs.preload"  # imported once per worker instead of once per run
+_MAP_POLL = 1.0  # seconds between checks for a queued run while maps are made
+_QUEUE_POLL = 0.2  # seconds between checks of an empty queue; longer where a check takes long
 
 
 def serving(store: RunStore, device: str) -> Process | None:
     """The living worker of a device."""
-    try:
-        record = safeio.read_json(_file(store, device, "json"))
-        process = Process(int(record["pid"]), float(record["process_started"]), str(record["boot"]))
-    except (InputError, KeyError, TypeError, ValueError):
-        return None
-    return process if process.alive else None
+    return _worker(store, device).process
 
 
 def ensure_workers(store: RunStore) -> list[str]:
-    """See to it that every device with queued runs has a worker; gives the devices that one was started for."""
+    """Start a worker for every device that has queued runs and no worker; returns these devices."""
     with queue_held(store):
         return start_workers(store)
 
 
 def start_workers(store: RunStore) -> list[str]:
-    """As `ensure_workers`, for who holds the queue already."""
+    """As `ensure_workers`, for a caller that holds the queue."""
     devices = dict.fromkeys(str(status.device) for _, status in waiting(store))
     started = [device for device in devices if serving(store, device) is None]
     for device in started:
@@ -61,9 +54,9 @@ def start_workers(store: RunStore) -> list[str]:
 
 
 def stand_by(store: RunStore, device: str, seconds: float = STAND_BY) -> bool:
-    """See to it that a worker is ready before anything is launched; whether one was started.
+    """Start a worker before anything is launched; returns False where there is one.
 
-    It ends when nothing was queued for so many seconds, or with the process that called this.
+    It ends after `seconds` without a queued run, or with the process that called this.
 
     Raises
     ------
@@ -78,31 +71,14 @@ def stand_by(store: RunStore, device: str, seconds: float = STAND_BY) -> bool:
 
 
 def _start(store: RunStore, device: str, stay: float = 0.0) -> None:
-    """A worker in its own session: it outlives the page, the server and the terminal it was started from."""
-    workspace = str(store.workspace.resolve())
-    command = [sys.executable, "-m", "fairvlm_core", "work", "--device", device, "--workspace", workspace]
-    command += ["--stay", str(stay)] if stay else []
-    log = _file(store, device, "log")
-    with safeio.storing(log), os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
-        )
-    threading.Thread(target=process.wait, name="worker", daemon=True).start()  # so that it leaves no zombie
-    try:
-        _record(store, device, process_of(process.pid))
-    except psutil.NoSuchProcess:
-        raise InputError(f"the worker ended at once: its last words are in jobs/{log.name} of the workspace") from None
+    command = fairvlm("work", "--device", device, "--workspace", str(store.workspace.resolve()))
+    _worker(store, device).start(command + (["--stay", str(stay)] if stay else []), append=True)
 
 
 def work(store: RunStore, device: str, stay: float = 0.0) -> int:
-    """Serve the queue of a device until it is empty; gives the number of runs it took, 0 where another worker serves.
+    """Serve the queue of a device until it is empty; returns the number of runs, 0 where another worker serves it.
 
-    With an empty queue it stays for so many seconds, but no longer than the process that started this one.
+    With an empty queue it waits for `stay` seconds, but not longer than the process that started this one lives.
     """
     path = _file(store, device, "worker.lock")
     lock = FileLock(path, mode=safeio.PRIVATE_FILE)
@@ -111,7 +87,7 @@ def work(store: RunStore, device: str, stay: float = 0.0) -> int:
             lock.acquire(timeout=0)
         except Timeout:
             return 0
-        _record(store, device, process_of())
+        _worker(store, device).write_record(process_of())
     multiprocessing.set_forkserver_preload([_PRELOADED])
     context = multiprocessing.get_context("forkserver")
     taken, tried = 0, set[str]()
@@ -119,9 +95,9 @@ def work(store: RunStore, device: str, stay: float = 0.0) -> int:
     with lock:
         forkserver.ensure_running()
         while True:
-            looked = time.monotonic()
+            began = time.monotonic()
             unmapped = [run for run in _unmapped(store, device) if run.id not in tried]
-            standing_by = looked < until and os.getppid() == parent
+            standing_by = began < until and os.getppid() == parent
             found = _next(store, device, lock, staying=bool(unmapped) or standing_by)
             if found is not None:
                 taken += 1
@@ -130,13 +106,12 @@ def work(store: RunStore, device: str, stay: float = 0.0) -> int:
             elif unmapped:
                 tried |= {run.id for run in unmapped} - _map(context, store, device, unmapped)
             elif standing_by:
-                time.sleep(max(_GLANCE, 20 * (time.monotonic() - looked)))
+                time.sleep(max(_QUEUE_POLL, 20 * (time.monotonic() - began)))
             else:
                 return taken
 
 
 def _train(context: ForkServerContext, store: RunStore, run: Run, ticket: int) -> None:
-    """One run in a process of its own."""
     process = context.Process(target=_run_job, args=(str(store.workspace), run.id, ticket))
     process.start()
     try:
@@ -149,30 +124,26 @@ def _train(context: ForkServerContext, store: RunStore, run: Run, ticket: int) -
 
 
 def _unmapped(store: RunStore, device: str) -> list[Run]:
-    """Runs that a job of this device finished and that have no map."""
+    """Runs that were queued for this device, are finished and have no map."""
     found = []
     for run in store.runs():
         with contextlib.suppress(InputError):
             status = run.status
-            if status.state == "finished" and status.ticket is not None and status.device == device:
+            if status.state == State.FINISHED and status.ticket is not None and status.device == device:
                 found.append(run)
-    return [run for run in found if not _mapped(run)]
-
-
-def _mapped(run: Run) -> bool:
-    return (run.path / "projection.parquet").exists()
+    return [run for run in found if not run.files.projection.exists()]
 
 
 def _map(context: ForkServerContext, store: RunStore, device: str, runs: list[Run]) -> set[str]:
-    """The maps of finished runs, one after the other; ids of those that are left where a run was queued meanwhile."""
+    """Make the maps of finished runs. Where a run is queued meanwhile, stop and return the ids that are left."""
     process = context.Process(target=_make_maps, args=([run.path for run in runs],))
     process.start()
     while process.is_alive():
-        process.join(_LOOK_AGAIN)
+        process.join(_MAP_POLL)
         if process.is_alive() and waiting(store, device):
             process.kill()
             process.join()
-            return {run.id for run in runs if not _mapped(run)}
+            return {run.id for run in runs if not run.files.projection.exists()}
     return set()
 
 
@@ -182,44 +153,44 @@ def _make_maps(paths: list[Path]) -> None:
 
 
 def _next(store: RunStore, device: str, lock: FileLock, *, staying: bool) -> tuple[Run, int] | None:
-    """The next run and its ticket. Where there is none and the worker does not stay, it ends while it holds the queue."""
+    """The next run and its ticket. Without one, a worker that does not stay gives up its place while it holds the queue."""
     with queue_held(store):
         for run, status in waiting(store, device):
-            with contextlib.suppress(BusyError), run.held():  # busy: it is taken in a terminal, or being cancelled
+            with contextlib.suppress(BusyError), run.held():  # busy: trained in a terminal, or being cancelled
                 run.set_status(message="starting")
                 return run, int(status.ticket or 0)
         if not staying:
-            _file(store, device, "json").unlink(missing_ok=True)
+            _worker(store, device).record.unlink(missing_ok=True)
             lock.release(force=True)
     return None
 
 
 def _run_job(workspace: str, run_id: str, ticket: int) -> None:
-    """In a process of its own: train a run that still holds its ticket, once the device is free."""
+    """In its own process: train a run that still has its ticket, once the device is free."""
     os.setsid()
     run = RunStore(workspace).get(run_id)
-    _speak_into(run.path / "output.txt")
+    _print_into(run.files.output)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         device = str(run.status.device)
         with FileLock(_file(RunStore(workspace), device, "device.lock"), mode=safeio.PRIVATE_FILE), run.held():
             status = run.status
-            if (status.state, status.ticket) == ("queued", ticket):
+            if (status.state, status.ticket) == (State.QUEUED, ticket):
                 from ..launch import execute
 
-                execute(run, resume=any((run.path / "resume").glob("[0-9]*")))
+                execute(run, resume=bool(run.saved_states))
     except (InputError, TrainingError) as error:
         print(error, file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        print(wordless(error), file=sys.stderr)
+        print(without_message(error), file=sys.stderr)
         sys.exit(1)
 
 
-def _speak_into(path: Path) -> None:
-    """What the process and the libraries below it print goes to a file of the run."""
+def _print_into(path: Path) -> None:
+    """Send what this process and its libraries print to a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, safeio.PRIVATE_FILE)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
@@ -228,21 +199,24 @@ def _speak_into(path: Path) -> None:
 
 
 def _settle(run: Run, ticket: int, code: int | None) -> None:
-    """A process ended: where it could not say so itself, say what became of the run."""
+    """Write the state of a run whose process ended without writing it."""
     try:
         with run.held():
             status = run.status
-            if (status.state, status.ticket) == ("queued", ticket):
-                message = (
-                    f"its process ended before it could begin ({_cause(code)}): see output.txt in the run's folder"
+            if (status.state, status.ticket) == (State.QUEUED, ticket):
+                state, message = (
+                    State.FAILED,
+                    (f"its process ended before it could begin ({_cause(code)}): see output.txt in the run's folder"),
                 )
-                run.set_status(state="failed", message=message, pid=None)
-                run.log(f"failed: {message}")
-            elif status.state in ("interrupted", "cancelled") and status.pid is not None:
-                message = "cancelled" if status.state == "cancelled" else f"its process was ended ({_cause(code)})"
-                run.set_status(state=status.state, message=message, pid=None)
-                run.log(f"{status.state}: {message}")
-    except InputError as error:  # its folder is gone, the disk is full, or another has it: not the queue's affair
+            elif status.state == State.CANCELLED and status.pid is not None:
+                state, message = State.CANCELLED, "cancelled"
+            elif status.state == State.INTERRUPTED and status.pid is not None:
+                state, message = State.INTERRUPTED, f"its process was ended ({_cause(code)})"
+            else:
+                return
+            run.set_status(state=state, message=message, pid=None)
+            run.log(f"{state}: {message}")
+    except InputError as error:  # the folder is gone, the disk is full, or another process holds the run
         print(error, flush=True)
 
 
@@ -258,9 +232,8 @@ def _cause(code: int | None) -> str:
     return f"exit code {code}" if code is None or code >= 0 else f"signal {-code}"
 
 
-def _record(store: RunStore, device: str, process: Process) -> None:
-    values = {"pid": process.pid, "process_started": process.started, "boot": process.boot}
-    safeio.write_json(_file(store, device, "json"), values)
+def _worker(store: RunStore, device: str) -> Detached:
+    return Detached(_file(store, device, "json"), _file(store, device, "log"))
 
 
 def _file(store: RunStore, device: str, kind: str) -> Path:

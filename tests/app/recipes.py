@@ -14,7 +14,8 @@ from fairvlm_core import safeio
 from fairvlm_core.config import RunConfig
 from fairvlm_core.fairness import FairnessReport
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.runs import Run, RunStore, now, this_process
+from fairvlm_core.processes import process_of
+from fairvlm_core.runs import Run, RunStore, now
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # as `streamlit run app.py` does
@@ -63,7 +64,7 @@ def set_running(run: Run, epoch: int = 1) -> None:
     """Make a run look as if this process trained it now."""
     for name in ("predictions.parquet", "report.json"):
         (run.path / name).unlink(missing_ok=True)
-    run.set_status(state="running", epoch=epoch, message=f"epoch {epoch} of 2", finished=None, **this_process())
+    run.set_status(state="running", epoch=epoch, message=f"epoch {epoch} of 2", finished=None, **process_of().record())
 
 
 def words_of(app: AppTest) -> str:

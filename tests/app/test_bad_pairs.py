@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from recipes import add_run, asked, set_running, words_of
 
+from fairvlm_core import safeio
 from fairvlm_core.analysis import clean_data, mined_pairs
 from fairvlm_core.analysis.mined_pairs import MinedPairs, PairFilter, RunPairs, matching_rows, usable_settings
 from fairvlm_core.analysis.one_pair import near as near_pair
@@ -23,11 +25,12 @@ from fairvlm_core.analysis.projection import Projection
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.csvsafe import read_csv
+from fairvlm_core.jobs import maps
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.mining import RANKING_RULES, Evidence, Judgement, RankingRule, audit_mining, mine_bad_pairs
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
-from ui import bad_pairs, bad_pairs_charts, bad_pairs_map, inspector
+from ui import bad_pairs, bad_pairs_charts, inspector
 
 PAGE = "3_Bad_pairs.py"
 EPOCHS = 5
@@ -525,25 +528,25 @@ def test_a_run_without_a_map_offers_to_make_it(open_page) -> None:
 
 def test_the_map_is_made_by_this_python_in_a_process_of_its_own(bench_runs) -> None:
     run = RunStore(bench_runs).get("2")
-    command = bad_pairs_map.map_command(run)
+    command = maps.map_command(run)
     assert command[0] == sys.executable
     done = subprocess.run([*command[:4], "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert command[5] in done.stdout
-    assert bad_pairs_map.map_state(run) == "none"
-    bad_pairs_map.start_map(run, [sys.executable, "-c", "import time; print('at work', flush=True); time.sleep(60)"])
-    process = bad_pairs_map._STARTED[str(run.path)]
+    assert maps.map_state(run) == "none"
+    maps.start_map(run, [sys.executable, "-c", "import time; print('at work', flush=True); time.sleep(60)"])
+    process = psutil.Process(safeio.read_json(run.files.map_process)["pid"])
     try:
-        assert bad_pairs_map.map_state(run) == "running"
+        assert maps.map_state(run) == "running"
         with pytest.raises(InputError, match="being made already"):
-            bad_pairs_map.start_map(run)
+            maps.start_map(run)
         for _ in range(100):
-            if bad_pairs_map.last_line(run) == "at work":
+            if maps.last_line(run) == "at work":
                 break
             time.sleep(0.05)
-        assert bad_pairs_map.last_line(run) == "at work"
+        assert maps.last_line(run) == "at work"
     finally:
         process.kill()
         process.wait(10)
-    assert bad_pairs_map.map_state(run) == "stopped"
-    assert bad_pairs_map.map_state(RunStore(bench_runs).get("1")) == "made"
+    assert maps.map_state(run) == "stopped"
+    assert maps.map_state(RunStore(bench_runs).get("1")) == "made"

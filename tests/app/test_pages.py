@@ -15,9 +15,9 @@ from recipes import add_run, asked, set_running, words_of
 
 from fairvlm_core import safeio
 from fairvlm_core.errors import InputError
+from fairvlm_core.jobs import demo
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import RunStore
-from ui import demo
 
 DATA, COMPARE = "1_Data.py", "6_Compare_runs.py"
 PAGES = (None, DATA, COMPARE)
@@ -46,7 +46,7 @@ def test_the_demo_starts_once_and_outlives_the_page(open_page, empty_workspace) 
             time.sleep(0.05)
         assert status.state == "running"
         assert status.lines == ("making the data",)
-        with pytest.raises(InputError, match="at work already"):
+        with pytest.raises(InputError, match="already runs"):
             demo.start_demo(empty_workspace, command)
         app = open_page()
         assert "The demo is running" in words_of(app)

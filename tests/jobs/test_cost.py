@@ -7,13 +7,13 @@ import math
 import pytest
 
 from fairvlm_core import InputError, RunConfig
-from fairvlm_core.jobs import Step, estimate, known_step, measure_step
+from fairvlm_core.jobs import StepTime, estimate, known_step, measure_step
 from fairvlm_core.launch import execute
 
 
 def test_pairs_steps_and_seconds_are_counted():
     configs = [RunConfig(epochs=3, batch_size=64, seed=seed) for seed in range(5)]
-    cost = estimate(configs, 1000, Step(0.2, 0.001))
+    cost = estimate(configs, 1000, StepTime(0.2, 0.001))
     assert cost.pairs == 1000 * 3 * 5
     assert cost.steps == math.ceil(1000 / 64) * 3 * 5
     assert cost.seconds == pytest.approx(cost.steps * 0.2 + cost.pairs * 0.001)

@@ -17,7 +17,7 @@ from fairvlm_core import InputError, launch
 from fairvlm_core.errors import TrainingError
 from fairvlm_core.launch import Hooks, execute
 from fairvlm_core.processes import end_tree, process_of
-from fairvlm_core.runs import SILENT_AFTER, Run, this_process
+from fairvlm_core.runs import SILENT_AFTER, Run
 
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
 STUBBORN = (
@@ -94,7 +94,7 @@ def test_two_processes_never_train_one_run(register, table, arrays):
         [sys.executable, "-c", _HOLD, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="in the hands of another process"):
+    with pytest.raises(InputError, match="used by another process"):
         execute(run, table=table, arrays=arrays)
     assert run.status.state == "queued"
     other.communicate("")
@@ -111,7 +111,7 @@ def test_a_removed_run_is_not_brought_back_by_its_lock(store):
 
 def test_a_process_that_is_stuck_is_said_and_a_clock_set_back_is_not(register):
     run = register()
-    run.set_status(state="running", **this_process())
+    run.set_status(state="running", **process_of().record())
     assert run.status.silent is None
     beat = run.path / "heartbeat"
     beat.touch()
