@@ -8,7 +8,7 @@ import pandas as pd
 
 from fairvlm_core.analysis.loss_distributions import SMALL, Distributions, QuantileShift
 
-from .words import NOTHING, figure, span
+from .words import NOTHING, number, span
 
 QUANTITIES = {"loss": "Loss", "similarity": "Similarity"}
 
@@ -27,10 +27,10 @@ def shift_table(shifts: Sequence[QuantileShift], sinkhorn: Mapping[str, float], 
         {
             "Group": s.group,
             "n": s.n,
-            "Median minus everyone's": figure(s.median[0]) if s.median else f"n < {SMALL}: not shown",
+            "Median minus everyone's": number(s.median[0]) if s.median else f"n < {SMALL}: not shown",
             "95 % interval": span(*s.median[1:]) if s.median else NOTHING,
-            f"Wasserstein distance ({unit})": figure(s.wasserstein),
-            f"Sinkhorn divergence ({unit}²)": figure(sinkhorn.get(s.group), 4),
+            f"Wasserstein distance ({unit})": number(s.wasserstein),
+            f"Sinkhorn divergence ({unit}²)": number(sinkhorn.get(s.group), 4),
         }
         for s in shifts
     ]
@@ -53,4 +53,4 @@ def farthest(shifts: Sequence[QuantileShift], quantity: str) -> str:
     if low <= 0 <= high:
         return f"{head}; the interval of its median's difference ({span(low, high)}) includes zero."
     side, reach = ("above", span(low, high)) if shift > 0 else ("below", span(-high, -low))
-    return f"{head}; its median {quantity} is {figure(abs(shift))} {side} everyone's (95 % interval {reach})."
+    return f"{head}; its median {quantity} is {number(abs(shift))} {side} everyone's (95 % interval {reach})."

@@ -13,7 +13,7 @@ from fairvlm_core.analysis.loss_distributions import PROBABILITIES, Distribution
 
 from .charts import layout
 from .palette import GRID, NEUTRAL, group_colours, group_symbols
-from .words import chart_text, figure, many, span
+from .words import chart_text, many, number, span
 
 FRAME_MS = 450
 _HEIGHT = 0.86  # of the highest density, as a share of the distance between two rows
@@ -78,7 +78,7 @@ def distribution_chart(found: Distributions, epoch: int, title: str) -> go.Figur
             )  # fmt: skip
         chart.add_scatter(
             **median, mode="lines", line={"color": colour, "width": 2.4}, showlegend=False, hoverinfo="text",
-            hovertext=f"<b>{chart_text(row.group)}</b><br>{many(row.n, 'pair')}, median {figure(row.median[start])}",
+            hovertext=f"<b>{chart_text(row.group)}</b><br>{many(row.n, 'pair')}, median {number(row.median[start])}",
         )  # fmt: skip
     names = [f"e{value}" for value in found.epochs]
     chart.frames = [
@@ -164,7 +164,7 @@ def quantile_chart(shifts: Sequence[QuantileShift], title: str) -> go.Figure:
             fillcolor=rgba(colour, 0.2), line={"width": 0}, mode="lines", hoverinfo="skip", **place,
         )  # fmt: skip
         facts = [
-            f"<b>{chart_text(s.group)}</b>, {p:g} % quantile<br>{figure(v)} ({span(low, high)})"
+            f"<b>{chart_text(s.group)}</b>, {p:g} % quantile<br>{number(v)} ({span(low, high)})"
             for p, v, low, high in zip(percents, s.shift, s.low, s.high, strict=True)
         ]
         chart.add_scatter(

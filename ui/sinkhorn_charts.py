@@ -13,7 +13,7 @@ from fairvlm_core.analysis.divergences import MEAN, groups_of
 from .charts import bars, layout
 from .losses_charts import panels, rgba
 from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours
-from .words import chart_text, figure, many, span
+from .words import chart_text, many, number, span
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -65,7 +65,7 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
                 )  # fmt: skip
             facts = [
                 f"<b>{chart_text(method, 60)}</b>, {chart_text(group) or 'mean over groups'}<br>epoch {row.epoch}: "
-                f"{figure(row.mean, 4)} ({span(row.low, row.high, 4)}; {many(row.n_runs, 'seed')})"
+                f"{number(row.mean, 4)} ({span(row.low, row.high, 4)}; {many(row.n_runs, 'seed')})"
                 for row in part.itertuples()
             ]
             chart.add_scatter(
@@ -102,7 +102,7 @@ def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:
         first = i == list(walked.drop_duplicates("run")["method"]).index(method)
         facts = [
             f"<b>{chart_text(run)}</b>, epoch {row.epoch}{' (selected)' if row.chosen else ''}<br>divergence "
-            f"{figure(row.divergence, 4)}, validation ES-AUC {figure(row.es_auc)}"
+            f"{number(row.divergence, 4)}, validation ES-AUC {number(row.es_auc)}"
             for row in part.itertuples()
         ]
         sizes = [15 if chosen else 8 for chosen in part["chosen"]]
@@ -128,8 +128,8 @@ def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Fi
         part = end[end["method"] == method]
         colour, symbol, _ = marks[method]
         facts = [
-            f"<b>{chart_text(row.run)}</b><br>divergence {figure(row.divergence, 4)}, test ES-AUC {figure(row.es_auc)} "
-            f"({span(row.low, row.high)})<br>chance level: {figure(row.chance)}, n = {row.n:,}"
+            f"<b>{chart_text(row.run)}</b><br>divergence {number(row.divergence, 4)}, test ES-AUC {number(row.es_auc)} "
+            f"({span(row.low, row.high)})<br>chance level: {number(row.chance)}, n = {row.n:,}"
             for row in part.itertuples()
         ]
         chart.add_scatter(

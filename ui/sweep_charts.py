@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from .charts import bars, layout
 from .losses_charts import rgba
 from .palette import ACCENT, NEUTRAL
-from .words import chart_text, figure, many, span
+from .words import chart_text, many, number, span
 
 _NAMED = 4
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
@@ -36,8 +36,8 @@ def front_chart(points: pd.DataFrame, x: str, y: str, *, stepped: bool) -> go.Fi
     for on_front, name, symbol in ((False, "not on the front", "circle-open"), (True, "on the front", "circle")):
         part = points[points["front"] == on_front]
         facts = [
-            f"<b>trial {row.trial}</b>, {many(row.n_seeds, 'seed')}<br>{chart_text(x)} {figure(row.x)} "
-            f"({span(row.x_low, row.x_high)})<br>{chart_text(y)} {figure(row.y)} ({span(row.y_low, row.y_high)})<br>"
+            f"<b>trial {row.trial}</b>, {many(row.n_seeds, 'seed')}<br>{chart_text(x)} {number(row.x)} "
+            f"({span(row.x_low, row.x_high)})<br>{chart_text(y)} {number(row.y)} ({span(row.y_low, row.y_high)})<br>"
             f"{chart_text(row.settings, 90)}"
             for row in part.itertuples()
         ]
