@@ -152,9 +152,6 @@ def _answer(here: Here, methods: Sequence[Method], end: Any, attribute: str) -> 
     second = right.selectbox("Compared with it", others, key=f"sinkhorn.b.{first}")
     with st.spinner("Resampling patients …"):
         found = difference(here.store.root, by_name[first], by_name[second])
-    seen = end[end["run"].isin([run.id for run in (*found.a.runs, *found.b.runs)])]
     with st.container(border=True):
-        st.markdown(
-            literal(sinkhorn.answer(divergences.effect_of(found.comparison.to_dict(), seen, attribute, first, second)))
-        )
+        st.markdown(literal(sinkhorn.answer(divergences.effect_of(found, end, attribute))))
         st.caption(literal(pairing_words(found)))

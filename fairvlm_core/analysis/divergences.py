@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..fairness import Undefined
+from .comparison import MethodDifference
 from .entries import RunEntry
 from .group_order import group_order
 
@@ -122,13 +124,13 @@ def ends(walked: pd.DataFrame, reports: Mapping[str, Mapping[str, Any]], attribu
     return pd.DataFrame(rows, columns=names)
 
 
-def effect_of(compared: Mapping[str, Any], end: pd.DataFrame, attribute: str, a: str, b: str) -> Effect:
-    """The effect of method `b` against `a`: mean divergence of each in `ends`, and the paired difference of test ES-AUC."""
-    before, after = (float(end.loc[end["method"] == name, "divergence"].mean()) for name in (a, b))
-    facts = compared["attributes"][attribute]
-    interval = facts["interval"] or {"low": np.nan, "high": np.nan}
-    difference = np.nan if facts["difference"] is None else float(facts["difference"])
-    n = int(facts["n_positive"] + facts["n_negative"])
-    return Effect(
-        before, after, difference, interval["low"], interval["high"], bool(facts["reliable"]), int(facts["n_seeds"]), n
+def effect_of(found: MethodDifference, end: pd.DataFrame, attribute: str) -> Effect:
+    """The effect of method `found.b` against `found.a`; their divergences are the means over the compared runs in `end`."""
+    before, after = (
+        float(end.loc[end["run"].isin([run.id for run in method.runs]), "divergence"].mean())
+        for method in (found.a, found.b)
     )
+    es_auc = found.comparison[attribute]
+    low, high = (np.nan, np.nan) if es_auc.interval is None else (es_auc.interval.low, es_auc.interval.high)
+    difference = np.nan if isinstance(es_auc.difference, Undefined) else float(es_auc.difference)
+    return Effect(before, after, difference, low, high, es_auc.reliable, es_auc.n_seeds, es_auc.n)
