@@ -56,7 +56,7 @@ def margin(
     >>> import torch
     >>> swapped = torch.eye(4)[[1, 0, 2, 3]]                   # notes of the first two pairs are exchanged
     >>> margin(torch.eye(4), swapped, 10.0).round(decimals=2)
-    tensor([1.0000e+01, 1.0000e+01, 0.0000e+00, 0.0000e+00])
+    tensor([10., 10.,  0.,  0.])
     """
     import torch
 
