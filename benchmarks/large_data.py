@@ -114,9 +114,8 @@ def sinkhorn(_folder: Path, n: int, _epochs: int) -> str:
 
 
 def data_page(folder: Path, _n: int, _epochs: int) -> str:
-
+    from fairvlm_core.analysis.cohort import matching
     from fairvlm_core.pairs import PairTable
-    from ui.groups import matching  # noqa: TID251 - the page's own function is measured
 
     table = PairTable.read(folder, check_images=False)
     tick = time.perf_counter()

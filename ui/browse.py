@@ -7,12 +7,13 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
+from fairvlm_core.analysis.cohort import matching
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.errors import InputError
-from fairvlm_core.pairs import PairTable
+from fairvlm_core.pairs import PLANTED_KINDS, PairTable
+from fairvlm_core.words import SPLITS
 
 from . import widgets
-from .groups import SPLIT_NAMES, SPLITS, matching, split_name
 from .words import literal, slug
 
 LISTED = 1000
@@ -25,13 +26,21 @@ ABOUT_PAIRS = (
 )
 
 
+def split_name(name: str) -> str:
+    """
+    >>> split_name("val"), split_name("all")
+    ('Validation', 'All')
+    """
+    return SPLITS.get(name, name).capitalize()
+
+
 def browse(table: PairTable) -> None:
     """Filters, the list of pairs, and the chosen pair with image and note."""
     widgets.section("Pairs", *ABOUT_PAIRS)
     kind = _planted(table)
     rows = _filters(table, kind)
     if not len(rows):
-        widgets.empty("No pair passes these filters", "Choose fewer of them, or other words, and press *Show*.")
+        widgets.empty("No pair passes these filters", "Choose fewer filters or other words, and press *Show*.")
         return
     shown = rows[:LISTED]
     listing = table.frame.iloc[shown][["pair_id", "split", "label", *table.attributes, "patient_id"]].astype(str)
@@ -55,24 +64,21 @@ def _filters(table: PairTable, kind: pd.Series | None) -> np.ndarray:
     with st.form("data.filters"):
         columns = st.columns([1, 1, 1, 1] if kind is not None else [1, 1, 2])
         splits = columns[0].multiselect(
-            "Split", SPLITS, key="data.f.split", format_func=split_name, placeholder="All splits", persist_state="page"
-        )
-        labels = columns[1].multiselect(
-            "Label",
-            [0, 1],
-            key="data.f.label",
-            format_func=names.__getitem__,
-            placeholder="Both labels",
+            "Split",
+            list(SPLITS),
+            key="data.f.split",
+            format_func=split_name,
+            placeholder="All splits",
             persist_state="page",
         )
+        labels = columns[1].multiselect(
+            "Label", [0, 1], key="data.f.label", format_func=names.__getitem__, placeholder="Both labels",
+            persist_state="page",
+        )  # fmt: skip
         kinds: list[str] = []
         if kind is not None:
             kinds = columns[2].multiselect(
-                "Planted",
-                ["clean", "mismatch", "shortcut"],
-                key="data.f.kind",
-                placeholder="All kinds",
-                persist_state="page",
+                "Planted", PLANTED_KINDS, key="data.f.kind", placeholder="All kinds", persist_state="page"
             )
         words = columns[-1].text_input(
             "Words in the note", key="data.f.words", placeholder="All of these words", persist_state="page"
@@ -88,7 +94,7 @@ def _filters(table: PairTable, kind: pd.Series | None) -> np.ndarray:
 
 
 def _place(ids: list[str]) -> int:
-    """The position of the pair in the address (``?pair=``), else the first; the address is set right."""
+    """The position of the pair in the URL (``?pair=``), else the first; the URL is corrected."""
     asked = st.query_params.get("pair")
     place = ids.index(asked) if asked in ids else 0
     if asked != ids[place]:
@@ -138,12 +144,12 @@ def _one(table: PairTable, row: int, kind: str | None) -> None:
             except InputError as error:
                 st.error(literal(error))
         groups = " · ".join(f"{name} {pair[name]}" for name in table.attributes)
-        st.caption(literal(f"{SPLIT_NAMES[str(pair['split'])]} · patient {pair['patient_id']} · {groups}"))
+        st.caption(literal(f"{split_name(str(pair['split']))} · patient {pair['patient_id']} · {groups}"))
         widgets.note(str(pair["text"]))
 
 
 def _fitting(image: Image.Image) -> Image.Image:
-    """The image as large as its place allows, whatever its own size; small ones are enlarged."""
+    """The image scaled to the height of the page's frame."""
     scale = (IMAGE_HEIGHT - 24) / max(image.height, image.width)
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 

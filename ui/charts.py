@@ -62,7 +62,7 @@ def group_chart(counts: pd.DataFrame) -> go.Figure:
     Parameters
     ----------
     counts
-        As from `groups.group_counts`.
+        As from `cohort.group_counts`.
     """
     attributes = list(dict.fromkeys(counts["attribute"]))
     sizes = [int((counts["attribute"] == name).sum()) for name in attributes]
@@ -123,7 +123,7 @@ def intersection_chart(cells: pd.DataFrame, first: str, second: str) -> go.Figur
     Parameters
     ----------
     cells
-        As from `groups.intersections`; `first` runs down, `second` across.
+        As from `cohort.intersections`; `first` runs down, `second` across.
     """
     down, across = list(dict.fromkeys(cells["first"])), list(dict.fromkeys(cells["second"]))
     grid = cells["n"].to_numpy().reshape(len(down), len(across))

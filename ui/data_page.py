@@ -9,27 +9,21 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.analysis.cohort import SMALL_CELL, group_counts, intersections, split_counts
 from fairvlm_core.pairs import PairTable
+from fairvlm_core.words import SPLITS
 
 from . import widgets
+from .browse import split_name
 from .charts import group_chart, intersection_chart
 from .entries import Headline
-from .groups import (
-    SMALL_CELL,
-    SPLITS,
-    group_counts,
-    intersections,
-    small_cells,
-    split_counts,
-    split_name,
-)
 from .palette import UNKNOWN
 from .words import literal, many, percent, slug
 
 ABOUT_RATES = (
-    "How many pairs each group has, and which share of them carries the positive label. The interval says how well the "
-    "share is known from so many pairs (Wilson, 95 %). Where label rates differ between groups, a model can gain by "
-    "guessing the group; where a group is small, every figure about it is uncertain.",
+    "How many pairs each group has, and which share of them has the positive label, with its 95 % Wilson interval. "
+    "Where label rates differ between groups, a model can gain by guessing the group. Where a group is small, every "
+    "metric of it is uncertain.",
     r"\frac{\hat p + \frac{z^2}{2n} \pm z\sqrt{\frac{\hat p(1-\hat p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}",
 )
 ABOUT_CELLS = (
@@ -39,8 +33,8 @@ ABOUT_CELLS = (
 )
 ABOUT_INTAKE = (
     "What reading the folder found. Rows with an image that cannot be used are left out and listed; above 5 % of all rows "
-    "the folder is refused as a whole. Likely identifiers are counted by patterns (dates, phone and record numbers, names "
-    "after a title): none is shown, and not every one is found.",
+    "the whole folder is refused. Likely identifiers are counted by patterns (dates, phone and record numbers, names "
+    "after a title). None is shown, and some may be missed.",
     None,
 )
 
@@ -102,9 +96,23 @@ def who(table: PairTable) -> None:
         widgets.chart(
             intersection_chart(cells, first, second), "data.cells", f"Pairs by {first} and {second}, {len(cells)} cells"
         )
-    small = small_cells(cells)
-    st.caption(f"{split_name(chosen)}, n = {len(part):,}. {small}")
+    st.caption(f"{split_name(chosen)}, n = {len(part):,}. {small_cells(cells)}")
     widgets.download(cells, f"{slug(name)}-{slug(first)}-{slug(second)}-{chosen}.csv")
+
+
+def small_cells(cells: pd.DataFrame) -> str:
+    """A sentence on the small cells, or nothing.
+
+    >>> small_cells(pd.DataFrame({"n": [0, 4, 50], "small": [True, True, False]}))
+    '2 of 3 cells have fewer than 10 pairs, 1 of them none: label rates there are very uncertain.'
+    """
+    small, empty = int(cells["small"].sum()), int((cells["n"] == 0).sum())
+    if not small:
+        return ""
+    none = f", {empty} of them none" if empty else ""
+    return (
+        f"{small} of {len(cells)} cells have fewer than {SMALL_CELL} pairs{none}: label rates there are very uncertain."
+    )
 
 
 def intake(table: PairTable) -> None:
@@ -158,7 +166,7 @@ def truncation(table: PairTable) -> None:
 
 
 def _count_truncated(table: PairTable) -> Any:
-    # Only here: both load torch, which the other pages can do without.
+    # Imported here, because both import torch, which this page needs for nothing else.
     from fairvlm_core.intake.text import count_truncated
     from fairvlm_core.models import load_clip
 
@@ -180,7 +188,7 @@ _NOTE_FACTS = {
 
 
 def _facts(values: dict[str, Any], title: str = "Number") -> pd.DataFrame:
-    """Names and values as a frame of words: some values are counts, some are lists of formats."""
+    """Names and values as a frame of text: some values are counts, some are lists of formats."""
     said = [f"{value:,}" if isinstance(value, int) else str(value) for value in values.values()]
     return pd.DataFrame({"What": list(values), title: said})
 
@@ -188,17 +196,10 @@ def _facts(values: dict[str, Any], title: str = "Number") -> pd.DataFrame:
 def _image_facts(images: dict[str, Any]) -> dict[str, Any]:
     if not images["checked"]:
         return {"Checked": "none"}
-    counts = {
-        kind: ", ".join(f"{name} ({n:,})" for name, n in images[kind].items()) for kind in ("formats", "modes", "sizes")
-    }
+    names = {"formats": "Formats", "modes": "Colour modes", "sizes": "Sizes"}
+    counts = {title: ", ".join(f"{name} ({n:,})" for name, n in images[kind].items()) for kind, title in names.items()}
     odd = {f"Odd: {_spaced(kind).lower()}": n for kind, n in images["odd"].items()}
-    return {
-        "Checked": f"{images['checked']:,}",
-        "Formats": counts["formats"],
-        "Colour modes": counts["modes"],
-        "Sizes": counts["sizes"],
-        **odd,
-    }
+    return {"Checked": f"{images['checked']:,}", **counts, **odd}
 
 
 def _spaced(name: str) -> str:

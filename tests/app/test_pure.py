@@ -11,10 +11,11 @@ import pytest
 from recipes import add_run, set_running
 from scipy.stats import binomtest
 
+from fairvlm_core.analysis.cohort import group_counts, intersections, matching, split_counts
 from fairvlm_core.analysis.entries import read_entry
 from fairvlm_core.fairness.intervals import wilson
 from fairvlm_core.runs import RunStore
-from ui import charts, compare_charts, entries, groups, palette, selection, words
+from ui import charts, compare_charts, data_page, entries, palette, selection, words
 from ui.frame import page_names
 
 # Palette
@@ -134,30 +135,30 @@ def _frame() -> pd.DataFrame:
 
 def test_counts_add_up() -> None:
     frame = _frame()
-    splits = groups.split_counts(frame).set_index("Split")
+    splits = split_counts(frame).set_index("Split")
     assert splits.loc["All", ["Pairs", "Patients", "Positive", "Negative"]].tolist() == [24, 12, 12, 12]
     assert splits.loc["Test", "Pairs"] == 8
-    counts = groups.group_counts(frame, ["race", "sex"])
+    counts = group_counts(frame, ["race", "sex"])
     assert counts.groupby("attribute")["n"].sum().to_dict() == {"race": 24, "sex": 24}
     assert counts["group"].tolist() == ["Black", "White", "Unknown", "F", "M"]
-    cells = groups.intersections(frame, "race", "sex")
+    cells = intersections(frame, "race", "sex")
     assert cells["n"].sum() == 24
     assert len(cells) == 6
     assert cells["small"].sum() == 4
-    assert (
-        groups.small_cells(cells) == "4 of 6 cells hold fewer than 10 pairs, 1 of them none: figures there are chance."
+    assert data_page.small_cells(cells) == (
+        "4 of 6 cells have fewer than 10 pairs, 1 of them none: label rates there are very uncertain."
     )
 
 
 def test_filters_combine() -> None:
     frame = _frame()
     kind = pd.Series(["clean", "mismatch"] * 12)
-    assert len(groups.matching(frame)) == 24
-    assert groups.matching(frame, splits=["test"], labels=[1]).tolist() == [17, 19, 21, 23]
-    assert groups.matching(frame, groups={"race": ["Unknown"]}).tolist() == [23]
-    assert len(groups.matching(frame, kind=kind, kinds=["mismatch"])) == 12
-    assert len(groups.matching(frame, words="(c++ RIM")) == 12
-    assert len(groups.matching(frame, words="rim iop")) == 0
+    assert len(matching(frame)) == 24
+    assert matching(frame, splits=["test"], labels=[1]).tolist() == [17, 19, 21, 23]
+    assert matching(frame, groups={"race": ["Unknown"]}).tolist() == [23]
+    assert len(matching(frame, kind=kind, kinds=["mismatch"])) == 12
+    assert len(matching(frame, words="(c++ RIM")) == 12
+    assert len(matching(frame, words="rim iop")) == 0
 
 
 # Entries
@@ -240,7 +241,7 @@ def test_headlines_name_the_groups_without_auc() -> None:
 
 def test_charts_show_every_group_and_survive_foreign_text() -> None:
     frame = _frame().assign(race=lambda f: f["race"].replace("White", "<img src=x> $a$"))
-    counts = groups.group_counts(frame, ["race", "sex"])
+    counts = group_counts(frame, ["race", "sex"])
     chart = charts.group_chart(counts)
     text = json.dumps(chart.to_plotly_json(), default=lambda value: np.asarray(value).tolist())
     assert "<img" not in text
@@ -248,7 +249,7 @@ def test_charts_show_every_group_and_survive_foreign_text() -> None:
     bars = [trace for trace in chart.data if trace.type == "bar"]
     assert sum(len(bar.x) for bar in bars) == 5
     assert chart.layout.height >= 26 * 5
-    cells = groups.intersections(frame, "race", "sex")
+    cells = intersections(frame, "race", "sex")
     heat = charts.intersection_chart(cells, "race", "sex")
     assert len(heat.layout.shapes) == int(cells["small"].sum())
 
