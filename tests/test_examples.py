@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from fairvlm_core import RunStore
+from fairvlm_core.fairness import METRICS
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 FIXTURE = Path(__file__).parent / "fixtures" / "v1"
@@ -45,6 +46,15 @@ def test_custom_rule(example, synth_folder):
     out = example("custom_rule.py", synth_folder, "--epochs", 2)
     assert re.search(r"own rules: test AUC 0\.\d{3}; \d+ flagged as wrong notes, \d+ of 20 planted ones", out)
     assert "the paper's rule: test AUC" in out
+
+
+def test_custom_metric(example):
+    before = dict(METRICS.items())
+    out = example("custom_metric.py")
+    METRICS._parts.clear()
+    METRICS._parts.update(before)
+    assert re.search(r"site B: Brier score 0\.\d{3} \(0\.\d{3} to 0\.\d{3}, n = 310\)", out)
+    assert "gap of model b minus gap of model a: B is better" in out
 
 
 def test_sinkhorn_of_losses(example):

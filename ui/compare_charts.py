@@ -1,4 +1,4 @@
-"""Charts that compare methods: group AUC, ES-AUC beside what chance gives, paired differences."""
+"""Charts that compare methods: AUC by group, ES-AUC with its chance level, paired differences."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from fairvlm_core.words import number, points, span, undefined
+
 from .charts import bars, layout
 from .palette import ACCENT, NEUTRAL, group_colours, group_symbols
-from .words import chart_text, figure, points, span, undefined
+from .words import chart_text
 
 
-def group_auc_chart(figures: pd.DataFrame, attribute: str) -> go.Figure:
-    """AUC of each group by method: a block a method, a row a group, an interval each; a line at the AUC of everyone.
+def group_auc_chart(values: pd.DataFrame, attribute: str) -> go.Figure:
+    """AUC by method and group with intervals; a block per method, a row per group, a line at the AUC of everyone.
 
     Parameters
     ----------
-    figures
-        Columns method, group ("" for everyone), value, low, high, n_positive, n_negative, n_runs; value is NaN where the
-        AUC is undefined.
+    values
+        As from `compare.group_values`.
     attribute
         Its name, for the title of the axis.
     """
-    methods = list(dict.fromkeys(figures["method"]))
-    groups = list(dict.fromkeys(figures.loc[figures["group"] != "", "group"]))
+    methods = list(dict.fromkeys(values["method"]))
+    groups = list(dict.fromkeys(values.loc[values["group"] != "", "group"]))
     colours, symbols = group_colours(groups), group_symbols(groups)
     chart = go.Figure()
     step = 1.0
     block = step * (len(groups) + 0.9)
-    known = figures[["low", "high", "value"]].to_numpy(float)
+    known = values[["low", "high", "value"]].to_numpy(float)
     low, high = np.nanmin(known, initial=1.0), np.nanmax(known, initial=0.5)
     left, right = max(0.0, np.floor((low - 0.02) * 20) / 20), min(1.0, np.ceil((high + 0.01) * 20) / 20)
     ticks, names, shown = [], [], set()
     for m, method in enumerate(methods):
-        part = figures[figures["method"] == method].set_index("group")
+        part = values[values["method"] == method].set_index("group")
         top = m * block
         everyone = part.loc[""] if "" in part.index else None
         if everyone is not None and np.isfinite(everyone["value"]):
             chart.add_scatter(
                 x=[everyone["value"]] * 2, y=[top - 0.55, top + (len(groups) - 1) * step + 0.55], mode="lines",
                 line={"color": NEUTRAL, "width": 1.5, "dash": "dot"}, name="everyone", showlegend=m == 0,
-                hovertext=f"<b>{chart_text(method)}, everyone</b><br>AUC {figure(everyone['value'])}", hoverinfo="text",
+                hovertext=f"<b>{chart_text(method)}, everyone</b><br>AUC {number(everyone['value'])}", hoverinfo="text",
             )  # fmt: skip
         for g, group in enumerate(groups):
             y = top + g * step
@@ -58,7 +59,7 @@ def group_auc_chart(figures: pd.DataFrame, attribute: str) -> go.Figure:
                 )
                 continue
             fact = (
-                f"<b>{chart_text(method)}, {chart_text(group)}</b><br>AUC {figure(row['value'])} "
+                f"<b>{chart_text(method)}, {chart_text(group)}</b><br>AUC {number(row['value'])} "
                 f"({span(row['low'], row['high'])})<br>n+ = {counts[0]}, n− = {counts[1]}, runs: {int(row['n_runs'])}"
             )
             chart.add_scatter(
@@ -79,21 +80,21 @@ def group_auc_chart(figures: pd.DataFrame, attribute: str) -> go.Figure:
     return layout(chart, 90 + int(27 * block * max(len(methods), 1)), showlegend=False, margin={"t": 6})
 
 
-def es_auc_chart(figures: pd.DataFrame) -> go.Figure:
-    """ES-AUC by attribute and method with its interval, and what shuffled group labels would give.
+def es_auc_chart(values: pd.DataFrame) -> go.Figure:
+    """ES-AUC by attribute and method with its interval and its chance level.
 
     Parameters
     ----------
-    figures
-        Columns attribute, method, value, low, high, chance, n_runs; chance is the expected ES-AUC if groups did not matter.
+    values
+        As from `compare.es_auc_values`.
     """
-    attributes = list(dict.fromkeys(figures["attribute"]))
-    methods = list(dict.fromkeys(figures["method"]))
+    attributes = list(dict.fromkeys(values["attribute"]))
+    methods = list(dict.fromkeys(values["method"]))
     block = len(methods) + 0.9
     chart = go.Figure()
     ticks, names = [], []
     for a, attribute in enumerate(attributes):
-        part = figures[figures["attribute"] == attribute].set_index("method")
+        part = values[values["attribute"] == attribute].set_index("method")
         for m, method in enumerate(methods):
             if method not in part.index:
                 continue
@@ -103,8 +104,8 @@ def es_auc_chart(figures: pd.DataFrame) -> go.Figure:
             if not np.isfinite(row["value"]):
                 continue
             fact = (
-                f"<b>{chart_text(attribute)}, {chart_text(method)}</b><br>ES-AUC {figure(row['value'])} "
-                f"({span(row['low'], row['high'])})<br>if groups did not matter: {figure(row['chance'])}"
+                f"<b>{chart_text(attribute)}, {chart_text(method)}</b><br>ES-AUC {number(row['value'])} "
+                f"({span(row['low'], row['high'])})<br>if groups did not matter: {number(row['chance'])}"
             )
             chart.add_scatter(
                 x=[row["value"]], y=[y], mode="markers", marker={"color": ACCENT, "size": 10},
@@ -130,13 +131,12 @@ def es_auc_chart(figures: pd.DataFrame) -> go.Figure:
 
 
 def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.Figure:
-    """Paired differences in percentage points with their intervals, and a line at none.
+    """Paired differences in percentage points with their intervals, and a line at zero.
 
     Parameters
     ----------
     differences
-        Columns measure, attribute, group ("" for a figure over groups), difference, low, high (as differences of figures
-        between 0 and 1), n_positive, n_negative; difference is NaN where there is none.
+        As from `compare.difference_values`.
     """
     chart = go.Figure()
     ticks, names, widest, y, block = [], [], 0.01, -1.0, None

@@ -9,12 +9,13 @@ import plotly.graph_objects as go
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.analysis.tradeoff import WeightGrid
 from fairvlm_core.fairness import RocCurve, ThresholdEffect, Undefined
+from fairvlm_core.words import many, mean_sd, number
 
 from .charts import layout
 from .compare_tradeoff import METRIC_NAMES
 from .losses_charts import rgba
 from .palette import ACCENT, COLOURS, NEUTRAL, group_colours, group_symbols
-from .words import chart_text, figure, many
+from .words import chart_text
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 
@@ -49,8 +50,8 @@ def plane_chart(
     steps = {} if grid is None else {m: f"λ {w:g}" for w, m in zip(grid.weights, grid.methods, strict=True)}
     names = [steps.get(name) or chart_text(name, 44) for name in frame["method"]]
     facts = [
-        f"<b>{chart_text(row.method, 60)}</b><br>AUC {_spread(row.auc, row.auc_sd)}<br>{METRIC_NAMES[metric]} "
-        f"{_spread(row.fair, row.fair_sd)}<br>{many(row.n_runs, 'seed')}, n = {row.n:,}"
+        f"<b>{chart_text(row.method, 60)}</b><br>AUC {mean_sd(row.auc, row.auc_sd)}<br>{METRIC_NAMES[metric]} "
+        f"{mean_sd(row.fair, row.fair_sd)}<br>{many(row.n_runs, 'seed')}, n = {row.n:,}"
         for row in frame.itertuples()
     ]
     chart.add_scatter(
@@ -76,10 +77,6 @@ def _sides(frame: pd.DataFrame) -> list[str]:
     return [f"{'top' if above else 'bottom'} {'left' if right else 'right'}" for right, above in sides]
 
 
-def _spread(value: float, sd: float) -> str:
-    return figure(value) + (f" ± {figure(sd)}" if np.isfinite(sd) else "")
-
-
 def roc_chart(curves: dict[str, RocCurve | Undefined], effect: ThresholdEffect, attribute: str) -> go.Figure:
     """ROC by group with each group's operating point; groups without a curve are named in the legend."""
     names = group_order(curves)
@@ -103,8 +100,8 @@ def roc_chart(curves: dict[str, RocCurve | Undefined], effect: ThresholdEffect, 
             line={"color": colours[name], "width": 2}, hoverinfo="skip",
         )  # fmt: skip
         fact = (
-            f"<b>{chart_text(name)}</b> at {figure(point.threshold)}<br>sensitivity "
-            f"{figure(float(point.true_positive_rate))}, specificity {figure(1 - float(point.false_positive_rate))}"
+            f"<b>{chart_text(name)}</b> at {number(point.threshold)}<br>sensitivity "
+            f"{number(float(point.true_positive_rate))}, specificity {number(1 - float(point.false_positive_rate))}"
         )
         chart.add_scatter(
             x=[float(point.false_positive_rate)], y=[float(point.true_positive_rate)], mode="markers", legendgroup=name,

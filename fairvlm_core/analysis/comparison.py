@@ -377,7 +377,7 @@ def _scored(
     reports = tuple(_report(run, score, pairs, metric, 0) for run, score in zip(runs, scores, strict=True))
     # The means of ES-AUC contain those of AUC, its base metric.
     wanted = [metric] if METRICS[metric].base == "auc" else [metric, "auc"]
-    means = {name: mean_over_seeds(pairs.label, scores, pairs.groups, metric=name, **options) for name in wanted}
+    means = {name: mean_over_seeds(pairs.label, list(scores), pairs.groups, metric=name, **options) for name in wanted}
     return ScoredMethod(method, scores, reports, means)
 
 

@@ -65,7 +65,7 @@ class RunEntry:
 
     @property
     def note(self) -> str:
-        """What went wrong and, where the run can go on, how; empty for a run without a problem.
+        """What went wrong and how the run can be resumed; empty for a run without a problem.
 
         >>> RunEntry("0003-clip-s1", "interrupted", "epoch 2 of 6", epoch=2, epochs=6).note
         'stopped after epoch 2 of 6; `fairvlm train --resume 0003-clip-s1` goes on from there'

@@ -1,4 +1,4 @@
-"""A run's predictions on held-out pairs: their order, and the fairness report on them with intervals."""
+"""A run's predictions on the test pairs, and the fairness report on them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NEEDED = ("pair_id", "patient_id", "split", "label", "score")
 
 
 def fairness_of(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
-    """The report on a run's test predictions with intervals and what chance gives, as plain values.
+    """The report on a run's test predictions with intervals and chance levels, as plain values.
 
-    The run's own, made when it finished; computed here where it has none of so many resamples.
+    The report that was stored when the run finished; computed here if it has another number of resamples.
     """
     made = run.report().get("test_with_intervals") if run.files.report.exists() else None
     if made is not None and made["settings"]["n_resamples"] == n_resamples:
@@ -42,7 +42,7 @@ def held_out_rows(predictions: pd.DataFrame, run_id: str) -> pd.DataFrame:
 
 
 def held_out_report(test: pd.DataFrame, attributes: Sequence[str], n_resamples: int = RESAMPLES) -> FairnessReport:
-    """The report on test pairs as from `held_out_rows`, with intervals and what chance gives, by patient."""
+    """The report on test pairs as from `held_out_rows`, with intervals and chance levels, by patient."""
     return FairnessReport.from_predictions(
         test["label"].to_numpy(),
         test["score"].to_numpy(float),

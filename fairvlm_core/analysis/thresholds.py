@@ -150,21 +150,19 @@ def _rules(
     if own:
         cuts = dict(own) if threshold is None else dict.fromkeys(facts.groups, threshold) | dict(own)
         yield Rule("group_thresholds", "the thresholds given by group", threshold_effect(*data, cuts))
-    if extras.specificity is not None:
-        target = f"specificity of at least {extras.specificity:g}"
-        yield Rule(
-            "specificity", f"{target}, one threshold for all", thresholds_at_specificity(*data, extras.specificity)
-        )
+    if (share := extras.specificity) is not None:
+        target = f"specificity of at least {share:g}"
+        yield Rule("specificity", f"{target}, one threshold for all", thresholds_at_specificity(*data, share))
 
         def per_group() -> ThresholdEffect:
-            return thresholds_at_specificity(*data, extras.specificity, per_group=True)
+            return thresholds_at_specificity(*data, share, per_group=True)
 
         without = {name: f"n- = {g.n_negative}" for name, g in facts.groups.items() if g.n_negative == 0}
-        yield Rule("specificity_by_group", f"{target}, a threshold a group", _unless(without, per_group))
+        yield Rule("specificity_by_group", f"{target}, one threshold per group", _unless(without, per_group))
     if extras.what_if:
         yield Rule(
             "what_if",
-            "what if: equalised odds by random thresholds a group",
+            "what if: equalised odds by random thresholds per group",
             _unless(facts.undefined, lambda: equalized_odds_what_if(*data)),
         )
 

@@ -40,7 +40,7 @@ def pareto(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     as_good = (first[:, None] >= first) & (second[:, None] >= second)
     better = (first[:, None] > first) | (second[:, None] > second)
-    return ~(as_good & better).any(axis=0)
+    return np.asarray(~(as_good & better).any(axis=0))
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def read_result(
     if not attributes and (extras.specificity is not None or extras.what_if):
         raise InputError("--specificity, --what-if: they work by group; name --attributes")
     labels, scores, groups, patients = _columns(path, label, score, attributes, patient)
-    cut = 0.5 if threshold is None else threshold
+    cut: float | None = 0.5 if threshold is None else threshold
     if threshold is None and ((scores < 0) | (scores > 1)).any():
         cut = None
         show.err.print(
@@ -318,15 +318,15 @@ def print_table(result: RunComparison, *, groups: bool = False) -> None:
     _say(f"interval: 95 %, over {over}; by chance: if groups of these sizes did not differ\n")
     base = result.methods[0].name
     for name, difference in result.differences.items():
-        rows = []
+        differences = []
         for title, attribute, metric, group in cells:
             if attribute is None and metric != difference.comparison.overall.metric:
                 continue
             found = difference.comparison.cell(attribute, group)
             said = difference_words(found, name, with_size=found.n_seeds == 1)  # the heading names the seeds
-            rows.append((escape(title), escape(said), p_value(found.p)))
+            differences.append((escape(title), escape(said), p_value(found.p)))
         heading = f"{name} against {base}, same patients, {_pairs(difference.seeds)}"
-        show.table(heading, ("metric", "difference, 95 % interval", "p (Holm)"), rows, numbers_from=2)
+        show.table(heading, ("metric", "difference, 95 % interval", "p (Holm)"), differences, numbers_from=2)
 
 
 def _cells(result: RunComparison, groups: bool) -> Iterator[tuple[str, str | None, str, str | None]]:

@@ -115,21 +115,20 @@ def _group_intervals(
     label = cohort.label[rows]
     patient = None if cohort.patient is None else cohort.patient[rows]
     found: dict[str, Interval | None] = {}
+    units = np.arange(len(label)) if patient is None else patient
     if not isinstance(values["auc"], Undefined):
-        classes = [np.count_nonzero(label), np.count_nonzero(~label)]
-        if patient is not None:
-            classes = [len(np.unique(patient[label])), len(np.unique(patient[~label]))]
-        found["auc"] = auc_interval(values["auc"], *classes, draws["auc"], confidence)
+        n_positive, n_negative = (len(np.unique(units[part])) for part in (label, ~label))
+        found["auc"] = auc_interval(values["auc"], n_positive, n_negative, draws["auc"], confidence)
     for name in draws.keys() - {*GROUP_METRICS}:
-        if not isinstance(values[name], Undefined):
-            found[name] = normal_interval(values[name], draws[name], confidence, -np.inf, np.inf)
+        value = values[name]
+        if not isinstance(value, Undefined):
+            found[name] = normal_interval(value, draws[name], confidence, -np.inf, np.inf)
     of_rate = {"prevalence": label}
     if threshold is not None:
         predicted = score[rows] >= threshold
         of_rate |= {"accuracy": predicted == label, "selection_rate": predicted}
-        found["calibration_error"] = normal_interval(
-            values["calibration_error"], draws["calibration_error"], confidence
-        )
+        error = float(values["calibration_error"])  # type: ignore[arg-type]  # every group with a threshold has one
+        found["calibration_error"] = normal_interval(error, draws["calibration_error"], confidence)
         for name, part in (("true_positive_rate", label), ("false_positive_rate", ~label)):
             found[name] = rate_interval(predicted[part], None if patient is None else patient[part], confidence)
     for name, hits in of_rate.items():
@@ -144,6 +143,6 @@ def _value(value: float | None, reason: str) -> Value:
 
 
 def _patients_by_group(cohort: Cohort, grouping: GroupCodes) -> list[int]:
-    patient = grouping.of(cohort.patient)
-    pairs = np.unique(grouping.code * cohort.n_patients + patient)
+    assert cohort.patient is not None
+    pairs = np.unique(grouping.code * cohort.n_patients + grouping.of(cohort.patient))
     return np.bincount(pairs // cohort.n_patients, minlength=len(grouping.names)).tolist()

@@ -1,7 +1,7 @@
 """Everything that is checked about labels, scores, groups and patients, in one place.
 
-The other files of this package take a :class:`Cohort` and trust it. Every complaint is an :class:`InputError` of one line:
-which argument, what arrived, how to mend it.
+The other files of this package rely on a checked :class:`Cohort`. Every error is an :class:`InputError` of one line: which
+argument, what arrived, how to fix it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,8 @@ class GroupCodes:
     left_out: Mapping[str, int]
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        """`values` (one a row of the cohort) on the rows that this grouping uses."""
+        """`values` (one per row of the cohort) on the rows that are used."""
         return values if self.rows is None else values[self.rows]
-
-    def same_rows(self, other: GroupCodes) -> bool:
-        return (self.rows is None and other.rows is None) or (
-            self.rows is not None and other.rows is not None and np.array_equal(self.rows, other.rows)
-        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Cohort:
     ----------
     label : bool ndarray of shape (n,)
     patient : intp ndarray of shape (n,) or None
-        Codes 0 .. n_patients - 1; None where every row is a patient of its own.
+        Codes 0 .. n_patients - 1; None where every row is a separate patient.
     groupings : tuple of GroupCodes
     intersections : tuple of GroupCodes
     """
@@ -88,7 +83,7 @@ def check_cohort(
     intersections: Sequence[Sequence[str]] | int = (),
     min_cell: int = 20,
 ) -> Cohort:
-    """Labels, groups and patients as a :class:`Cohort`; raises InputError where something does not fit."""
+    """Labels, groups and patients as a :class:`Cohort`; raises InputError for anything else."""
     label = check_label(label)
     n = len(label)
     if not isinstance(attributes, Mapping):
@@ -128,7 +123,7 @@ def check_score(score: Any, n: int, *, probabilities: bool, name: str = "score")
     if values.ndim != 1:
         raise InputError(f"{name}: a one-dimensional array is needed, got shape {values.shape}")
     if len(values) != n:
-        raise InputError(f"{name}: {len(values)} values for {n} labels; there must be one a row")
+        raise InputError(f"{name}: {len(values)} values for {n} labels; there must be one per row")
     values = _numbers(values, name, "every score must be a number") if values.dtype.kind in "OUS" else values
     values = values.astype(np.float64, copy=False)
     finite = np.isfinite(values)
@@ -139,7 +134,7 @@ def check_score(score: Any, n: int, *, probabilities: bool, name: str = "score")
         row = int(np.argmax((values < 0) | (values > 1)))
         raise InputError(
             f"{name}: row {row} is {values[row]:.6g}; a threshold and calibration need probabilities from 0 to 1: "
-            "map the scores there first (a sigmoid for logits), or pass threshold=None for AUC figures alone"
+            "map the scores there first (a sigmoid for logits), or pass threshold=None for metrics without a threshold"
         )
     return values
 
@@ -163,7 +158,7 @@ def check_confidence(confidence: float) -> None:
 
 
 def check_groups(groups: Any, n: int, name: str = "groups") -> GroupCodes:
-    """One grouping of n rows; for the simple functions that take groups alone."""
+    """The groups of n rows; for functions that take a single attribute."""
     names, code = _coded(name, groups, n)
     return GroupCodes(name, names, code, None, {})
 
@@ -193,14 +188,14 @@ def _numbers(values: np.ndarray, name: str, need: str) -> np.ndarray:
 
 
 def _coded(name: str, values: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """Sorted group names and the code of each row; blank, None, NaN and -1 are the group "Unknown", which comes last."""
+    """Sorted group names and the code of each row; blank, None, NaN and -1 become "Unknown", which comes last."""
     values = np.asarray(values)
     if values.ndim != 1 or len(values) != n:
-        raise InputError(f"attribute {name!r}: shape {values.shape} for {n} labels; there must be one value a row")
+        raise InputError(f"attribute {name!r}: shape {values.shape} for {n} labels; there must be one value per row")
     if values.dtype.kind == "f":
         known = np.isfinite(values)
         if not (values[known] == np.floor(values[known])).all():
-            raise InputError(f"attribute {name!r}: holds fractions; cut a continuous quantity into named bands first")
+            raise InputError(f"attribute {name!r}: has fractions; cut a continuous quantity into named bands first")
         values = np.where(known, values, -1).astype(np.int64)
     if values.dtype.kind not in "biuU":
         values = np.array([UNKNOWN if value is None else str(value) for value in values.tolist()])
@@ -308,7 +303,7 @@ def check_patients(patients: Any, n: int) -> np.ndarray | None:
         return None
     values = np.asarray(patients)
     if values.ndim != 1 or len(values) != n:
-        raise InputError(f"patients: shape {values.shape} for {n} labels; there must be one patient id a row")
+        raise InputError(f"patients: shape {values.shape} for {n} labels; there must be one patient id per row")
     if values.dtype.kind == "O":
         values = values.astype(str)
     if values.dtype.kind == "f" and not np.isfinite(values).all():

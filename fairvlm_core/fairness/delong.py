@@ -1,4 +1,4 @@
-"""Variance of AUCs and of their differences on the same patients (DeLong), also when patients have several rows."""
+"""Variance of AUCs and of their differences on the same patients (DeLong), also for patients with several rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def delong(label: Any, *scores: Any, patients: Any = None) -> DeLong:
     .. math:: \mathrm{Cov} = \frac{S_{10}}{n_+} + \frac{S_{01}}{n_-},
 
     with S the sample covariances of the placements. With `patients`, placements are first summed within a patient
-    (Obuchowski), which also brings in the covariance of a patient's positives with its negatives.
+    (Obuchowski), which adds the covariance of a patient's positives with its negatives.
 
     Parameters
     ----------
@@ -103,7 +103,8 @@ def delong_of(label: np.ndarray, scores: np.ndarray, patient: np.ndarray | None)
     if min(counts) < 2:
         what = "rows" if patient is None else "patients"
         raise InputError(f"label: {counts[0]} positive and {counts[1]} negative {what}; a variance needs two of each")
-    covariance = sum(part @ part.T * count / (count - 1) for part, count in zip(parts, counts, strict=True))
+    within = [part @ part.T * count / (count - 1) for part, count in zip(parts, counts, strict=True)]
+    covariance = within[0] + within[1]
     if patient is not None:
         cross = parts[0] @ parts[1].T * n_units / (n_units - 1)
         covariance = covariance + cross + cross.T

@@ -1,7 +1,7 @@
-"""Point values: AUC, rates and calibration of every group at once, and the equity-scaled figures made of them.
+"""Values of metrics: AUC, rates and calibration of every group at once, and the equity-scaled metrics made of them.
 
-All functions here take arrays that :mod:`.cohort` has checked, unless they say otherwise. NaN stands for "undefined" inside
-this file only: the named results turn it into :class:`Undefined` with the reason.
+The functions by group take arrays that :mod:`.cohort` has checked. NaN means undefined in arrays; named results have
+:class:`Undefined` with the reason instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ N_BINS = 10
 
 @dataclass(frozen=True)
 class Undefined:
-    """A figure that does not exist, and why. It is neither 0 nor missing; in JSON it is null beside its reason.
+    """A value that does not exist, with the reason. In JSON it is null, with the reason under "undefined".
 
     >>> print(Undefined("n+ = 0, n- = 12"))
     undefined (n+ = 0, n- = 12)
@@ -38,12 +38,12 @@ class Undefined:
 
 
 class EquityScaled(float):
-    """An equity-scaled figure: a float that also knows what it is made of.
+    """An equity-scaled metric: a float with the values it is made of.
 
     Attributes
     ----------
     overall : float
-        The figure over everyone.
+        The metric over everyone.
     groups : dict of group name to float or Undefined
     undefined : dict of group name to reason
         Groups without a value; they are not in the sum.
@@ -63,7 +63,7 @@ class EquityScaled(float):
         self.undefined = {name: v.reason for name, v in groups.items() if isinstance(v, Undefined)}
         return self
 
-    def __getnewargs__(self) -> tuple[float, Mapping[str, float | Undefined]]:
+    def __getnewargs__(self) -> tuple[float, Mapping[str, float | Undefined]]:  # type: ignore[override]
         return self.overall, self.groups
 
     @property
@@ -105,11 +105,11 @@ def roc_auc(label: Any, score: Any) -> float:
 
 
 def equity_scaled_auc(label: Any, score: Any, groups: Any) -> EquityScaled:
-    r"""Equity-scaled AUC (ES-AUC): the overall AUC, lowered by how far the groups' AUCs are from it.
+    r"""Equity-scaled AUC (ES-AUC): the overall AUC, lowered by the distances of the groups' AUCs from it.
 
     .. math:: \text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g |\mathrm{AUC} - \mathrm{AUC}_g|}
 
-    It falls with every small group by chance alone; :class:`FairnessReport` shows how much of the fall that is.
+    Every small group lowers it by chance alone; :class:`FairnessReport` shows by how much.
 
     Parameters
     ----------
@@ -199,8 +199,8 @@ def auc_by_group(
         small = np.uint16 if n_groups < 2**16 else np.int64
         order = order[np.argsort(code[order].astype(small), kind="stable")]
     label, score, code = label[order], score[order], code[order]
-    # A block is a run of equal scores inside one group: a positive beats all negatives of its group's earlier blocks and
-    # ties with those of its own block.
+    # A block holds equal scores of one group: a positive beats the negatives of its group's earlier blocks and ties with
+    # those of its own block.
     new = np.empty(len(code), bool)
     new[0] = True
     np.logical_or(code[1:] != code[:-1], score[1:] != score[:-1], out=new[1:])
@@ -231,7 +231,7 @@ def calibration_bin(score: np.ndarray) -> np.ndarray:
 def calibration_error_by_group(
     label: np.ndarray, score: np.ndarray, code: np.ndarray, n_groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Expected calibration error of every group, and what it would be by chance alone.
+    r"""Expected calibration error of every group, and what it would be by chance.
 
     ECE = Σ_b |Σ_{i in b} (s_i - y_i)| / n over ten bins of equal width (Naeini et al., AAAI 2015). Even a perfectly
     calibrated model has ECE > 0 in a small group; with y_i ~ Bernoulli(s_i) the sum in a bin is nearly normal, so its

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from .. import words
+from .metrics import Undefined
 
 if TYPE_CHECKING:
     from .paired import PairedDifference
@@ -37,7 +38,7 @@ def outcome_words(outcome: Outcome, name: str = "B") -> str:
 def difference_words(difference: PairedDifference, name: str = "B", *, with_size: bool = True) -> str:
     """The outcome with its numbers, in percentage points; `with_size` adds the number of seeds or of rows."""
     head = outcome_words(difference.outcome, name)
-    if difference.outcome is Outcome.UNDEFINED:
+    if isinstance(difference.difference, Undefined):
         return f"{head}: {difference.difference}"
     size = f", {difference.n_seeds} seeds" if difference.n_seeds > 1 else f", n = {difference.n}"
     size = size if with_size else ""

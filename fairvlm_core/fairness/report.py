@@ -262,7 +262,7 @@ def _attribute(
         left_out=dict(grouping.left_out),
         intervals=intervals,
         own={name: _summary_value(name, point) for name in point.summary if name not in SUMMARY_METRICS},
-        **{name: _summary_value(name, point) for name in SUMMARY_METRICS},
+        **{name: _summary_value(name, point) for name in SUMMARY_METRICS},  # type: ignore[arg-type]
     )
 
 

@@ -1,4 +1,4 @@
-"""Thresholds: what a cut-off does to each group, and what another one (or one a group) would do."""
+"""Decision thresholds: their effect on every group, and ROC and precision-recall curves."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .definitions import rates, summarise
 from .metrics import Undefined, class_reasons, named
 from .results import Value
 
-# The what-if draws at random where a randomised rule says so; averaging draws makes its figures steady.
+# A randomised rule draws its answers; averages over several draws vary less.
 _WHAT_IF_DRAWS = 50
 
 
 @dataclass(frozen=True)
 class RocCurve:
-    """A group's ROC curve; only its corners, so it is as small as it can be without changing.
+    """A group's ROC curve, without points inside straight pieces.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class PrecisionRecallCurve:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one group gets at its threshold."""
+    """The rates of one group at its threshold."""
 
     threshold: float
     n: int
@@ -73,7 +73,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class ThresholdEffect:
-    """What thresholds do to the groups and to the gaps between them.
+    """The effect of thresholds on the groups and on the gaps between them.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ def roc_by_group(label: Any, score: Any, groups: Any) -> dict[str, RocCurve | Un
         mine = grouping.code == g
         true, false, cuts = _steps(label[mine], score[mine])
         true, false, cuts = np.append(0, true), np.append(0, false), np.append(np.inf, cuts)
-        # A point inside a straight piece (both steps go the same way) says nothing that its ends do not.
+        # Points inside a straight piece are left out.
         turn = np.ones(len(cuts), bool)
         turn[1:-1] = np.diff(true, 2).astype(bool) | np.diff(false, 2).astype(bool)
         out[name] = RocCurve(
@@ -147,8 +147,8 @@ def roc_by_group(label: Any, score: Any, groups: Any) -> dict[str, RocCurve | Un
 def precision_recall_by_group(label: Any, score: Any, groups: Any) -> dict[str, PrecisionRecallCurve | Undefined]:
     """Precision and recall of every group; Undefined where a group has no positives.
 
-    Precision depends on prevalence: groups with different prevalence have different curves even when a score separates
-    them equally well.
+    Precision depends on prevalence: groups with different prevalence have different curves even if a score separates them
+    equally well.
 
     Parameters, errors
         As in :func:`roc_by_group`.
@@ -177,7 +177,7 @@ def precision_recall_by_group(label: Any, score: Any, groups: Any) -> dict[str, 
 def threshold_effect(
     label: Any, score: Any, groups: Any, thresholds: float | Mapping[str, float] = 0.5
 ) -> ThresholdEffect:
-    """Rates of every group, and the gaps between groups, at one threshold for all or one a group.
+    """Rates of every group, and the gaps between groups, at one threshold for all or one per group.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def threshold_effect(
     Raises
     ------
     InputError
-        As in :func:`roc_auc`; a group without a threshold, a threshold for a group that is not there.
+        As in :func:`roc_auc`; a group without a threshold, a threshold for an unknown group.
 
     Examples
     --------
@@ -214,10 +214,9 @@ def thresholds_at_specificity(
 ) -> ThresholdEffect:
     """Sensitivity at a fixed specificity: the lowest threshold that keeps at least that share of negatives below it.
 
-    With `per_group=False` the threshold is chosen on everyone, and a group may get another specificity than was asked for;
-    with `per_group=True` each group gets its own. A threshold that is chosen on the rows it is judged by looks a little
-    better than it will do on new ones, the more so in small groups: choose on validation, then apply
-    :func:`threshold_effect` to the test rows.
+    With `per_group=False` the threshold is chosen on everyone, and the specificity of a group may differ; with
+    `per_group=True` each group gets its own threshold. A threshold that is tested on the rows it was chosen on looks better
+    than on new rows, above all in small groups: choose it on validation, then apply :func:`threshold_effect` to test.
 
     Parameters
     ----------
@@ -265,10 +264,10 @@ def thresholds_at_specificity(
 
 
 def equalized_odds_what_if(label: Any, score: Any, groups: Any, *, seed: int = 0) -> ThresholdEffect:
-    """What a group-wise rule that equalises both error rates would give on these rows (Hardt et al., NeurIPS 2016).
+    """The effect of a rule by group that equalises both error rates on these rows (Hardt et al., NeurIPS 2016).
 
-    By fairlearn's ThresholdOptimizer, which may draw at random between two thresholds; figures are averages over 50 draws.
-    A what-if, not a recommendation: it knows the labels it is judged by, and needs the group at decision time.
+    By fairlearn's ThresholdOptimizer, which may draw at random between two thresholds; values are averages over 50 draws.
+    Not a recommendation: the rule is tested on the labels it was fitted to, and needs the group for every decision.
 
     Parameters
     ----------
@@ -300,10 +299,10 @@ def equalized_odds_what_if(label: Any, score: Any, groups: Any, *, seed: int = 0
         raise InputError("fairlearn is not installed: pip install 'fairvlm[fairness]'") from error
 
     class Scores(ClassifierMixin, BaseEstimator):
-        """A fitted "model" that hands back the scores it is given, which is the form that fairlearn takes."""
+        """A fitted model that returns the scores it is given: fairlearn needs an estimator."""
 
         def fit(self, rows: np.ndarray, label: np.ndarray) -> Scores:
-            raise NotImplementedError("nothing to fit: the scores are given")
+            raise NotImplementedError("the scores are given")
 
         def __sklearn_is_fitted__(self) -> bool:
             return True
@@ -317,7 +316,7 @@ def equalized_odds_what_if(label: Any, score: Any, groups: Any, *, seed: int = 0
     )  # fmt: skip
     names = np.array(grouping.names)[grouping.code]
     rule.fit(score[:, None], label.astype(int), sensitive_features=names)
-    # The rule's chance of a positive answer, by averaging draws: fairlearn keeps the exact one private.
+    # Averages of draws, because fairlearn does not expose the probabilities.
     random = np.random.RandomState(seed)
     answers = [
         rule.predict(score[:, None], sensitive_features=names, random_state=random) for _ in range(_WHAT_IF_DRAWS)
@@ -354,7 +353,7 @@ def _cuts(thresholds: float | Mapping[str, float], grouping: GroupCodes) -> np.n
 
 
 def _cut_at(label: np.ndarray, score: np.ndarray, specificity: float) -> float:
-    """The lowest score that leaves at least that share of negatives below it; just above all where none does."""
+    """The lowest score with at least that share of negatives below it; just above all scores if there is none."""
     candidates = np.unique(score)
     below = np.searchsorted(np.sort(score[~label]), candidates, side="left") / np.count_nonzero(~label)
     enough = np.flatnonzero(below >= specificity - 1e-12)
@@ -362,7 +361,7 @@ def _cut_at(label: np.ndarray, score: np.ndarray, specificity: float) -> float:
 
 
 def _effect(label: np.ndarray, positive: np.ndarray, grouping: GroupCodes, cuts: np.ndarray) -> ThresholdEffect:
-    """`positive` is each row's chance of a positive answer: 0 or 1 for plain thresholds."""
+    """`positive` is the probability of a positive answer for each row: 0 or 1 for plain thresholds."""
     groups = _rates(label, positive, grouping.code, len(grouping.names))
     everyone = {name: values[0] for name, values in _rates(label, positive, np.zeros(len(label), np.intp), 1).items()}
     wanted = ("accuracy", "selection_rate", "true_positive_rate", "false_positive_rate")
