@@ -53,7 +53,7 @@ def test_custom_metric(example):
     out = example("custom_metric.py")
     METRICS._parts.clear()
     METRICS._parts.update(before)
-    assert re.search(r"site B: Brier score 0\.\d{3} \(0\.\d{3} to 0\.\d{3}, n = 310\)", out)
+    assert re.search(r"site B: Brier score 0\.\d{3} \(95 % interval 0\.\d{3} to 0\.\d{3}, n = 310\)", out)
     assert "gap of model b minus gap of model a: B is better" in out
 
 

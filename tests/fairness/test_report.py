@@ -175,7 +175,7 @@ BAD = {
     "one-class": ({"label": [1, 1, 1, 1]}, "label: all 4 rows have label 1"),
     "empty": ({"label": [], "score": [], "attributes": {}}, "label: it is empty"),
     "attribute-length": ({"attributes": {"a": list("xxy")}}, "attribute 'a': shape"),
-    "attribute-fractions": ({"attributes": {"age": [1.5, 2.5, 3.1, 4.0]}}, "attribute 'age': holds fractions"),
+    "attribute-fractions": ({"attributes": {"age": [1.5, 2.5, 3.1, 4.0]}}, "attribute 'age': has fractions"),
     "attributes-list": ({"attributes": list("xxyy")}, "attributes: a mapping"),
     "exclude-unknown-attribute": ({"exclude": {"b": ["x"]}}, "exclude: there is no attribute 'b'; there are a"),
     "exclude-unknown-group": ({"exclude": {"a": ["z"]}}, "exclude: attribute 'a' has no group 'z'; it has x, y"),
