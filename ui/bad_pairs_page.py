@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
-from fairvlm_core.analysis.clean_data import CleanManifest, clean_manifest, csv_bytes, description
+from fairvlm_core.analysis.clean_data import clean_manifest, csv_bytes, description, parquet_bytes
 from fairvlm_core.analysis.entries import DAMAGED, RunEntry
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.analysis.mined_pairs import (
@@ -187,7 +186,8 @@ def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> No
     channel = CHANNELS.get(now.result.channel, now.result.channel).lower()
     with left:
         st.markdown(f"**Mean {channel} of {len(now.result):,} training pairs**")
-        chart(bad_pairs_charts.histogram(now, f"Mean {channel} over {many(now.result.n_epochs, 'epoch')}"), "histogram",
+        picture = bad_pairs_charts.histogram(now, f"Mean {channel} over {many(now.result.n_epochs, 'epoch')}")
+        widgets.chart(picture, f"{_STATE}.histogram",
               f"Histogram of the mean {channel} with the limits")  # fmt: skip
     with right:
         if not found.groups:
@@ -199,7 +199,7 @@ def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> No
             persist_state="page",
         )  # fmt: skip
         audit = next(a for a in now.audit.attributes if a.attribute == attribute)
-        chart(bad_pairs_charts.rate_chart(audit), "rates", f"Flag rate by {chart_text(attribute)}")
+        widgets.chart(bad_pairs_charts.rate_chart(audit), f"{_STATE}.rates", f"Flag rate by {chart_text(attribute)}")
         warned, words = bad_pairs.audit_words(now.audit, attribute)
         if warned:
             st.warning(literal(words), icon=":material/balance:")
@@ -325,7 +325,7 @@ def _map(run: Run, found: RunPairs, now: MinedPairs, pair: str | None) -> None:
         if side == "both":  # a loop on one map greys out the other only in a new chart
             _turn()
 
-    chart(
+    widgets.chart(
         picture, key, f"Map of {len(shown.rows)} pairs", config=bad_pairs_charts.MAP_CONFIG, on_select=selected,
         selection_mode=("points", "box", "lasso"),
     )  # fmt: skip
@@ -416,7 +416,7 @@ def _truth(run: Run, now: MinedPairs) -> None:
     widgets.section("Against what was planted", *ABOUT_TRUTH)
     left, right = st.columns([1.15, 1], gap="medium")
     with left:
-        chart(bad_pairs_charts.truth_chart(scores), "truth", "Precision against recall")
+        widgets.chart(bad_pairs_charts.truth_chart(scores), f"{_STATE}.truth", "Precision against recall")
     with right:
         widgets.table(bad_pairs.truth_table(scores), key=f"{_STATE}.scores")
         st.caption("The large mark shows the current limits; dotted: chance.")
@@ -445,7 +445,7 @@ def _manifest(run: Run, bad: np.ndarray, data: bad_pairs_reads.Data) -> None:
     form = st.segmented_control("Format", ["CSV", "Parquet"], default="CSV", key=f"{_STATE}.format", required=True)
     name = f"manifest-without-bad-of-{run.id}"
     file = f"{name}.{form.lower()}"
-    make = {"CSV": CleanManifest.csv, "Parquet": CleanManifest.parquet}[form]
+    make = {"CSV": csv_bytes, "Parquet": parquet_bytes}[form]
     st.caption(
         "Put both files into the data folder; images stay where they are. In the CSV a cell that begins like a formula "
         "gets an apostrophe in front; the Parquet file keeps every cell as it is."
@@ -480,13 +480,3 @@ def _send(run: Run, flagged: list[str], chosen: tuple[str, ...]) -> None:
             st.caption(f"{words}.")
         else:
             st.page_link(f"pages/{file}", label=f"{words}: open Review", query_params={"run": run.id})
-
-
-def chart(picture: go.Figure, key: str, alt: str, *, config: dict[str, Any] | None = None, **selection: Any) -> None:
-    """As `widgets.chart`; with its own configuration and selections where these are given."""
-    if config is None:
-        widgets.chart(picture, f"{_STATE}.{key}", alt)
-        return
-    st.plotly_chart(
-        widgets.inked(picture), key=key, config=config, height=int(picture.layout.height), alt=alt, **selection
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,48 +28,30 @@ from fairvlm_core.review import ReviewStore
 from fairvlm_core.runs import Run
 
 from .bad_pairs import NOT_REVIEWED
-from .reads import Stamp, stamp
+from .reads import Stamp, by_files, stamp, tables_stamp
 
-_TABLES = ("manifest.csv", "manifest.parquet", "dataset.json", "metadata.csv", "data_summary.csv", "planted.csv")
-_HASHES = {MiningConfig: MiningConfig.model_dump_json}
+_PAIRS = by_files("ledger", "pairs") | {MiningConfig: MiningConfig.model_dump_json}
 
 
+@st.cache_resource(max_entries=4, show_spinner="Reading the losses …", hash_funcs=_PAIRS)
 def run_pairs(run: Run) -> RunPairs:
     """A run's pairs and ledger."""
-    return _pairs(str(run.path), _stamps(run))
-
-
-def _stamps(run: Run) -> tuple[Stamp, ...]:
-    return stamp(run.files.ledger), stamp(run.files.pairs)
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading the losses …")
-def _pairs(path: str, stamps: tuple[Stamp, ...]) -> RunPairs:  # noqa: ARG001 - the stamps are part of the key
-    run = Run(Path(path))
     found = RunPairs.of(run.ledger(), run.pairs(), run.data["attributes"])
     if found.ledger.n_epochs == 0:
         raise InputError(f"run {run.id}: its ledger holds no epoch yet; open the page again after the first one")
     return found
 
 
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=_PAIRS)
 def run_mined(run: Run, settings: MiningConfig) -> MinedPairs:
     """The run's ledger mined with these settings."""
-    return _mined(str(run.path), _stamps(run), settings)
+    return mine_pairs(run_pairs(run), settings)
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=_HASHES)
-def _mined(path: str, stamps: tuple[Stamp, ...], settings: MiningConfig) -> MinedPairs:
-    return mine_pairs(_pairs(path, stamps), settings)
-
-
+@st.cache_resource(max_entries=16, show_spinner=False, hash_funcs=_PAIRS)
 def run_band(run: Run, channel: str) -> LossBand:
     """The losses of all training pairs by epoch."""
-    return _band(str(run.path), _stamps(run), channel)
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _band(path: str, stamps: tuple[Stamp, ...], channel: str) -> LossBand:
-    return loss_band(_pairs(path, stamps).ledger, channel)
+    return loss_band(run_pairs(run).ledger, channel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +62,13 @@ class PairMap:
     method: str
 
 
+@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs=by_files("ledger", "pairs", "projection"))
 def run_map(run: Run) -> PairMap | None:
     """A run's map; None where it has none."""
-    place = stamp(run.files.projection)
-    return None if place == (0, 0) else _map(str(run.path), _stamps(run), place)
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _map(path: str, stamps: tuple[Stamp, ...], place: Stamp) -> PairMap:  # noqa: ARG001
-    projection = Run(Path(path)).projection()
-    points = map_points(projection, _pairs(path, stamps))
-    return PairMap(points, str(projection["method"].iat[0]))
+    if not run.files.projection.exists():
+        return None
+    projection = run.projection()
+    return PairMap(map_points(projection, run_pairs(run)), str(projection["method"].iat[0]))
 
 
 def run_verdicts(run: Run) -> np.ndarray | None:
@@ -108,14 +87,10 @@ def run_verdicts(run: Run) -> np.ndarray | None:
     return np.array([said.get(pair_id, NOT_REVIEWED) for pair_id in run_pairs(run).ids.tolist()])
 
 
+@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=by_files("embeddings"))
 def run_embeddings(run: Run) -> dict[str, np.ndarray]:
     """`image` and `text`, float32 (N, D), unit norm."""
-    return _embeddings(str(run.path), stamp(run.files.embeddings))
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _embeddings(path: str, stamps: Stamp) -> dict[str, np.ndarray]:  # noqa: ARG001
-    return Run(Path(path)).embeddings()
+    return run.embeddings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,24 +130,22 @@ def run_data(run: Run) -> Data:
     Raises
     ------
     InputError
-        It is gone, or can no longer be read.
+        It does not exist, or can no longer be read.
     """
-    folder = str(run.data["folder"])
-    stamps = tuple(stamp(Path(folder) / name) for name in ("", *_TABLES, "findings.csv"))
+    folder = Path(str(run.data["folder"]))
     options = {**(run.data.get("read_options") or {}), "check_images": False}
-    return _data(folder, tuple(sorted(options.items())), stamps)
+    return _data(str(folder), options, [*tables_stamp(folder), stamp(folder / "findings.csv")])
 
 
 @st.cache_resource(max_entries=3, show_spinner="Reading the data folder …")
-def _data(folder: str, options: tuple, stamps: tuple[Stamp, ...]) -> Data:  # noqa: ARG001
-    table = PairTable.read(folder, **dict(options))
-    rows = pd.Index(table.pair_ids.astype(object))
+def _data(folder: str, options: dict[str, Any], stamps: list[Stamp]) -> Data:  # noqa: ARG001 - part of the key
+    table = PairTable.read(folder, **options)
     planted = table.planted()
     kinds = None
     if planted is not None:
         known = pd.Series(planted["kind"].to_numpy(str), index=planted["pair_id"].to_numpy(str))
         kinds = known.reindex(table.pair_ids).fillna("").to_numpy(str)
-    return Data(table, rows, kinds, _findings(Path(folder)))
+    return Data(table, pd.Index(table.pair_ids.astype(object)), kinds, _findings(Path(folder)))
 
 
 def _findings(folder: Path) -> pd.DataFrame | None:
@@ -201,16 +174,15 @@ def run_truth(run: Run, now: MinedPairs) -> Truth | None:
     """What was planted among a run's pairs; None where nothing is known of it. `InputError` as in `run_data`."""
     if run_data(run).planted is None:
         return None
+    # Limits do not change the order of the pairs: one ranking serves all of them.
     own = usable_settings(run.config.mining, run_pairs(run).ledger.channels)
     ranking = changed_settings(own, {name: getattr(now.settings, name) for name in ("history", "channel", "rule")})
-    return _truth(str(run.path), _stamps(run), ranking, stamp(Path(str(run.data["folder"])) / PLANTED))
+    return _truth(run, ranking, stamp(Path(str(run.data["folder"])) / PLANTED))
 
 
-# Limits do not change the order of the pairs: one ranking serves all of them.
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_HASHES)
-def _truth(path: str, stamps: tuple[Stamp, ...], ranking: MiningConfig, planted: Stamp) -> Truth:  # noqa: ARG001
-    run = Run(Path(path))
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=_PAIRS)
+def _truth(run: Run, ranking: MiningConfig, planted: Stamp) -> Truth:  # noqa: ARG001 - part of the key
     data = run_data(run)
-    places = data.rows.get_indexer(_pairs(path, stamps).rows)
+    places = data.rows.get_indexer(run_pairs(run).rows)
     known = np.where(places >= 0, data.planted[places], "")
-    return Truth(known, truth_curves(_mined(path, stamps, ranking), known))
+    return Truth(known, truth_curves(run_mined(run, ranking), known))

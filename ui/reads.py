@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,55 +28,49 @@ def stamp(path: Path) -> Stamp:
     return (facts.st_mtime_ns, facts.st_size)
 
 
+def by_files(*names: str) -> dict[type, Callable[[Run], Any]]:
+    """Hash functions for a cached function of a run: its result is kept until one of these `Run.files` changes."""
+    return {Run: lambda run: (str(run.path), [stamp(getattr(run.files, name)) for name in names])}
+
+
 def run_entries(store: RunStore) -> list[RunEntry]:
     """All runs, oldest first. Running ones are not cached."""
-    return [_cached_entry(run) for run in store.runs()]
+    entries = ((run, _entry(run)) for run in store.runs())
+    return [entry if entry.state not in ("running", "damaged") else read_entry(run) for run, entry in entries]
 
 
-def _cached_entry(run: Run) -> RunEntry:
-    files = run.files
-    entry = _entry(str(run.path), tuple(map(stamp, (files.status, files.config, files.data, files.report))))
-    return entry if entry.state not in ("running", "damaged") else read_entry(run)
+@st.cache_data(max_entries=512, show_spinner=False, hash_funcs=by_files("status", "config", "data", "report"))
+def _entry(run: Run) -> RunEntry:
+    return read_entry(run)
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
-def _entry(path: str, stamps: tuple[Stamp, ...]) -> RunEntry:  # noqa: ARG001 - the stamps are part of the key
-    return read_entry(Run(Path(path)))
-
-
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs=by_files("predictions"))
 def predictions(run: Run) -> pd.DataFrame:
     """A run's validation and test predictions."""
-    return _predictions(str(run.path), stamp(run.files.predictions))
+    return run.predictions()
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
-def _predictions(path: str, stamps: Stamp) -> pd.DataFrame:  # noqa: ARG001
-    return Run(Path(path)).predictions()
+def tables_stamp(folder: Path) -> list[Stamp]:
+    """Stamps of a data folder and of the tables that may be in it."""
+    names = ("", "manifest.csv", "manifest.parquet", "dataset.json", "metadata.csv", "data_summary.csv", "planted.csv")
+    return [stamp(folder / name) for name in names]
 
 
 def pair_table(folder: str, options: dict[str, Any]) -> PairTable:
     """A data folder, read and checked; again only when its tables or `dataset.json` change."""
-    root = Path(folder)
-    names = ("manifest.csv", "manifest.parquet", "dataset.json", "metadata.csv", "data_summary.csv", "planted.csv")
-    stamps = tuple(stamp(root / name) for name in names)
-    return _pair_table(folder, tuple(sorted(options.items())), (stamp(root), *stamps))
+    return _pair_table(folder, options, tables_stamp(Path(folder)))
 
 
 # A table is frozen and may have a million rows: one object for all sessions instead of a pickled copy for each.
 @st.cache_resource(max_entries=3, show_spinner="Reading the data folder and checking its images …")
-def _pair_table(folder: str, options: tuple, stamps: tuple[Stamp, ...]) -> PairTable:  # noqa: ARG001
-    return PairTable.read(folder, **dict(options))
+def _pair_table(folder: str, options: dict[str, Any], stamps: list[Stamp]) -> PairTable:  # noqa: ARG001
+    return PairTable.read(folder, **options)
 
 
+@st.cache_data(max_entries=128, show_spinner=False, hash_funcs=by_files("predictions", "report"))
 def fairness_report(run: Run, n_resamples: int = RESAMPLES) -> dict[str, Any]:
     """As `fairness_of`."""
-    stamps = (stamp(run.files.predictions), stamp(run.files.report))
-    return _fairness_report(str(run.path), stamps, n_resamples)
-
-
-@st.cache_data(max_entries=128, show_spinner=False)
-def _fairness_report(path: str, stamps: tuple[Stamp, ...], n_resamples: int) -> dict[str, Any]:  # noqa: ARG001
-    return fairness_of(Run(Path(path)), n_resamples)
+    return fairness_of(run, n_resamples)
 
 
 def held_out(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -45,19 +45,19 @@ def cards(headlines: Sequence[Headline]) -> None:
                 st.caption(literal(card.below))
 
 
-def chart(figure: go.Figure, key: str, alt: str) -> None:
+def chart(picture: go.Figure, key: str, alt: str, *, config: Mapping[str, Any] = CONFIG, **selection: Any) -> None:
     """A chart in the text colour of the page's theme; its height is reserved while it loads."""
-    inked(figure)
-    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
-        axis.tickfont.color = axis.title.font.color = figure.layout.font.color
-    st.plotly_chart(figure, key=key, config=CONFIG, height=int(figure.layout.height), alt=alt)
+    inked(picture)
+    for axis in (*picture.select_xaxes(), *picture.select_yaxes()):
+        axis.tickfont.color = axis.title.font.color = picture.layout.font.color
+    st.plotly_chart(picture, key=key, config=dict(config), height=int(picture.layout.height), alt=alt, **selection)
 
 
-def inked(figure: go.Figure) -> go.Figure:
+def inked(picture: go.Figure) -> go.Figure:
     """The chart with text and legend in the text colour of the page's theme."""
     ink = INK["dark" if st.context.theme.type == "dark" else "light"]
-    figure.layout.font.color = figure.layout.legend.font.color = ink
-    return figure
+    picture.layout.font.color = picture.layout.legend.font.color = ink
+    return picture
 
 
 def download(frame: pd.DataFrame, file_name: str, label: str = "Download CSV") -> None:

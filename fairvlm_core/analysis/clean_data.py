@@ -6,7 +6,6 @@ import io
 import json
 import tempfile
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -25,40 +24,23 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
         return write_csv(frame, Path(folder) / "frame.csv").read_bytes()
 
 
-@dataclass(frozen=True, eq=False)
-class CleanManifest:
-    """A data set's table without some of its training pairs, in the layout of a manifest.
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """A frame as Parquet, every cell as it is."""
+    file = io.BytesIO()
+    frame.to_parquet(file, index=False)
+    return file.getvalue()
 
-    Attributes
-    ----------
-    frame : DataFrame
-        pair_id, patient_id, image, text, label, split and the attributes, in the order of the data; image paths are
-        below the data folder.
-    n_left_out : int
+
+def clean_manifest(table: PairTable, bad: Collection[str]) -> pd.DataFrame:
+    """The table as a manifest without the bad training pairs; validation and test pairs all stay.
+
+    Columns: pair_id, patient_id, image (path below the data folder), text, label, split and the attributes.
     """
-
-    frame: pd.DataFrame
-    n_left_out: int
-
-    def csv(self) -> bytes:
-        """As CSV, see `csv_bytes`."""
-        return csv_bytes(self.frame)
-
-    def parquet(self) -> bytes:
-        """As Parquet, every cell as it is."""
-        file = io.BytesIO()
-        self.frame.to_parquet(file, index=False)
-        return file.getvalue()
-
-
-def clean_manifest(table: PairTable, bad: Collection[str]) -> CleanManifest:
-    """The table's rows without the bad training pairs; validation and test pairs all stay."""
     source = table.frame
     out = source["pair_id"].isin(list(bad)).to_numpy(bool) & (source["split"] == "train").to_numpy(bool)
     names = ["pair_id", "patient_id", "image", "text", "label", "split", *table.attributes]
     frame = source.loc[~out, names].reset_index(drop=True)
-    frame = frame.astype({name: "str" for name in names if name != "label"})
-    return CleanManifest(frame, int(out.sum()))
+    return frame.astype({name: "str" for name in names if name != "label"})
 
 
 def description(table: PairTable, file: str) -> str:
