@@ -54,6 +54,7 @@ from .processes import Process
 
 SCHEMA_VERSION = 1
 SILENT_AFTER = 120.0  # seconds
+STARTING = "starting"  # in status.json: the message of a queued run that a worker has taken
 _ID = re.compile(r"\d{4,}-[a-z0-9-]+")
 
 
@@ -111,6 +112,11 @@ class Status:
         if self.pid is None:
             return None
         return Process(self.pid, -1.0 if self.process_started is None else self.process_started, self.boot)
+
+    @property
+    def starting(self) -> bool:
+        """Whether a worker has taken the run from the queue and starts its process."""
+        return self.state == State.QUEUED and self.message == STARTING
 
     @property
     def silent(self) -> float | None:

@@ -11,10 +11,10 @@ from fairvlm_core.analysis.cohort import matching
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.errors import InputError
 from fairvlm_core.pairs import PLANTED_KINDS, PairTable
-from fairvlm_core.words import SPLITS
+from fairvlm_core.words import SPLITS, slug
 
 from . import widgets
-from .words import literal, slug
+from .words import literal
 
 LISTED = 1000
 IMAGE_HEIGHT = 330

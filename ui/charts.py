@@ -13,8 +13,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from fairvlm_core.words import percent
+
 from .palette import GRID, NEUTRAL, group_colours, group_symbols
-from .words import chart_text, percent
+from .words import chart_text
 
 # No logo, no box and lasso on charts that select nothing; the camera saves locally.
 CONFIG: dict[str, Any] = {

@@ -11,14 +11,14 @@ import streamlit as st
 
 from fairvlm_core.analysis.cohort import SMALL_CELL, group_counts, intersections, split_counts
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.words import SPLITS
+from fairvlm_core.words import SPLITS, many, percent, slug
 
 from . import widgets
 from .browse import split_name
 from .charts import group_chart, intersection_chart
 from .entries import Headline
 from .palette import UNKNOWN
-from .words import literal, many, percent, slug
+from .words import literal
 
 ABOUT_RATES = (
     "How many pairs each group has, and which share of them has the positive label, with its 95 % Wilson interval. "

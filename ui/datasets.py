@@ -14,10 +14,11 @@ from fairvlm_core.analysis.entries import DAMAGED, RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run
+from fairvlm_core.words import many
 
 from .frame import Here
 from .reads import pair_table
-from .words import literal, many
+from .words import literal
 
 
 @dataclass(frozen=True)

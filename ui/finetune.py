@@ -15,8 +15,7 @@ from fairvlm_core.config import PRESETS, RunConfig
 from fairvlm_core.jobs import Cost, StepTime
 from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
 from fairvlm_core.mining import RANKING_RULES, WEIGHTING_RULES
-
-from .words import figure, many
+from fairvlm_core.words import many, number
 
 ATTRIBUTES = "fairness.attributes"
 ESSENTIAL = ("epochs", "batch_size", "learning_rate", SEED, "model", ATTRIBUTES, WEIGHT)
@@ -169,4 +168,4 @@ def cost_line(cost: Cost, step: StepTime | None) -> str:
     if step is None:
         return f"{many(cost.steps, 'step')}; no run with this model and batch size has measured one yet."
     source = f"as measured in run {step.source}" if step.source else "measured here just now, without evaluation"
-    return f"{many(cost.steps, 'step')} of {figure(step.seconds, 2)} s, {source}; reading the images comes on top."
+    return f"{many(cost.steps, 'step')} of {number(step.seconds, 2)} s, {source}; reading the images comes on top."

@@ -20,6 +20,7 @@ from fairvlm_core.jobs import StepTime
 from fairvlm_core.jobs.plan import changed_from_preset
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
+from fairvlm_core.words import NOTHING, duration, many
 
 from . import finetune, widgets
 from .datasets import DataSet
@@ -27,7 +28,7 @@ from .entries import Headline
 from .finetune import Knob
 from .frame import Here, errors
 from .server import is_serving
-from .words import NOTHING, duration, literal, many
+from .words import literal
 
 _START = "robustfair"
 _FORM, _STEPS, _PRESET = "finetune.form", "finetune.steps", "finetune.preset"

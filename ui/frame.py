@@ -13,10 +13,11 @@ import streamlit as st
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run, RunStore
+from fairvlm_core.words import many
 
 from .reads import run_entries
 from .selection import picked, settle
-from .words import literal, many
+from .words import literal
 
 ROOT = Path(__file__).resolve().parent.parent
 ICONS = {

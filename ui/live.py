@@ -18,7 +18,7 @@ def progress_line(status: Status, at: RunProgress) -> str:
     'epoch 2 of 4 · step 30 of 80 · about 31 s left'
     """
     if status.state == "queued":
-        return "starting" if status.message == "starting" else "waits for its turn"
+        return "starting" if status.starting else "waits for its turn"
     if status.state != "running":
         return f"after epoch {status.epoch} of {status.epochs}"
     if not status.steps:
@@ -32,7 +32,7 @@ def progress_line(status: Status, at: RunProgress) -> str:
 def queue_line(job: Job) -> str:
     """The state of a job, beside its name."""
     status = job.status
-    if job.place and status.message != "starting":
+    if job.place and not status.starting:
         return f"number {job.place} in the queue of {status.device}"
     if status.silent is not None:
         return f"no heartbeat for {duration(status.silent)}"

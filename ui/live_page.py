@@ -12,13 +12,14 @@ from fairvlm_core.analysis.training_curves import divergence_curves, training_cu
 from fairvlm_core.jobs import Job
 from fairvlm_core.jobs.progress import run_progress
 from fairvlm_core.runs import Run
+from fairvlm_core.words import many
 
 from . import finetune_page, live, live_charts, widgets
 from .frame import Here, errors, page_names, remember
 from .losses_reads import run_metrics
 from .palette import STATE_COLOURS
 from .reads import run_entries
-from .words import literal, many
+from .words import literal
 
 VIEWS = ("Set up", "Watch", "Sweeps")
 POLL_SECONDS = 2
@@ -79,7 +80,7 @@ def _queue(here: Here, found: Sequence[Job]) -> None:
             st.caption(f"and {many(len(found) - _QUEUE_ROWS, 'more', 'more')}")
         devices = {str(job.status.device) for job in found if job.place}
         stale = [device for device in devices if jobs.serving(here.store, device) is None]
-        if stale and not any(job.status.message == "starting" for job in found):
+        if stale and not any(job.status.starting for job in found):
             st.warning("No worker serves the queue: it was ended.", icon=":material/pause_circle:")
             if st.button("Start the queue", key="live.work", icon=":material/play_arrow:"):
                 with errors():

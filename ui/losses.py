@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from fairvlm_core.analysis.loss_distributions import SMALL, Distributions, QuantileShift
-
-from .words import NOTHING, number, span
+from fairvlm_core.words import NOTHING, number, span
 
 QUANTITIES = {"loss": "Loss", "similarity": "Similarity"}
 

@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from fairvlm_core.analysis.loss_distributions import PROBABILITIES, Distribution, Distributions, QuantileShift
+from fairvlm_core.words import many, number, span
 
 from .charts import layout
 from .palette import GRID, NEUTRAL, group_colours, group_symbols
-from .words import chart_text, many, number, span
+from .words import chart_text
 
 FRAME_MS = 450
 _HEIGHT = 0.86  # of the highest density, as a share of the distance between two rows

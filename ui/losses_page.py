@@ -10,12 +10,13 @@ import streamlit as st
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.loss_distributions import SMALL
 from fairvlm_core.runs import Run
+from fairvlm_core.words import percent
 
 from . import losses, losses_charts, widgets
 from .frame import errors
 from .losses import QUANTITIES
 from .losses_reads import group_distributions, pair_history, quantile_differences, run_metrics
-from .words import literal, percent
+from .words import literal
 
 ABOUT_DISTRIBUTIONS = (
     "Each row is one group: how the loss (or similarity) of its training pairs is distributed in an epoch. Each curve has "

@@ -9,12 +9,13 @@ import streamlit as st
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry
 from fairvlm_core.jobs.demo import COMMAND, DemoStatus, demo_status, start_demo
 from fairvlm_core.jobs.progress import run_progress
+from fairvlm_core.words import ago
 
 from . import live
 from .frame import Here, errors
 from .losses_reads import run_metrics
 from .reads import run_entries
-from .words import ago, literal
+from .words import literal
 
 POLL_SECONDS = 2
 ABOUT = (

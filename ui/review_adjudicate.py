@@ -8,13 +8,14 @@ import streamlit as st
 
 from fairvlm_core.review import Conflict, Queue, ReviewStore
 from fairvlm_core.runs import RunStore
+from fairvlm_core.words import many
 
 from . import review_pair as pair
 from . import widgets
 from .frame import errors
 from .review import verdict_lines
 from .review_reads import data_of
-from .words import literal, many
+from .words import literal
 
 ABOUT = (
     "Readers judged these pairs without seeing each other's verdicts, and they disagree. Your decision counts instead; "

@@ -10,6 +10,7 @@ import streamlit as st
 
 from fairvlm_core.review import Event, Queue, ReviewedData, ReviewStore
 from fairvlm_core.runs import RunStore
+from fairvlm_core.words import local_time
 
 from . import review_pair as pair
 from . import widgets
@@ -19,7 +20,7 @@ from .review_guard import guard
 from .review_guidelines import ABOUT_MAP, GUIDELINES
 from .review_pair import BUTTONS, PLACE, PairView
 from .review_reads import data_of
-from .words import literal, local_time
+from .words import literal
 
 IMAGE_HEIGHT = 360
 # As many buttons in a row as fit without breaking a word; smaller margins on a tablet, so that the buttons need no

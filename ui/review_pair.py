@@ -11,11 +11,12 @@ import streamlit as st
 
 from fairvlm_core.errors import InputError
 from fairvlm_core.review import VERDICTS, ReviewedData, Verdict
+from fairvlm_core.words import MINUS, many
 
 from .image_viewer import Picture, image_viewer
 from .review import KEYS, made_verdict, reason_options
 from .review_reads import Explained, explained, offered_notes, pictures
-from .words import MINUS, literal, many
+from .words import literal
 
 BUTTONS = "review_verdicts"
 PLACE = "review_place"

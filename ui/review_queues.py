@@ -9,12 +9,13 @@ import streamlit as st
 from fairvlm_core.errors import InputError
 from fairvlm_core.review import ORDERS, Queue, QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore
+from fairvlm_core.words import many
 
 from . import widgets
 from .frame import Here
 from .review import queue_label, selection_of
 from .review_desk import forget_turn
-from .words import literal, many
+from .words import literal
 
 FLAGGED, SELECTION = "What the run flagged", "The selection from Bad pairs"
 ABOUT_QUEUE = (

@@ -9,12 +9,13 @@ import streamlit as st
 from fairvlm_core.errors import InputError
 from fairvlm_core.review import MinerQuality, Queue, ReviewStore, export_document, readings_frame, review_summary
 from fairvlm_core.runs import RunStore
+from fairvlm_core.words import number, percent
 
 from . import widgets
 from .entries import Headline
 from .review import FLAGS, agreement_frame, counts_frame, estimate_line, precision_frame
 from .review_reads import data_of
-from .words import literal, number, percent
+from .words import literal
 
 ABOUT_MINER = (
     "**Precision**: the share of flagged pairs that are bad. **Recall**: the share of bad pairs that are flagged. Both are "

@@ -9,11 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from fairvlm_core.analysis.divergences import MEAN, groups_of
+from fairvlm_core.words import many, number, span
 
 from .charts import bars, layout
 from .losses_charts import panels, rgba
 from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours
-from .words import chart_text, many, number, span
+from .words import chart_text
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")

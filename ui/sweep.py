@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fairvlm_core.sweep import OBJECTIVES, Sweep, TrialState
-
-from .words import NOTHING, listed, many, span
+from fairvlm_core.words import NOTHING, listed, many, span
 
 _ORDER = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING, TrialState.PRUNED, TrialState.FAILED)
 

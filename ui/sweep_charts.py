@@ -5,10 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from fairvlm_core.words import many, number, span
+
 from .charts import bars, layout
 from .losses_charts import rgba
 from .palette import ACCENT, NEUTRAL
-from .words import chart_text, many, number, span
+from .words import chart_text
 
 _NAMED = 4
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}

@@ -9,13 +9,14 @@ import streamlit as st
 from fairvlm_core import safeio
 from fairvlm_core.errors import InputError
 from fairvlm_core.sweep import Storage, Sweep, known, read_sweep
+from fairvlm_core.words import many
 
 from . import sweep, widgets
 from .charts import CONFIG
 from .frame import Here, page_names
 from .reads import Stamp, stamp
 from .sweep_charts import front_chart
-from .words import literal, many
+from .words import literal
 
 _STATE = "sweep"
 _COMMAND = (

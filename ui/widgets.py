@@ -10,11 +10,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from fairvlm_core.analysis.clean_data import csv_bytes
+from fairvlm_core.words import NOTHING, many
 
 from .charts import CONFIG
 from .entries import COMPARE, FINE_TUNE, Headline, NextStep
 from .palette import INK, STATE_COLOURS
-from .words import NOTHING, literal, many
+from .words import literal
 
 NOTE_HEIGHT = 210
 

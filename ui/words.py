@@ -5,44 +5,6 @@ from __future__ import annotations
 import html
 import re
 
-from fairvlm_core.words import (
-    MINUS,
-    NOTHING,
-    ago,
-    duration,
-    listed,
-    local_time,
-    many,
-    number,
-    p_value,
-    percent,
-    points,
-    slug,
-    span,
-    undefined,
-)
-
-figure = number
-__all__ = [
-    "MINUS",
-    "NOTHING",
-    "ago",
-    "chart_text",
-    "duration",
-    "figure",
-    "listed",
-    "literal",
-    "local_time",
-    "many",
-    "number",
-    "p_value",
-    "percent",
-    "points",
-    "slug",
-    "span",
-    "undefined",
-]
-
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 # Bare addresses become links even where every mark is escaped; a joiner of no width takes them apart.
 _ADDRESS = re.compile(r"(://|www(?=\.)|@)", re.IGNORECASE)

@@ -23,7 +23,7 @@ from .. import safeio
 from ..analysis.pairmap import make_map_if_possible
 from ..errors import InputError, TrainingError
 from ..processes import Process, process_of
-from ..runs import BusyError, Run, RunStore, State, without_message
+from ..runs import STARTING, BusyError, Run, RunStore, State, without_message
 from .detached import Detached, fairvlm
 from .queue import cancel, jobs_folder, queue_held, waiting
 
@@ -157,7 +157,7 @@ def _next(store: RunStore, device: str, lock: FileLock, *, staying: bool) -> tup
     with queue_held(store):
         for run, status in waiting(store, device):
             with contextlib.suppress(BusyError), run.held():  # busy: trained in a terminal, or being cancelled
-                run.set_status(message="starting")
+                run.set_status(message=STARTING)
                 return run, int(status.ticket or 0)
         if not staying:
             _worker(store, device).record.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from fairvlm_core.analysis.cohort import group_counts, intersections, matching, 
 from fairvlm_core.analysis.entries import read_entry
 from fairvlm_core.fairness.intervals import wilson
 from fairvlm_core.runs import RunStore
+from fairvlm_core.words import points, undefined
 from ui import charts, compare_charts, data_page, entries, palette, selection, words
 from ui.frame import page_names
 
@@ -86,8 +87,8 @@ def test_literal_leaves_no_markdown(text: str) -> None:
 
 
 def test_undefined_is_said_with_counts() -> None:
-    assert words.undefined(0, 12) == "undefined (n+ = 0, n− = 12)"
-    assert words.points(-0.00001) == "0.0 pp"
+    assert undefined(0, 12) == "undefined (n+ = 0, n− = 12)"
+    assert points(-0.00001) == "0.0 pp"
 
 
 # Selection and navigation
