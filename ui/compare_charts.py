@@ -68,10 +68,7 @@ def group_auc_chart(values: pd.DataFrame, attribute: str) -> go.Figure:
                 error_x=bars([row["value"]], [row["low"]], [row["high"]], colours[group]),
                 hovertext=[fact], hoverinfo="text",
             )  # fmt: skip
-        chart.add_annotation(
-            x=0, xref="paper", xanchor="left", y=top - 0.78 * step, text=f"<b>{chart_text(method, 60)}</b>",
-            showarrow=False,
-        )  # fmt: skip
+        _heading(chart, top - 0.78 * step, chart_text(method, 60))
     chart.update_yaxes(
         tickvals=ticks, ticktext=names, showgrid=False, range=[max(len(methods), 1) * block - 0.9 * step, -1.25 * step]
     )
@@ -118,10 +115,7 @@ def es_auc_chart(values: pd.DataFrame) -> go.Figure:
                     marker={"symbol": "line-ns", "size": 16, "line": {"color": NEUTRAL, "width": 2.5}},
                     name="expected if groups did not matter", showlegend=not (a or m),
                 )  # fmt: skip
-        chart.add_annotation(
-            x=0, xref="paper", xanchor="left", y=a * block - 0.78, text=f"<b>{chart_text(attribute)}</b>",
-            showarrow=False,
-        )  # fmt: skip
+        _heading(chart, a * block - 0.78, chart_text(attribute))
     chart.update_yaxes(
         tickvals=ticks, ticktext=names, showgrid=False, range=[max(len(attributes), 1) * block - 0.9, -1.25]
     )
@@ -145,10 +139,7 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
         y += 1.0
         if heading != block:
             y += 0.0 if block is None else 0.9
-            chart.add_annotation(
-                x=0, xref="paper", xanchor="left", y=y - 0.78, text=f"<b>{chart_text(heading, 60)}</b>",
-                showarrow=False,
-            )  # fmt: skip
+            _heading(chart, y - 0.78, chart_text(heading, 60))
             block = heading
         ticks.append(y)
         names.append(chart_text(row.group or row.measure, 40))
@@ -177,3 +168,8 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
     )  # fmt: skip
     chart.update_yaxes(tickvals=ticks, ticktext=names, showgrid=False, range=[y + 0.6, -1.25])
     return layout(chart, 80 + int(26 * (y + 2)), showlegend=False, margin={"t": 6, "b": 54})
+
+
+def _heading(chart: go.Figure, y: float, text: str) -> None:
+    """The heading of a block of rows."""
+    chart.add_annotation(x=0, xref="paper", xanchor="left", y=y, text=f"<b>{text}</b>", showarrow=False)

@@ -80,13 +80,11 @@ class MethodValue:
 
 @dataclass(frozen=True)
 class ScoredMethod:
-    """A method with what its runs scored.
+    """A method with the metrics of its runs on the test pairs.
 
     Attributes
     ----------
     method : Method
-    scores : float ndarray of shape (runs, n)
-        Zero-shot scores of the test pairs.
     reports : tuple of mappings, one per run
         As from :meth:`FairnessReport.to_dict`. With a single run: with intervals and chance levels.
     means : mapping of metric to SeedMeans
@@ -94,7 +92,6 @@ class ScoredMethod:
     """
 
     method: Method
-    scores: np.ndarray
     reports: tuple[Mapping[str, Any], ...]
     means: Mapping[str, SeedMeans]
 
@@ -155,11 +152,6 @@ class MethodDifference:
     def seeds(self) -> tuple[tuple[int, int], ...]:
         return tuple(zip(self.a.seeds, self.b.seeds, strict=True))
 
-    @property
-    def same_seeds(self) -> bool:
-        """False where the methods share no seed, so that one run of each is compared."""
-        return all(one == other for one, other in self.seeds)
-
     def to_dict(self) -> dict[str, Any]:
         return self.comparison.to_dict() | {"paired_seeds": [list(pair) for pair in self.seeds]}
 
@@ -185,7 +177,6 @@ class RunComparison:
     methods : tuple of ScoredMethod
         The first is the baseline.
     pairs : TestPairs
-    n_resamples : int
     differences : mapping of method name to MethodDifference
         Every later method minus the baseline.
     """
@@ -193,7 +184,6 @@ class RunComparison:
     metric: str
     methods: tuple[ScoredMethod, ...]
     pairs: TestPairs
-    n_resamples: int
     differences: Mapping[str, MethodDifference]
 
     @property
@@ -303,7 +293,7 @@ def compare_methods(
     )  # fmt: skip
     base = methods[0]
     differences = {other.name: _difference(base, other, scores, pairs, metric, n_resamples) for other in methods[1:]}
-    return RunComparison(metric, scored, pairs, n_resamples, differences)
+    return RunComparison(metric, scored, pairs, differences)
 
 
 def method_difference(
@@ -373,12 +363,12 @@ def _scored(
 ) -> ScoredMethod:
     options: dict[str, Any] = {"patients": pairs.patients, "n_resamples": n_resamples, "n_permutations": n_resamples}
     if len(runs) == 1:
-        return ScoredMethod(method, scores, (_report(runs[0], scores[0], pairs, metric, n_resamples),), {})
+        return ScoredMethod(method, (_report(runs[0], scores[0], pairs, metric, n_resamples),), {})
     reports = tuple(_report(run, score, pairs, metric, 0) for run, score in zip(runs, scores, strict=True))
     # The means of ES-AUC contain those of AUC, its base metric.
     wanted = [metric] if METRICS[metric].base == "auc" else [metric, "auc"]
     means = {name: mean_over_seeds(pairs.label, list(scores), pairs.groups, metric=name, **options) for name in wanted}
-    return ScoredMethod(method, scores, reports, means)
+    return ScoredMethod(method, reports, means)
 
 
 def _report(run: Run, score: np.ndarray, pairs: TestPairs, metric: str, n_resamples: int) -> dict[str, Any]:
