@@ -26,33 +26,31 @@ def with_truncation(table: PairTable, model: str) -> IntakeReport:
 
 
 def print_intake(report: IntakeReport) -> None:
-    """The report as a newcomer reads it: sizes, groups, then what was refused and what looks odd."""
-    values = report.to_dict()
+    """The report: sizes and groups first, then what was left out and what looks wrong."""
     show.out.print(
-        f"[bold]{values['name']}[/] ({values['layout']} layout): {values['n_pairs']} pairs of {values['n_patients']} "
-        f"patients from {values['n_rows']} rows\n"
+        f"[bold]{report.name}[/] ({report.layout} layout): {report.n_pairs} pairs of {report.n_patients} "
+        f"patients from {report.n_rows} rows\n"
     )
-    rows = [
+    splits = [
         (name, s["n"], s["n_patients"], s["n_positive"], percent(s["n_positive"] / s["n"] if s["n"] else None))
-        for name, s in values["splits"].items()
+        for name, s in report.splits.items()
     ]
-    show.table("Splits", ("split", "pairs", "patients", "positive", "rate"), rows)
-    rows = [
+    show.table("Splits", ("split", "pairs", "patients", "positive", "rate"), splits)
+    groups = [
         (attribute if i == 0 else "", group, g["n"], g["n_positive"], percent(g["positive_rate"]))
-        for attribute, facts in values["attributes"].items()
+        for attribute, facts in report.attributes.items()
         for i, (group, g) in enumerate(facts["groups"].items())
     ]
-    if rows:
-        show.table("Groups", ("attribute", "group", "pairs", "positive", "rate"), rows, numbers_from=2)
-    odd = values["images"].get("odd", {})
-    if odd:
-        show.table("Odd images (converted as docs/data.md says)", ("what", "images"), odd.items())
-    refused = values["refused"] + values["left_out"]
-    if refused:
-        rows = [(r.get("row"), r.get("pair_id"), r["reason"]) for r in refused[:_REFUSED_SHOWN]]
-        title = f"Left out: {len(refused)} rows" + (f" (first {_REFUSED_SHOWN})" if len(refused) > len(rows) else "")
-        show.table(title, ("row", "pair", "why"), rows, numbers_from=9)
-    for column, why in values["columns_left_out"].items():
+    if groups:
+        show.table("Groups", ("attribute", "group", "pairs", "positive", "rate"), groups, numbers_from=2)
+    if report.images["odd"]:
+        show.table("Odd images (converted as docs/data.md says)", ("what", "images"), report.images["odd"].items())
+    left_out = [(r["row"], r["pair_id"], r["reason"]) for r in (*report.refused, *report.left_out)]
+    if left_out:
+        title = f"Left out: {len(left_out)} rows"
+        title += f" (first {_REFUSED_SHOWN})" if len(left_out) > _REFUSED_SHOWN else ""
+        show.table(title, ("row", "pair", "why"), left_out[:_REFUSED_SHOWN], numbers_from=9)
+    for column, why in report.columns_left_out.items():
         show.out.print(f"[dim]column {column} is not an attribute: {why}[/]", highlight=False)
-    for line in values["warnings"]:
-        show.out.print(f"[yellow]![/] {line}")
+    for warning in report.warnings:
+        show.out.print(f"[yellow]![/] {warning}")

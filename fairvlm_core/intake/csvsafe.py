@@ -1,4 +1,4 @@
-"""CSV for people who open it in a spreadsheet.
+"""CSV that is safe to open in a spreadsheet.
 
 Common spreadsheets run a cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line break as a formula, and
 notes are free text. On writing, such a cell gets an apostrophe in front; so does a cell that begins with an apostrophe,
@@ -24,7 +24,7 @@ _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 
 
 def neutralise(cell: str) -> str:
-    """The cell as it can be shown to a spreadsheet.
+    """The cell in a form that no spreadsheet runs as a formula.
 
     >>> neutralise("=1+1"), neutralise("'tis"), neutralise("fine")
     ("'=1+1", "''tis", 'fine')
@@ -121,7 +121,7 @@ def _numbers(column: pd.Series, kind: type | str, place: str) -> pd.Series:
     values = pd.to_numeric(column.where(column != "", "nan"), errors="coerce")
     wrong = values.isna().to_numpy() & ~np.isin(column.to_numpy(str), ["", "nan", "NaN"])
     if wrong.any():
-        raise InputError(f"{place} row {int(np.argmax(wrong)) + 2}: not a number; mend the cell")
+        raise InputError(f"{place} row {int(np.argmax(wrong)) + 2}: not a number; correct the cell")
     try:
         return values.astype(kind)
     except (ValueError, TypeError):

@@ -1,9 +1,9 @@
 """Tables of text from CSV and Parquet, strictly: every cell as it was written, or one error that names the row.
 
-CSV goes through two parsers that must agree. The standard library's reader in strict mode is exact but takes about 7 s
-for a million pairs; Arrow's takes under 1 s but lets an unclosed quote swallow rows in silence. So the quotes are
-checked first, on the bytes: where each one opens or closes a cell as RFC 4180 wants it, Arrow reads the file; anything
-else, and every file with an error, is read by the strict reader, which also knows the row.
+There are two CSV parsers. The standard library's reader in strict mode is exact but takes about 7 s for a million pairs.
+Arrow's takes under 1 s, but merges rows silently where a quote is not closed. So the quotes are checked first, on the
+bytes. Where each one opens or closes a cell as RFC 4180 requires, Arrow reads the file. The strict reader reads all others
+and every file with an error, because it knows the row.
 
 Rows are counted as a spreadsheet does: the header is row 1, the first pair row 2.
 """
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ..errors import InputError
-from .files import open_regular, shown
+from .files import named, open_regular, shown
 
 MAX_TABLE_BYTES = 8 * 2**30
 MAX_ROWS = 20_000_000  # of a Parquet file, where a row may take less than a bit
@@ -104,7 +105,7 @@ def read_csv_table(path: Path, *, name: str | None = None) -> StringTable:
     """
     path = Path(path)
     name = name or path.name
-    with _named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as file:
+    with named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as file:
         data = np.memmap(file, np.uint8, "r")
         header, plain = _check_bytes(data, path, name)
         if plain:
@@ -115,7 +116,7 @@ def read_csv_table(path: Path, *, name: str | None = None) -> StringTable:
 
 
 def csv_header(path: Path) -> list[str]:
-    """The column names of a CSV file; empty where it cannot be told. Never raises: for finding out what a file is."""
+    """The column names of a CSV file; empty where it is no readable CSV. Never raises."""
     try:
         return _header(Path(path), "table")
     except (InputError, UnicodeDecodeError):
@@ -123,7 +124,7 @@ def csv_header(path: Path) -> list[str]:
 
 
 def _check_bytes(data: np.ndarray, path: Path, name: str) -> tuple[list[str], bool]:
-    """The header, and whether Arrow may read the rest; refuses what no reader should see."""
+    """The header, and whether Arrow may read the rest; refuses files that are not UTF-8 CSV."""
     start = data[:4].tobytes()
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{name}: the file is UTF-16; save it as UTF-8 CSV")
@@ -148,11 +149,8 @@ def _check_bytes(data: np.ndarray, path: Path, name: str) -> tuple[list[str], bo
 
 
 def _header(path: Path, name: str) -> list[str]:
-    header: list[str] = []
-    for _, record in _records(path, name):
-        header = record
-        break
-    header = [cell.strip() for cell in header]
+    _, record = next(_records(path, name), (0, []))
+    header = [cell.strip() for cell in record]
     if not any(header):
         raise InputError(f"{name}: the file is empty; it needs a header row and one row a pair")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
@@ -257,17 +255,16 @@ def _csv_reason(error: csv.Error, line: int) -> str:
 def _read_strict(path: Path, name: str, header: list[str]) -> StringTable:
     pieces: list[list[pa.Array]] = []
     skipped: list[int] = []
-    rows, expected = 0, 0
+    rows = 0
     records = _records(path, name)
     expected = next(records)[0] + 1
     while batch := list(islice(records, _BATCH)):
         for number, cells in batch:
             if len(cells) != len(header):
                 what = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-                mend = (
-                    "add or quote what is missing" if len(cells) < len(header) else "quote the cell with a comma in it"
-                )
-                raise InputError(f"{name} row {number}: {what} where the header has {len(header)}; {mend}")
+                few = len(cells) < len(header)
+                fix = "add or quote what is missing" if few else "quote the cell with a comma in it"
+                raise InputError(f"{name} row {number}: {what} where the header has {len(header)}; {fix}")
             skipped += [rows] * (number - expected)
             expected = number + 1
             rows += 1
@@ -280,7 +277,7 @@ def _read_strict(path: Path, name: str, header: list[str]) -> StringTable:
 
 
 def _row_of_byte(path: Path, byte: int) -> int:
-    """The row in which a byte lies, as far as it can be told; quotes before it may themselves be wrong."""
+    """The row in which a byte lies; a guess where quotes before it are wrong."""
     with open_regular(path, max_bytes=MAX_TABLE_BYTES) as file:
         before = file.read(byte).decode("utf-8", "replace")
     quoted = False
@@ -302,47 +299,56 @@ def read_parquet_table(path: Path, *, name: str | None = None) -> StringTable:
     """
     path = Path(path)
     name = name or path.name
-    columns: dict[str, pa.Array] = {}
-    with _named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as raw:
-        try:
-            facts = pyarrow.parquet.read_metadata(raw)
-            schema = facts.schema.to_arrow_schema()
-            names, texts = schema.names, [field.name for field in schema if _is_text(field.type)]
-            # Repeated text stays packed until its size is known: a file of 2 MB may stand for 20 GB of it.
-            file = pyarrow.parquet.ParquetFile(
-                raw, metadata=facts, page_checksum_verification=True, read_dictionary=texts
-            )
-            size = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
-        except Exception as error:  # Arrow raises many kinds on damaged bytes; none of them is ours to tell apart
-            raise InputError(f"{name}: not a readable Parquet file ({type(error).__name__})") from None
-        if size > MAX_TABLE_BYTES:
-            raise InputError(f"{name}: more than {MAX_TABLE_BYTES // 2**30} GiB when unpacked; split it")
-        if facts.num_rows > MAX_ROWS:
-            raise InputError(f"{name}: more than {MAX_ROWS:,} rows; split it")
-        twice = sorted({column for column in names if names.count(column) > 1})
-        if twice:
-            raise InputError(f"{name}: two columns are named {shown(twice[0])}; rename one")
+    with named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as raw:
+        file, names = _open_parquet(raw, name)
+        n = file.metadata.num_rows
         room = MAX_EXPANSION * path.stat().st_size + 2**30
+        columns: dict[str, pa.Array] = {}
         for column in names:
-            try:
-                packed = file.read(columns=[column]).column(0)
-                room -= sum(_text_bytes(chunk) for chunk in packed.chunks)
-                if room < 0:
-                    raise InputError(
-                        f"{name}: column {shown(column)} unpacks to far more than the file holds; split it"
-                    )
-                columns[column] = _one_array(pa.chunked_array([_as_text(chunk) for chunk in packed.chunks], _TEXT))
-            except InputError:
-                raise
-            except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
-                raise InputError(f"{name}: column {shown(column)} is nested or binary; store plain values") from None
-            except Exception as error:  # as above
-                raise InputError(f"{name}: column {shown(column)} is damaged ({type(error).__name__})") from None
-            if len(columns[column]) != facts.num_rows:
-                raise InputError(f"{name}: column {shown(column)} is damaged (not {facts.num_rows} rows long)")
-        if not columns:
-            raise InputError(f"{name}: no columns")
-        return StringTable(columns, facts.num_rows, name, first_row=1)
+            columns[column], used = _read_column(file, column, f"{name}: column {shown(column)}", room)
+            room -= used
+            if len(columns[column]) != n:
+                raise InputError(f"{name}: column {shown(column)} is damaged (not {n} rows long)")
+        return StringTable(columns, n, name, first_row=1)
+
+
+def _open_parquet(raw: BinaryIO, name: str) -> tuple[pyarrow.parquet.ParquetFile, list[str]]:
+    """An open file whose sizes, as its metadata state them, are within the limits, and its column names."""
+    try:
+        facts = pyarrow.parquet.read_metadata(raw)
+        schema = facts.schema.to_arrow_schema()
+        names, texts = schema.names, [field.name for field in schema if _is_text(field.type)]
+        # Repeated text stays packed until its size is known: a file of 2 MB may stand for 20 GB of it.
+        file = pyarrow.parquet.ParquetFile(raw, metadata=facts, page_checksum_verification=True, read_dictionary=texts)
+        size = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
+    except Exception as error:  # Arrow raises many kinds on damaged bytes
+        raise InputError(f"{name}: not a readable Parquet file ({type(error).__name__})") from None
+    if size > MAX_TABLE_BYTES:
+        raise InputError(f"{name}: more than {MAX_TABLE_BYTES // 2**30} GiB when unpacked; split it")
+    if facts.num_rows > MAX_ROWS:
+        raise InputError(f"{name}: more than {MAX_ROWS:,} rows; split it")
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if twice:
+        raise InputError(f"{name}: two columns are named {shown(twice[0])}; rename one")
+    if not names:
+        raise InputError(f"{name}: no columns")
+    return file, names
+
+
+def _read_column(file: pyarrow.parquet.ParquetFile, column: str, place: str, room: int) -> tuple[pa.Array, int]:
+    """A column as text, and how many bytes of repeated text it unpacks to; at most `room`."""
+    try:
+        packed = file.read(columns=[column]).column(0)
+        used = sum(_text_bytes(chunk) for chunk in packed.chunks)
+        if used > room:
+            raise InputError(f"{place} unpacks to far more than the file holds; split it")
+        return _one_array(pa.chunked_array([_as_text(chunk) for chunk in packed.chunks], _TEXT)), used
+    except InputError:
+        raise
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        raise InputError(f"{place} is nested or binary; store plain values") from None
+    except Exception as error:  # as above
+        raise InputError(f"{place} is damaged ({type(error).__name__})") from None
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -368,17 +374,3 @@ def _as_text(column: pa.Array) -> pa.Array:
     text = pa.compute.fill_null(column.cast(_TEXT), "")
     text.validate(full=True)  # a Parquet file may claim that any bytes are UTF-8
     return text
-
-
-class _named:
-    """Put the file's name before an error of opening it."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError) and not str(error).startswith(self.name):
-            raise InputError(f"{self.name}: {error}") from None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 from ..errors import InputError
 from .csvtable import StringTable, read_csv_table
 from .description import AttributeRule, Description
-from .files import DamagedFile, resolve_inside, shown
+from .files import DamagedFile, in_threads, named, resolve_inside, shown, shown_name
 from .images import ImageFacts, inspect_npz
 from .layouts import SPLIT_FOLDERS, split_folders
 from .npz import NpzFile, scalars
@@ -36,22 +35,24 @@ PATIENT_COLUMNS = ("patient_id", "patientid", "patient")
 class _Eye:
     """What was read of one file; `error` where it cannot be used."""
 
-    values: dict[str, str]
+    path: str
+    split: str
+    values: dict[str, str] = field(default_factory=dict)
     facts: ImageFacts | None = None
     error: DamagedFile | None = None
 
+    @property
+    def stem(self) -> str:
+        return _stem(self.path)
+
 
 def fairvlmed_rows(
-    folder: Path,
-    description: Description,
-    *,
-    check_images: bool,
-    progress: Progress | None = None,
+    folder: Path, description: Description, *, check_images: bool, progress: Progress | None = None
 ) -> tuple[RawRows, str]:
     """Read the files of a Harvard-FairVLMed folder; the second result says where the notes come from.
 
-    Of each .npz the single values are read, and with `check_images` the image is run through its checksum; no image is
-    ever held. The folder a file lies in is its split; ``data_summary.csv`` is compared with it.
+    Of each .npz the single values are read. With `check_images` the image's checksum is verified; no image is kept in
+    memory. The folder of a file is its split; ``data_summary.csv`` is compared with it.
     """
     files = _files(folder)
     if not files:
@@ -61,63 +62,59 @@ def fairvlmed_rows(
         )
     notes, note_source = _notes(folder, description.note_source)
     rules = _rules(description)
-    wanted = {LABEL, *PATIENT_COLUMNS, *(rule.column for rule in rules.values())}
-    if notes is None:
-        wanted.add("note")
-    eyes = _read_all(folder, [path for path, _ in files], sorted(wanted), check_images, progress)
+    wanted = sorted(
+        {LABEL, *PATIENT_COLUMNS, *(rule.column for rule in rules.values()), *(["note"] if notes is None else [])}
+    )
+    eyes = in_threads(lambda file: _read_one(folder, file, wanted, check_images), files, progress)
     summary = _summary(folder)
-
-    refused: list[dict[str, Any]] = []
-    left_out: list[dict[str, Any]] = []
-    kept: list[int] = []
-    for i, ((path, _), eye) in enumerate(zip(files, eyes, strict=True)):
-        entry = {"row": None, "pair_id": _stem(path), "file": path}
-        if eye.error is not None:
-            refused.append(entry | {"reason": str(eye.error)})
-        elif LABEL not in eye.values:
-            refused.append(entry | {"reason": f"no member {LABEL!r}"})
-        elif notes is not None and _stem(path) not in notes:
-            left_out.append(entry | {"reason": f"no note in {NOTE_FILES[note_source]}"})
-        else:
-            kept.append(i)
-    warnings = []
+    kept, refused, left_out = _sorted_out(eyes, notes, NOTE_FILES.get(note_source, ""))
+    patient, by_summary = _patients(kept, summary)
+    warnings = _disagreements(eyes, summary, by_summary)
     if left_out:
         counts: dict[str, int | str] = {"n": len(left_out), "total": len(files), "file": NOTE_FILES[note_source]}
-        warnings.append(IntakeWarning(WarningKind.NO_NOTE, values=counts))
-    paths = [files[i][0] for i in kept]
-    stems = [_stem(path) for path in paths]
-    values = [eyes[i].values for i in kept]
-    patient, by_summary = _patients(stems, values, summary)
-    warnings += _disagreements(files, eyes, summary, by_summary)
+        warnings.insert(0, IntakeWarning(WarningKind.NO_NOTE, values=counts))
+    found = {column for eye in kept for column in eye.values}
     raw = RawRows(
         n=len(kept),
         source=f"{folder.resolve().name}/",
         row=lambda _: None,
-        place=lambda index, role: f"{paths[index]}, {'member ' + LABEL if role == 'label' else role}",
-        text=_text([notes[stem] for stem in stems] if notes is not None else [v.get("note", "") for v in values]),
-        label=_text([v[LABEL] for v in values]),
-        image=_text(paths),
-        pair_id=_text(stems),
+        place=lambda index, role: f"{kept[index].path}, {'member ' + LABEL if role == 'label' else role}",
+        text=_text([eye.values.get("note", "") if notes is None else notes[eye.stem] for eye in kept]),
+        label=_cells(kept, LABEL),
+        image=_text([eye.path for eye in kept]),
+        pair_id=_text([eye.stem for eye in kept]),
         patient_id=patient,
-        split=_text([files[i][1] for i in kept]),
-        attributes={
-            title: (_text([v.get(rule.column, "") for v in values]), rule)
-            for title, rule in rules.items()
-            if any(rule.column in v for v in values)
-        },
+        split=_text([eye.split for eye in kept]),
+        attributes={title: (_cells(kept, rule.column), rule) for title, rule in rules.items() if rule.column in found},
         asked=True,
-        facts=[fact for i in kept if (fact := eyes[i].facts)] if check_images else None,
+        facts=[eye.facts for eye in kept if eye.facts] if check_images else None,
         refused=refused,
         left_out=left_out,
         columns_left_out={
-            title: "no file holds it"
-            for title, rule in rules.items()
-            if values and not any(rule.column in v for v in values)
+            title: "no file holds it" for title, rule in rules.items() if kept and rule.column not in found
         },
         warnings=warnings,
         n_found=len(files),
     )
     return raw, note_source
+
+
+def _sorted_out(
+    eyes: list[_Eye], notes: dict[str, str] | None, note_file: str
+) -> tuple[list[_Eye], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Files to keep, those that cannot be used, and those without a note, with the reasons."""
+    kept, refused, left_out = [], [], []
+    for eye in eyes:
+        entry = {"row": None, "pair_id": eye.stem, "file": eye.path}
+        if eye.error is not None:
+            refused.append(entry | {"reason": str(eye.error)})
+        elif LABEL not in eye.values:
+            refused.append(entry | {"reason": f"no member {LABEL!r}"})
+        elif notes is not None and eye.stem not in notes:
+            left_out.append(entry | {"reason": f"no note in {note_file}"})
+        else:
+            kept.append(eye)
+    return kept, refused, left_out
 
 
 def _files(folder: Path) -> list[tuple[str, str]]:
@@ -136,32 +133,15 @@ def _files(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _read_all(folder: Path, paths: list[str], wanted: list[str], check: bool, progress: Progress | None) -> list[_Eye]:
-    def read(block: list[str]) -> list[_Eye | InputError]:
-        return [_read_one(folder, path, wanted, check) for path in block]
-
-    blocks = [paths[at : at + 32] for at in range(0, len(paths), 32)]
-    eyes: list[_Eye] = []
-    with ThreadPoolExecutor() as pool:
-        for results in pool.map(read, blocks):
-            for result in results:
-                if isinstance(result, InputError):
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise result
-                eyes.append(result)
-            if progress is not None:
-                progress(len(eyes), len(paths))
-    return eyes
-
-
-def _read_one(folder: Path, path: str, wanted: list[str], check: bool) -> _Eye | InputError:
+def _read_one(folder: Path, file: tuple[str, str], wanted: list[str], check: bool) -> _Eye:
+    path, split = file
     try:
-        with NpzFile(folder, path) as file:
-            return _Eye(scalars(file, wanted), inspect_npz(file) if check else None)
+        with NpzFile(folder, path) as npz:
+            return _Eye(path, split, scalars(npz, wanted), inspect_npz(npz) if check else None)
     except DamagedFile as error:
-        return _Eye({}, error=error)
+        return _Eye(path, split, error=error)
     except InputError as error:
-        return InputError(f"{_shown_path(path)}: {error}")
+        raise InputError(f"{shown_name(path)}: {error}") from None
 
 
 def _notes(folder: Path, source: str) -> tuple[dict[str, str] | None, str]:
@@ -219,56 +199,51 @@ def _summary(folder: Path) -> dict[str, dict[str, str]] | None:
     return rows
 
 
-def _patients(
-    stems: list[str], values: list[dict[str, str]], summary: dict[str, dict[str, str]] | None
-) -> tuple[pa.Array | None, bool]:
-    """Patient ids from the files, else from the summary, else none."""
+def _patients(eyes: list[_Eye], summary: dict[str, dict[str, str]] | None) -> tuple[pa.Array | None, bool]:
+    """Patient ids from the files, else from the summary, else none; and whether from the summary."""
     for column in PATIENT_COLUMNS:
-        if any(column in v for v in values):
-            return _text([v.get(column, "") for v in values]), False
+        if any(column in eye.values for eye in eyes):
+            return _cells(eyes, column), False
     for column in PATIENT_COLUMNS:
         if summary and any(column in row for row in summary.values()):
-            return _text([summary.get(stem, {}).get(column, "") for stem in stems]), True
+            return _text([summary.get(eye.stem, {}).get(column, "") for eye in eyes]), True
     return None, False
 
 
 def _disagreements(
-    files: list[tuple[str, str]], eyes: list[_Eye], summary: dict[str, dict[str, str]] | None, by_summary: bool
+    eyes: list[_Eye], summary: dict[str, dict[str, str]] | None, by_summary: bool
 ) -> list[IntakeWarning]:
-    """Where data_summary.csv and the files differ; the files are believed."""
+    """Where data_summary.csv and the files differ; the files count."""
     if summary is None:
         return []
     missing = WarningKind.SUMMARY_LACKS_PATIENT if by_summary else WarningKind.SUMMARY_LACKS_FILE
     counts: Counter[WarningKind] = Counter()
-    for (path, split), eye in zip(files, eyes, strict=True):
-        row = summary.get(_stem(path))
+    for eye in eyes:
+        row = summary.get(eye.stem)
         if row is None:
             counts[missing] += 1
             continue
-        said = row.get("use") or row.get("split")
-        if said and SPLIT_FOLDERS.get(said.lower(), split) != split:
-            counts[WarningKind.SUMMARY_SPLIT] += 1
+        split = row.get("use") or row.get("split") or ""
+        counts[WarningKind.SUMMARY_SPLIT] += SPLIT_FOLDERS.get(split.lower(), eye.split) != eye.split
         label = {"yes": "1", "no": "0", "true": "1", "false": "0"}.get(row.get(LABEL, "").lower(), row.get(LABEL, ""))
-        if label.removesuffix(".0") in ("0", "1") and eye.values.get(LABEL, label) != label.removesuffix(".0"):
-            counts[WarningKind.SUMMARY_LABEL] += 1
-    counts[WarningKind.SUMMARY_WITHOUT_FILE] = len(set(summary) - {_stem(path) for path, _ in files})
+        label = label.removesuffix(".0")
+        counts[WarningKind.SUMMARY_LABEL] += label in ("0", "1") and eye.values.get(LABEL, label) != label
+    counts[WarningKind.SUMMARY_WITHOUT_FILE] = len(set(summary) - {eye.stem for eye in eyes})
     order = (WarningKind.SUMMARY_SPLIT, WarningKind.SUMMARY_LABEL, missing, WarningKind.SUMMARY_WITHOUT_FILE)
     return [IntakeWarning(kind, values={"n": counts[kind]}) for kind in order if counts[kind]]
 
 
 def _table(folder: Path, name: str) -> StringTable:
-    try:
+    with named(name):
         return read_csv_table(resolve_inside(folder, name), name=name)
-    except InputError as error:
-        raise InputError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
 
 
 def _stem(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".npz")
 
 
-def _shown_path(path: str) -> str:
-    return shown(path, 120)[1:-1]
+def _cells(eyes: list[_Eye], column: str) -> pa.Array:
+    return _text([eye.values.get(column, "") for eye in eyes])
 
 
 def _text(values: list[str]) -> pa.Array:

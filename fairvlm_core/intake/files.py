@@ -1,9 +1,9 @@
-"""Opening files that somebody else named.
+"""Opening files whose paths come from a table.
 
-A path in a table is data, and data may be hostile: it may climb out of the folder, point at a device, or lead there
-through a symbolic link. Every file of a data folder is opened through :func:`open_inside`, which resolves the path,
-holds it inside the folder and takes regular files only. What such a path says is never repeated in an error.
-A path may go on into a .tar archive (``shard.tar/a.jpg``); see `webdataset`.
+Such a path may be hostile: it may leave the folder with "..", name a device, or do either through a symbolic link. Every
+file of a data folder is opened through :func:`open_inside`, which resolves the path, refuses to leave the folder and takes
+regular files only. An error never repeats the path. A path may lead into a .tar archive (``shard.tar/a.jpg``); see
+`webdataset`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +31,7 @@ class DamagedFile(InputError):
 
 
 def shown(value: object, limit: int = 40) -> str:
-    """A value as one short printable line, for error messages.
+    """A value as one short printable line, for error messages; unpaired surrogates are escaped.
 
     >>> shown("a\\nb")
     "'a\\\\nb'"
@@ -36,12 +39,55 @@ def shown(value: object, limit: int = 40) -> str:
     "'xxxxx'..."
     """
     text = str(value)
-    return _printable(repr(text[:limit])) + ("..." if len(text) > limit else "")
+    printable = repr(text[:limit]).encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable + ("..." if len(text) > limit else "")
 
 
-def _printable(text: str) -> str:
-    """`text` with what a terminal would act on (direction marks, unpaired surrogates) escaped; repr does the rest."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def shown_name(name: str) -> str:
+    """A file's name at the beginning of a message: as `shown`, without quotes."""
+    return shown(name, 120)[1:-1]
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Put a file's name before an error that does not begin with it."""
+    try:
+        yield
+    except InputError as error:
+        if str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {error}") from None
+
+
+@contextmanager
+def damage(what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on damaged bytes into one `DamagedFile`.
+
+    Decoders raise a dozen kinds (BadZipFile, zlib.error, EOFError, struct.error, SyntaxError, ...), which differ between
+    versions; only the reading of foreign bytes belongs in this block.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise DamagedFile(f"{what} is truncated or damaged ({type(error).__name__})") from None
+
+
+def in_threads(work: Callable, items: Sequence, progress: Callable[[int, int], None] | None = None) -> list:
+    """The result of `work` for each item, in order; the first exception cancels the work that has not begun."""
+    results: list = []
+    blocks = [items[at : at + 32] for at in range(0, len(items), 32)]
+    with ThreadPoolExecutor() as pool:
+        try:
+            for block in pool.map(lambda block: [work(item) for item in block], blocks):
+                results += block
+                if progress is not None:
+                    progress(len(results), len(items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
 
 
 def tidy_path(path: str) -> str:
@@ -95,7 +141,7 @@ def resolve_inside(root: Path, path: str) -> Path:
         home = Path(root).resolve()
         real = (home / path).resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
-        # A link that leads out of the folder to nowhere is still a link that leads out of the folder.
+        # A link to a missing file outside is refused as one that leads out, not reported as missing.
         try:
             inside = (home / path).resolve().is_relative_to(home)
         except (OSError, RuntimeError, ValueError):
@@ -104,7 +150,7 @@ def resolve_inside(root: Path, path: str) -> Path:
             raise InputError("the path leads out of the data folder through a symbolic link") from None
         raise DamagedFile("the file is missing") from None
     except RuntimeError:
-        raise InputError("the path goes round in circles through symbolic links") from None
+        raise InputError("the path goes in circles through symbolic links") from None
     except (OSError, ValueError) as error:
         raise DamagedFile(f"the file cannot be reached ({type(error).__name__})") from None
     if not real.is_relative_to(home):
@@ -160,8 +206,8 @@ def member_path(path: str) -> tuple[str, str] | None:
 
 
 def open_regular(real: Path, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
-    """Open a file that is known to lie where it should; regular and not empty, or an error as in `open_inside`."""
-    # Without O_NONBLOCK the opening of a pipe would wait for a writer that never comes.
+    """Open a file whose place was checked; regular and not empty, or an error as in `open_inside`."""
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     try:
         regular = stat.S_ISREG(real.stat().st_mode)

@@ -1,12 +1,12 @@
-"""Any image file to RGB, by rules that are written down.
+"""Any image file to RGB, by these rules.
 
 ==================== ==================================================================================================
-what the file holds  what becomes of it
+what the file holds  what it becomes
 ==================== ==================================================================================================
 greyscale, 8 bit     the same value in R, G and B
 black and white      0 and 255
 palette              the palette's colours
-transparency         laid over black: radiographs and fundus images have a dark surround, a white one would be a finding
+transparency         laid over black: the surround of radiographs and fundus images is dark; white would look like a finding
 16 bit, integer      divided by the largest value of the bit depth (8, 10, 12, 14 or 16) that holds the image's maximum
 float                as it is if within 0 to 255, times 255 if within 0 to 1, else minimum to 0 and maximum to 255;
                      not-a-number and infinities become 0
@@ -16,8 +16,8 @@ several frames       the first one
 DICOM                see dicom.py; one frame only
 ==================== ==================================================================================================
 
-The size is read from the header and checked before anything is decoded. The content decides what a file is, not the
-end of its name.
+The size is read from the header and checked before anything is decoded. The content decides the format of a file, not
+its name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import hashlib
 import io
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,13 @@ from PIL import (  # naming the plugins registers them, and only them
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
 from ..errors import InputError
 from .dicom import decode_dicom, is_dicom
-from .files import DamagedFile, open_inside
+from .files import DamagedFile, damage, in_threads, open_inside
 from .npz import NpzFile
 
 _PLUGINS = (
@@ -75,7 +76,7 @@ _TURNS = {
     7: (Image.Transpose.TRANSVERSE,),
     8: (Image.Transpose.ROTATE_90,),
 }
-# Pillow warns through a list that all threads share; one at a time may set it aside.
+# Python's warning filters are shared by all threads: one thread at a time may change them.
 _quiet = threading.Lock()
 
 
@@ -121,7 +122,7 @@ def read_image(root: Path, path: str) -> Image.Image:
     Raises
     ------
     InputError
-        Not to be opened: a path out of the folder, no regular file, more than 50 million pixels.
+        Refused: a path out of the folder, no regular file, more than 50 million pixels.
     DamagedFile
         (an `InputError`) missing, empty, truncated, or no image of a known format.
 
@@ -139,13 +140,13 @@ def read_image(root: Path, path: str) -> Image.Image:
     data = _bytes(root, path)
     if is_dicom(data):
         return decode_dicom(data, MAX_PIXELS).image
-    with _decoding():
+    with damage("the image"):
         image, _ = _open(data)
         return to_rgb(image, _orientation(image))
 
 
 def inspect_image(root: Path, path: str) -> ImageFacts:
-    """Check that an image can be read, and say what it is. Errors as in `read_image`.
+    """Check that an image can be read, and return its facts. Errors as in `read_image`.
 
     Image files are decoded in full. An .npz is run through its checksum without holding its array.
     """
@@ -155,9 +156,8 @@ def inspect_image(root: Path, path: str) -> ImageFacts:
     data = _bytes(root, path)
     if is_dicom(data):
         seen = decode_dicom(data, MAX_PIXELS)
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        return ImageFacts("DICOM", seen.coding, *seen.image.size, digest, seen.odd)
-    with _decoding():
+        return ImageFacts("DICOM", seen.coding, *seen.image.size, _digest(data), seen.odd)
+    with damage("the image"):
         image, odd = _open(data)
         turn = _orientation(image)
         if turn > 1:
@@ -166,14 +166,7 @@ def inspect_image(root: Path, path: str) -> ImageFacts:
         if ending in _ENDINGS and image.format not in _ENDINGS[ending]:
             odd.append("wrong extension")
         width, height = image.size if turn < 5 else image.size[::-1]
-        facts = ImageFacts(
-            image.format,
-            image.mode,
-            width,
-            height,
-            hashlib.blake2b(data, digest_size=16).hexdigest(),
-            tuple(sorted(odd)),
-        )
+        facts = ImageFacts(str(image.format), image.mode, width, height, _digest(data), tuple(sorted(odd)))
         image.load()
         if image.mode not in _KNOWN_MODES:
             raise DamagedFile(f"colour mode {image.mode} has no defined conversion; save it as RGB")
@@ -229,6 +222,10 @@ _KNOWN_MODES = frozenset(
 )  # fmt: skip
 
 
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def _bytes(root: Path, path: str) -> bytes:
     try:
         with open_inside(root, path) as file:
@@ -241,10 +238,12 @@ def _open(data: bytes) -> tuple[Image.Image, list[str]]:
     """The image with only its header read, and what is odd about it."""
     odd = []
     with _quiet, warnings.catch_warnings():
-        # Pillow's own limit is a warning up to twice its size and prints to the screen; ours is below it and an error.
+        # Pillow only warns between its own limit and twice that limit; MAX_PIXELS is lower and an error.
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise DamagedFile("the image is no image of a known format (UnidentifiedImageError)") from None
         except Image.DecompressionBombError:
             raise InputError(f"the image has more than {MAX_PIXELS:,} pixels; reduce it") from None
         if image.width * image.height > MAX_PIXELS:
@@ -270,7 +269,7 @@ def _open(data: bytes) -> tuple[Image.Image, list[str]]:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none or it is damaged."""
     if image.format == "PNG":
-        image.load()  # of a PNG, asking for EXIF decodes the picture: better here than while other threads wait
+        image.load()  # reading the EXIF of a PNG decodes the image: done here, before other threads must wait
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         turn = _quietly(lambda: int(image.getexif().get(0x0112, 1)), 1)
@@ -278,7 +277,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _quietly(read, default: int) -> int:
-    """A fact from an image's metadata, or the default where the metadata are damaged: the pixels may still be fine."""
+    """A value from an image's metadata, or the default where they are damaged: the pixels may still be fine."""
     try:
         return read()
     except Exception:
@@ -318,46 +317,20 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.floor(numbers + 0.5).clip(0, 255).astype(np.uint8))
 
 
-class _decoding:
-    """Turn whatever a decoder raises on damaged bytes into one `DamagedFile`; see `npz._damage`."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, InputError):
-            what = (
-                "no image of a known format"
-                if type(error).__name__ == "UnidentifiedImageError"
-                else "truncated or damaged"
-            )
-            raise DamagedFile(f"the image is {what} ({type(error).__name__})") from None
-
-
 def inspect_many(
-    root: Path, paths: list[str], *, progress=None, workers: int | None = None
-) -> list[ImageFacts | DamagedFile | InputError]:
+    root: Path, paths: list[str], *, progress: Callable[[int, int], None] | None = None
+) -> list[ImageFacts | InputError]:
     """Check many images, in threads (the decoders release the interpreter); one result a path, in order.
 
-    A path given twice is checked once. What cannot be used comes back as the error, not raised.
+    A path given twice is checked once. An image that cannot be used gives the error as its result; nothing is raised.
     """
+
+    def check(path: str) -> ImageFacts | InputError:
+        try:
+            return inspect_image(root, path)
+        except InputError as error:
+            return error
+
     distinct = list(dict.fromkeys(paths))
-    found: dict[str, ImageFacts | DamagedFile | InputError] = {}
-
-    def check(block: list[str]) -> list[ImageFacts | InputError]:
-        results = []
-        for path in block:
-            try:
-                results.append(inspect_image(root, path))
-            except InputError as error:
-                results.append(error)
-        return results
-
-    size = 32
-    blocks = [distinct[at : at + size] for at in range(0, len(distinct), size)]
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for block, results in zip(blocks, pool.map(check, blocks), strict=True):
-            found.update(zip(block, results, strict=True))
-            if progress is not None:
-                progress(len(found), len(distinct))
+    found = dict(zip(distinct, in_threads(check, distinct, progress), strict=True))
     return [found[path] for path in paths]

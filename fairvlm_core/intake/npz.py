@@ -1,8 +1,8 @@
-"""Reading .npz files that somebody else made: nothing is unpickled, nothing is allocated before it was measured.
+"""Reading foreign .npz files: nothing is unpickled, and sizes are checked before anything is allocated.
 
-An .npz is a zip of .npy members. Each member starts with a header that says type and shape; the zip says how many bytes
-it unpacks to. Both are read first and must agree and stay under a limit; only then are the numbers read, and the zip's
-checksum with them. Python objects in a member (which numpy would unpickle, that is, run) are refused by their type.
+An .npz is a zip of .npy members. A member's header states type and shape, the zip states how many bytes it unpacks to.
+Both are read first; they must agree and stay under a limit. Only then the numbers are read, and the zip's checksum is
+verified. Members with Python objects, which numpy would unpickle and so execute, are refused by their type.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from ..errors import InputError
-from .files import DamagedFile, open_inside, shown
+from .files import DamagedFile, damage, open_inside, shown
 
 MAX_MEMBERS = 200
 MAX_DIRECTORY_BYTES = 2**20
@@ -41,7 +41,7 @@ class Member:
 class NpzFile:
     """An open .npz below a data folder; a context manager.
 
-    Errors do not name the file: whoever opened it knows by which name a person knows it.
+    Errors do not name the file; the caller adds the name.
 
     Raises
     ------
@@ -62,7 +62,7 @@ class NpzFile:
     def __init__(self, root: Path, path: str):
         self._file: BinaryIO = open_inside(Path(root), path)
         try:
-            with _damage("the file"):
+            with damage("the file"):
                 bounded = _Bounded(self._file)
                 self._zip = zipfile.ZipFile(bounded)
                 bounded.limit = -1
@@ -95,9 +95,9 @@ class NpzFile:
     def array(self, name: str, *, max_bytes: int = MAX_MEMBER_BYTES) -> np.ndarray:
         """A member's values, checked against the zip's checksum."""
         facts, stream = self._open(name, max_bytes=max_bytes)
-        with _damage(f"member {name!r}"), stream:
+        with damage(f"member {name!r}"), stream:
             data = stream.read(facts.nbytes)
-            # Reading on to the end is what makes the zip compare its checksum.
+            # The zip compares its checksum when the end is reached.
             if len(data) != facts.nbytes or stream.read(1):
                 raise DamagedFile(f"member {name!r} is truncated")
             return np.frombuffer(data, facts.dtype).reshape(facts.shape, order="F" if facts.fortran_order else "C")
@@ -105,7 +105,7 @@ class NpzFile:
     def verify(self, name: str) -> Member:
         """Run a member through its checksum in small pieces; nothing of its size is allocated."""
         facts, stream = self._open(name)
-        with _damage(f"member {name!r}"), stream:
+        with damage(f"member {name!r}"), stream:
             left = facts.nbytes
             while piece := stream.read(min(left, 1 << 18) or 1):
                 left -= len(piece)
@@ -127,10 +127,10 @@ class NpzFile:
             return str(int(value)) if float(value).is_integer() else str(float(value))
         if isinstance(value, np.bool_):
             return str(int(value))
-        # A string array may hold code points that are no text (a surrogate); they are shown as damage, not passed on.
+        # A string array may hold code points that are no text (surrogates): they become replacement characters.
         return str(value).encode("utf-8", "replace").decode("utf-8")
 
-    def _open(self, name: str, *, max_bytes: int = MAX_MEMBER_BYTES) -> tuple[Member, zipfile.ZipExtFile]:
+    def _open(self, name: str, *, max_bytes: int = MAX_MEMBER_BYTES) -> tuple[Member, IO[bytes]]:
         if name not in self._infos:
             raise DamagedFile(
                 f"no member {name!r}; there are {', '.join(shown(n, 30) for n in list(self._infos)[:12])}"
@@ -144,29 +144,30 @@ class NpzFile:
             raise InputError(
                 f"member {name!r} unpacks to {info.file_size / 2**20:.0f} MiB, more than {max_bytes // 2**20} MiB"
             )
-        with _damage(f"member {name!r}"):
+        with damage(f"member {name!r}"):
             stream = self._zip.open(info)
             version = np.lib.format.read_magic(stream)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran_order, dtype = read(stream)
             header_bytes = stream.tell()
-        if dtype.hasobject:
+        try:
+            # Python integers do not overflow, so a shape chosen to overflow 64 bits is found out.
+            nbytes = math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise InputError(
+                    f"member {name!r} holds pickled Python objects, which are never loaded; store it as "
+                    f"numbers or as fixed-width text"
+                )
+            if dtype.kind not in _KINDS:
+                raise InputError(f"member {name!r} is of type {shown(dtype.str)}; numbers or text are wanted")
+            if nbytes > max_bytes:
+                raise InputError(f"member {name!r} claims {nbytes / 2**20:.0f} MiB, more than {max_bytes // 2**20} MiB")
+            if nbytes != info.file_size - header_bytes or any(side < 0 for side in shape):
+                held = info.file_size - header_bytes
+                raise DamagedFile(f"member {name!r} says it holds {nbytes} bytes and has {held}")
+        except InputError:
             stream.close()
-            raise InputError(
-                f"member {name!r} holds pickled Python objects, which are never loaded; store it as "
-                f"numbers or as fixed-width text"
-            )
-        if dtype.kind not in _KINDS:
-            stream.close()
-            raise InputError(f"member {name!r} is of type {shown(dtype.str)}; numbers or text are wanted")
-        # Python's whole numbers do not overflow: a shape made to wrap round in 64 bits is seen for what it is.
-        nbytes = math.prod(shape) * dtype.itemsize
-        if nbytes > max_bytes:
-            stream.close()
-            raise InputError(f"member {name!r} claims {nbytes / 2**20:.0f} MiB, more than {max_bytes // 2**20} MiB")
-        if nbytes != info.file_size - header_bytes or any(side < 0 for side in shape):
-            stream.close()
-            raise DamagedFile(f"member {name!r} says it holds {nbytes} bytes and has {info.file_size - header_bytes}")
+            raise
         return Member(name, dtype, shape, fortran_order, nbytes, info.CRC), stream
 
 
@@ -188,21 +189,3 @@ class _Bounded:
         if 0 <= self.limit < size:
             raise InputError(f"its directory is longer than {MAX_MEMBERS} members need")
         return self._file.read(size)
-
-
-class _damage:
-    """Turn whatever numpy and zipfile raise on damaged bytes into one `DamagedFile`.
-
-    They raise a dozen kinds (BadZipFile, zlib.error, EOFError, struct.error, SyntaxError, ...), which differ between
-    versions; inside this block there is nothing but the reading of foreign bytes.
-    """
-
-    def __init__(self, what: str):
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, InputError):
-            raise DamagedFile(f"{self.what} is truncated or damaged ({type(error).__name__})") from None

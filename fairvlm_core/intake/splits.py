@@ -92,7 +92,7 @@ def make_splits(
     np.minimum.at(order_of_first, unit[by_id], np.arange(len(unit)))
     draw = np.empty(n_units)
     draw[np.argsort(order_of_first)] = np.random.default_rng([seed, 0x5B117]).random(n_units)
-    keys = [draw]
+    keys: list[np.ndarray] = [draw]
     for codes in reversed(list(groups)):
         least = np.full(n_units, np.iinfo(np.int64).max)
         np.minimum.at(least, unit, np.asarray(codes, np.int64))

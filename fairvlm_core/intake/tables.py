@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -23,7 +24,7 @@ def read_table(folder: Path, path: str) -> StringTable:
         real = resolve_inside(folder, path)
     except DamagedFile:
         raise InputError(
-            f'{shown(path)[1:-1]}: the table is missing from the folder; mend the path under "table"'
+            f'{shown(path)[1:-1]}: the table is missing from the folder; correct the path under "table"'
         ) from None
     except InputError as error:
         raise InputError(f"table: {error}") from None
@@ -42,24 +43,19 @@ def table_rows(folder: Path, layout: Layout) -> RawRows:
 def rows_of(table: StringTable, description: Description, *, manifest: bool) -> RawRows:
     """Pick the columns that the description names.
 
-    In a manifest without a list of attributes every further column is one; of a foreign table only those described.
+    Without a list of attributes, every further column of a manifest is one; of a foreign table, only those described.
     """
     named = {role: getattr(description.columns, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
     table.need({role: named[role] or role for role in _NEEDED} | {role: name for role, name in named.items() if name})
-    columns = {role: table.columns.get(name or role) for role, name in named.items()}
+    columns: dict[str, Any] = {role: table.columns.get(name or role) for role, name in named.items()}
     used = {name or role for role, name in named.items()}
-    rules, asked = attribute_rules(
-        description, [name for name in table.columns if name not in used], everything=manifest
-    )
+    others = [name for name in table.columns if name not in used] if manifest else []
+    rules, asked = _attribute_rules(description, others)
     for title, rule in rules.items():
-        if title in COLUMNS:
-            raise InputError(
-                f"dataset.json: attribute {shown(title)} has the name of a column of every table; rename it"
-            )
         if rule.column not in table.columns:
             raise InputError(
                 f"{table.file}: no column {shown(rule.column)} for attribute {shown(title)}; there are "
-                f'{", ".join(shown(name, 30) for name in list(table.columns)[:20])}; mend "attributes" in dataset.json'
+                f'{", ".join(shown(name, 30) for name in list(table.columns)[:20])}; correct "attributes" in dataset.json'
             )
 
     def place(index: int, role: str) -> str:
@@ -79,10 +75,8 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
     )
 
 
-def attribute_rules(
-    description: Description, others: list[str], *, everything: bool
-) -> tuple[dict[str, AttributeRule], bool]:
-    """Attribute name to rule, and whether somebody asked for just these."""
+def _attribute_rules(description: Description, others: list[str]) -> tuple[dict[str, AttributeRule], bool]:
+    """Attribute name to rule, and whether the description asks for these; if not, `others` are the attributes."""
     chosen = description.attributes
     if isinstance(chosen, dict):
         return dict(chosen), True
@@ -90,7 +84,7 @@ def attribute_rules(
         if len(set(chosen)) != len(chosen):
             raise InputError('dataset.json: an attribute stands twice under "attributes"; list it once')
         return {name: AttributeRule(column=name) for name in chosen}, True
-    return ({name: AttributeRule(column=name) for name in others} if everything else {}), False
+    return {name: AttributeRule(column=name) for name in others}, False
 
 
 def frame_rows(frame: pd.DataFrame, attributes: tuple[str, ...] | None) -> RawRows:

@@ -98,7 +98,8 @@ def count_truncated(
     """
     if context_length < 1:
         raise InputError(f"context_length: {context_length}; at least 1 token must fit")
-    distinct, position = {}, np.empty(len(texts), np.int64)
+    distinct: dict[str, int] = {}
+    position = np.empty(len(texts), np.int64)
     for i, text in enumerate(texts):
         position[i] = distinct.setdefault(text, len(distinct))
     notes = list(distinct)

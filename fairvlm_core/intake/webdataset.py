@@ -1,8 +1,8 @@
 """Sharded archives of image-note pairs (WebDataset): .tar files whose members are ``KEY.jpg``, ``KEY.txt``, ``KEY.json``.
 
-Nothing is unpacked to the disk: an image is read from its place in the archive. What a path in an archive says is data, and
-is held to the rules of `files`; links, devices and sparse members are refused, and every size is checked before it is read.
-The format is https://github.com/webdataset/webdataset: members of one name up to the first dot are one pair.
+Nothing is unpacked to the disk: an image is read from its place in the archive. Paths in an archive must meet the rules of
+`files`; links, devices and sparse members are refused, and every size is checked before it is read.
+The format is https://github.com/webdataset/webdataset: members with the same name up to the first dot are one pair.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import math
 import os
 import re
 import tarfile
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +25,18 @@ import pyarrow as pa
 from ..errors import InputError
 from .csvtable import MAX_ROWS, MAX_TABLE_BYTES, StringTable
 from .description import Description
-from .files import MAX_FILE_BYTES, DamagedFile, member_path, open_regular, path_fault, resolve_inside, shown, tidy_path
+from .files import (
+    MAX_FILE_BYTES,
+    DamagedFile,
+    member_path,
+    named,
+    open_regular,
+    path_fault,
+    resolve_inside,
+    shown,
+    shown_name,
+    tidy_path,
+)
 from .rows import RawRows
 from .tables import rows_of
 
@@ -48,7 +61,7 @@ class _Pair:
 
 
 def archives(folder: Path) -> list[str]:
-    """Paths of the .tar files in a folder and the folders in it, sorted; an error where there are compressed ones only."""
+    """Paths of the .tar files in a folder and its subfolders, sorted; an error if there are only compressed ones."""
     names = [
         path.relative_to(folder).as_posix()
         for depth in ("*", "*/*")
@@ -75,61 +88,77 @@ def webdataset_rows(folder: Path, description: Description) -> RawRows:
     ------
     InputError
         One line that names the archive, and the member by its number: damaged or truncated, a path that leaves the archive,
-        a link or device, a member too large or given twice, JSON that is none.
+        a link or device, a member too large or given twice, invalid JSON.
     """
-    cells: dict[str, list[str]] = {}
-    images: list[str] = []
-    notes: list[str] = []
-    places: list[tuple[str, str]] = []
-    nested: dict[str, str] = {}
-    left_out: list[dict[str, Any]] = []
-    names, room = archives(folder), MAX_TABLE_BYTES
-    for name in names:
-        with _archive(folder, name) as file:
-            for pair in _pairs(_directory(file), name, left_out):
-                fields = _fields(file, name, pair, nested)
-                note = _text(file, name, pair.note) if pair.note else fields.get(description.columns.text or "text", "")
-                room -= len(note) + sum(map(len, fields.values()))
-                if room < 0 or len(images) >= MAX_ROWS:
-                    raise InputError(f"{_shown(name)}: more pairs or text than fit one table; split the folder")
-                for title, value in fields.items():
-                    column = cells.setdefault(title, [])
-                    column += [""] * (len(images) - len(column))
-                    column.append(value)
-                if len(cells) > MAX_FIELDS:
-                    raise InputError(
-                        f"{_shown(name)}: the JSON of its pairs has more than {MAX_FIELDS} different fields"
-                    )
-                images.append(f"{name}/{pair.image}")
-                notes.append(note)
-                places.append((name, pair.key))
-    for column in cells.values():
-        column += [""] * (len(images) - len(column))
+    names = archives(folder)
+    pairs = _read_pairs(folder, names, description.columns.text or "text")
     role = {key: getattr(description.columns, key) or key for key in ("pair_id", "split", "image", "text")}
-    for title in nested:
-        cells.pop(title, None)
-    cells |= {role["image"]: images, role["text"]: notes}
+    n = len(pairs.images)
+    cells = {
+        title: column + [""] * (n - len(column)) for title, column in pairs.columns.items() if title not in pairs.nested
+    }
+    cells |= {role["image"]: pairs.images, role["text"]: pairs.notes}
     if role["pair_id"] not in cells:
-        cells[role["pair_id"]] = _ids(places)
-    if role["split"] not in cells and (splits := [_split_of(name) for name in names]) and all(splits):
-        of = dict(zip(names, splits, strict=True))
-        cells[role["split"]] = [of[name] for name, _ in places]
+        cells[role["pair_id"]] = _ids(pairs.places)
+    if role["split"] not in cells:
+        splits = {name: split for name in names if (split := _split_of(name))}
+        if len(splits) == len(names):
+            cells[role["split"]] = [splits[name] for name, _ in pairs.places]
     table = StringTable(
         {title: pa.array(column, pa.large_string()) for title, column in cells.items()},
-        len(images),
+        n,
         f"{len(names)} archives",
         first_row=1,
     )
-    raw = rows_of(table, description, manifest=True)
+    places = pairs.places
     return replace(
-        raw,
+        rows_of(table, description, manifest=True),
         row=lambda _: None,
-        place=lambda index, what: f"{_shown(places[index][0])}, pair {shown(places[index][1])}, {what}",
+        place=lambda index, what: f"{shown_name(places[index][0])}, pair {shown(places[index][1])}, {what}",
         image_folder="",
-        left_out=left_out,
-        columns_left_out=nested,
-        n_found=len(images) + len(left_out),
+        left_out=pairs.left_out,
+        columns_left_out=pairs.nested,
+        n_found=n + len(pairs.left_out),
     )
+
+
+@dataclass
+class _Pairs:
+    """What was read of the pairs: one entry a pair, and what was left out."""
+
+    images: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    places: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    nested: dict[str, str] = field(default_factory=dict)
+
+    def add(self, image: str, note: str, fields: dict[str, str], place: tuple[str, str]) -> None:
+        for title, value in fields.items():
+            column = self.columns.setdefault(title, [])
+            column += [""] * (len(self.images) - len(column))
+            column.append(value)
+        self.images.append(image)
+        self.notes.append(note)
+        self.places.append(place)
+
+
+def _read_pairs(folder: Path, names: list[str], text_field: str) -> _Pairs:
+    pairs, room = _Pairs(), MAX_TABLE_BYTES
+    for name in names:
+        with _archive(folder, name) as file:
+            for pair in _pairs(_directory(file), name, pairs.left_out):
+                fields = _fields(file, name, pair, pairs.nested)
+                note = _text(file, name, pair.note) if pair.note else fields.get(text_field, "")
+                room -= len(note) + sum(map(len, fields.values()))
+                if room < 0 or len(pairs.images) >= MAX_ROWS:
+                    raise InputError(f"{shown_name(name)}: more pairs or text than fit one table; split the folder")
+                pairs.add(f"{name}/{pair.image}", note, fields, (name, pair.key))
+                if len(pairs.columns) > MAX_FIELDS:
+                    raise InputError(
+                        f"{shown_name(name)}: the JSON of its pairs has more than {MAX_FIELDS} different fields"
+                    )
+    return pairs
 
 
 def open_member(root: Path, path: str, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
@@ -150,28 +179,14 @@ def open_member(root: Path, path: str, *, max_bytes: int = MAX_FILE_BYTES) -> Bi
         return io.BytesIO(_read(file, place, max_bytes))
 
 
-# Inside -----------------------------------------------------------------------------------------------------------------
-
-
-class _archive:
-    """An open archive below a folder; what goes wrong inside the block is one line that names it."""
-
-    def __init__(self, root: Path, name: str):
-        self.root, self.name = root, name
-
-    def __enter__(self) -> BinaryIO:
-        try:
-            self.file = open_regular(resolve_inside(Path(self.root), self.name), max_bytes=MAX_ARCHIVE_BYTES)
-        except DamagedFile as error:
-            raise DamagedFile(f"{_shown(self.name)}: {error}") from None
-        except InputError as error:
-            raise InputError(f"{_shown(self.name)}: {error}") from None
-        return self.file
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self.file.close()
-        if isinstance(error, InputError) and not str(error).startswith(_shown(self.name)):
-            raise type(error)(f"{_shown(self.name)}: {error}") from None
+@contextmanager
+def _archive(root: Path, name: str) -> Iterator[BinaryIO]:
+    """An open archive below a folder; errors inside the block begin with its name."""
+    with (
+        named(shown_name(name)),
+        open_regular(resolve_inside(Path(root), name), max_bytes=MAX_ARCHIVE_BYTES) as file,
+    ):
+        yield file
 
 
 def _directory(file: BinaryIO) -> dict[str, tuple[int, int]]:
@@ -198,10 +213,12 @@ def _scan(handle: _Handle) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     end = -1
     try:
-        with tarfile.open(fileobj=_Bounded(handle.file), mode="r:") as tar:
+        bounded: Any = _Bounded(handle.file)
+        tar: Any
+        with tarfile.open(fileobj=bounded, mode="r:") as tar:
             for number, info in enumerate(tar, 1):
                 if info.size < 0 or info.offset_data <= end:
-                    raise InputError(f"member {number}: its size or place makes no sense; write the archive anew")
+                    raise InputError(f"member {number}: its size or place is impossible; write the archive again")
                 end = info.offset_data
                 tar.members = []  # tarfile would keep them all
                 if info.isdir():
@@ -212,7 +229,7 @@ def _scan(handle: _Handle) -> dict[str, tuple[int, int]]:
                 if not info.isreg() or info.issparse():
                     raise InputError(f"member {number}: a link, device or sparse file; only plain files are taken")
                 if name in found:
-                    raise InputError(f"member {number}: stands there twice under one name; keep one")
+                    raise InputError(f"member {number}: its name is given twice; keep one")
                 found[name] = (info.offset_data, info.size)
     except InputError:
         raise
@@ -231,7 +248,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _HEADER_BYTES:
-            raise InputError(f"an extended header is longer than {_HEADER_BYTES // 2**10} KiB; write the archive anew")
+            raise InputError(f"an extended header is longer than {_HEADER_BYTES // 2**10} KiB; write the archive again")
         return self._file.read(size)
 
 
@@ -275,20 +292,20 @@ def _text(file: BinaryIO, archive: str, name: str) -> str:
     try:
         return _read(file, place, MAX_SIDE_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{_shown(archive)}, member {shown(name)}: not UTF-8; save it as UTF-8") from None
+        raise InputError(f"{shown_name(archive)}, member {shown(name)}: not UTF-8; save it as UTF-8") from None
     except InputError as error:
-        raise InputError(f"{_shown(archive)}, member {shown(name)}: {error}") from None
+        raise InputError(f"{shown_name(archive)}, member {shown(name)}: {error}") from None
 
 
 def _fields(file: BinaryIO, archive: str, pair: _Pair, nested: dict[str, str]) -> dict[str, str]:
     """The plain values of a pair's JSON as text; names of the others go to `nested`."""
     if pair.fields is None:
         return {}
-    place = f"{_shown(archive)}, member {shown(pair.fields)}"
+    place = f"{shown_name(archive)}, member {shown(pair.fields)}"
     try:
         values = json.loads(_text(file, archive, pair.fields))
     except (ValueError, RecursionError):
-        raise InputError(f"{place}: not readable as JSON; mend it") from None
+        raise InputError(f"{place}: not readable as JSON; correct it") from None
     if not isinstance(values, dict):
         raise InputError(f'{place}: an object is wanted, as in {{"label": 1}}')
     fields = {}
@@ -304,7 +321,7 @@ def _fields(file: BinaryIO, archive: str, pair: _Pair, nested: dict[str, str]) -
     try:
         "".join(fields.values()).encode()
     except UnicodeEncodeError:
-        raise InputError(f"{place}: holds half a character (an unpaired surrogate); mend it") from None
+        raise InputError(f"{place}: holds half a character (an unpaired surrogate); correct it") from None
     return fields
 
 
@@ -320,7 +337,3 @@ def _split_of(name: str) -> str | None:
         if found := _SPLIT.match(part):
             return found[1]
     return None
-
-
-def _shown(name: str) -> str:
-    return shown(name, 120)[1:-1]
