@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test faults bench lint metrics format clean
+.PHONY: help demo app test test-all faults bench lint metrics format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,8 +26,14 @@ demo: .venv/installed  ## install, make the built-in data, fine-tune, compare, t
 app: .venv/installed  ## serve the app on localhost:8501
 	$(BIN)/fairvlm app
 
-test: .venv/installed-test  ## run the tests (2 processes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# A file stays in one process: its server, its browser and its trained runs are made once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: .venv/installed-test  ## run the tests but for the slow ones (2 processes)
+	$(PYTEST) -m "not slow"
+
+test-all: .venv/installed-test  ## run all tests, the slow ones as well
+	$(PYTEST)
 
 faults: .venv/installed-test  ## run the fault tests in their long form and print their table
 	@mkdir -p build && rm -f build/faults.xml

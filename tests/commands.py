@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DRIVER = Path(__file__).parent / "faults" / "driver.py"
+ROOT = Path(__file__).resolve().parents[1]
+DRIVER = ROOT / "tests" / "faults" / "driver.py"
 QUIET = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
@@ -41,7 +43,17 @@ class Zygote:
 
     def run(self, arguments: list[str], within: Path | str = os.devnull, **plan: Any) -> Ended:
         """Run `fairvlm arguments…` in a fork; `plan` as in faults/driver.py."""
-        job = plan | {"arguments": arguments, "within": str(within)}
+        return Ended(**self._ask(plan | {"arguments": arguments, "within": str(within)}))
+
+    def start_app(self, workspace: Path, *options: str, **environment: str) -> int:
+        """The process id of the app that serves a workspace; `options` are Streamlit's."""
+        environment = {"FAIRVLM_WORKSPACE": str(workspace), "FAIRVLM_DATABASE_URL": ""} | environment
+        return self._ask({"app": ["app.py", *options], "cwd": str(ROOT), "environment": environment})["pid"]
+
+    def stop_app(self, pid: int) -> None:
+        self._ask({"stop": pid})
+
+    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
         if self.process.poll() is not None:
             self.process = self._start()
         assert self.process.stdin is not None
@@ -49,7 +61,7 @@ class Zygote:
         try:
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
-            return Ended(**json.loads(self.process.stdout.readline()))
+            return json.loads(self.process.stdout.readline())
         except BaseException:  # out of time: the next test must not read this one's answer
             self.process.kill()
             self.close()
@@ -61,3 +73,9 @@ class Zygote:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait(30)
+
+
+@functools.cache
+def shared_zygote() -> Zygote:
+    """The one of this test process."""
+    return Zygote()

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from commands import Zygote
+from commands import Zygote, shared_zygote
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+# Long files begin first, so that two processes end at the same time.
+FIRST = (
+    "jobs/test_queue", "app/test_finetune_browser", "app/test_hostile_browser", "test_planted", "faults/test_leaks",
+    "faults/test_disk", "app/test_review_browser", "app/test_bad_pairs_browser", "app/test_browser",
+    "app/test_losses_browser", "test_sweep", "review/test_review_faults", "review/test_review_cli", "test_distributed",
+)  # fmt: skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
+        return FIRST.index(name) if name in FIRST else len(FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -49,9 +65,14 @@ def arrays(table):
     return pair_arrays(table, load_clip("tiny"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _end_zygote():
+    yield
+    if shared_zygote.cache_info().currsize:
+        shared_zygote().close()
+
+
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
+def zygote() -> Zygote:
     """Runs commands in processes of their own, without the seconds of imports."""
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
+    return shared_zygote()

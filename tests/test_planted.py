@@ -39,6 +39,7 @@ def test_clean_data_are_left_alone():
     assert record["flagged"] < 0.02
 
 
+@pytest.mark.slow
 def test_the_tables_hold_every_row_and_the_share_won_back(heavy):
     records = [dict(record, seed=seed) for record in heavy.values() for seed in (0, 1)]
     text = planted.tables(records)

@@ -1,12 +1,9 @@
-"""The app as a server of its own, and a Chromium to look at it, for the tests in a real browser."""
+"""The app as a server in a process of its own, and a Chromium to look at it, for the tests in a real browser."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from recipes import ROOT
+from commands import shared_zygote
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -39,11 +36,8 @@ def free_port() -> int:
 def serve(workspace: Path, *options: str, port: int | None = None, **environment: str) -> Iterator[str]:
     """The address of the app over a workspace, on a free port; `options` are Streamlit's."""
     port = port or free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), *options]
-    surroundings = os.environ | {"FAIRVLM_WORKSPACE": str(workspace), "FAIRVLM_DATABASE_URL": ""} | environment
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    zygote = shared_zygote()
+    process = zygote.start_app(workspace, "--server.port", str(port), *options, **environment)
     address = f"http://localhost:{port}"
     try:
         for _ in range(600):
@@ -54,12 +48,7 @@ def serve(workspace: Path, *options: str, port: int | None = None, **environment
             pytest.fail("the server does not answer")
         yield address
     finally:
-        process.terminate()
-        try:
-            process.wait(120)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        zygote.stop_app(process)
 
 
 @contextmanager

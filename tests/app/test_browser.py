@@ -78,14 +78,14 @@ class Visit:
         self.page.wait_for_function(
             "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning' && "
             "!document.querySelector('[data-testid=stSpinner], [data-testid=stSkeleton], [data-stale=true]')",
-            timeout=60_000,
+            timeout=120_000,
         )
         self.page.wait_for_timeout(300)
 
     def wait_for(self, words: str) -> None:
         """Until the page says `words`; its text is in the failure where it does not."""
         try:
-            self.page.get_by_text(words).first.wait_for(timeout=30_000)
+            self.page.get_by_text(words).first.wait_for(timeout=120_000)
         except sync_api.TimeoutError:
             pytest.fail(f"{words!r} is not on the page:\n{self.text()}")
         self.settle()

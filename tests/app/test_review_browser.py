@@ -78,12 +78,17 @@ def browser() -> Iterator:
         yield browser
 
 
-class Reader:
-    """A reader in a browser profile of their own, with what the page logged, asked for and popped up."""
+@pytest.fixture(scope="module")
+def profile(browser):
+    """A browser profile that keeps what it loaded once."""
+    return browser.new_context(viewport={"width": 1280, "height": 900})
 
-    def __init__(self, browser, served: Served, name: str, **context) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | context))
-        self.page = self.context.new_page()
+
+class Reader:
+    """A reader in a tab of a browser profile, with what the page logged, asked for and popped up."""
+
+    def __init__(self, profile, served: Served, name: str) -> None:
+        self.page = profile.new_page()
         self.page.set_default_timeout(120_000)
         self.served, self.name = served, name
         self.problems: list[str] = []
@@ -120,13 +125,13 @@ class Reader:
         return self.page.wait_for_function(SHOWN, arg=before, timeout=120_000).json_value()
 
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
         assert self.problems == []
 
 
 @pytest.fixture
-def reader(browser, served) -> Iterator[Reader]:
-    reader = Reader(browser, served, "Ada")
+def reader(profile, served) -> Iterator[Reader]:
+    reader = Reader(profile, served, "Ada")
     yield reader
     reader.close()
 
@@ -245,7 +250,8 @@ def test_a_reload_keeps_the_place(served, reader, data) -> None:
 def test_two_readers_never_get_the_same_pair_first(browser, served, data) -> None:
     ids = train_ids(data)[29:41]
     queue = served.queue("two", ids)
-    readers = [Reader(browser, served, name) for name in ("Bo", "Cleo")]
+    size = {"width": 1280, "height": 900}
+    readers = [Reader(browser.new_context(viewport=size), served, name) for name in ("Bo", "Cleo")]
     try:
         now = [reader.open(queue) for reader in readers]
         for _ in range(4):
@@ -282,7 +288,8 @@ def test_zoom_pan_and_window_change_what_is_drawn(served, reader, data) -> None:
 
 
 def test_it_fits_a_tablet(browser, served, data) -> None:
-    tablet = Reader(browser, served, "Tab", viewport={"width": 1024, "height": 768}, has_touch=True)
+    profile = browser.new_context(viewport={"width": 1024, "height": 768}, has_touch=True)
+    tablet = Reader(profile, served, "Tab")
     queue = served.queue("tablet", train_ids(data)[43:45])
     seen = tablet.open(queue)
     names = ("Pair fits", "Wrong note", "Wrong label", "Uninformative", "Unusable image", "Unsure")

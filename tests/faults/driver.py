@@ -14,6 +14,8 @@
 * ``after``: seconds after which the child is killed from outside, wherever it is.
 * ``cwd``: the folder it runs in; ``environment``: variables added to its own.
 * ``stdout``: "out" to answer with what it prints as well, "said" to answer with it before standard error, in one text.
+* ``app``: arguments of `streamlit run` instead of ``arguments``; the answer comes at once and has the child's ``pid``.
+  ``{"stop": pid}`` kills it.
 * ``plain_user``: for root no folder is read-only; a child that may not override permissions is a user like any other.
 """
 
@@ -102,6 +104,9 @@ def serve() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
+        if "app" in job or "stop" in job:
+            print(json.dumps({"pid": start_app(job) if "app" in job else stop_app(job["stop"])}), flush=True)
+            continue
         from_child, to_parent = os.pipe()  # a limit on the size of files does not reach a pipe
         printed, to_print = os.pipe()
         child = os.fork()
@@ -136,6 +141,37 @@ def serve() -> None:
 def _read(descriptor: int) -> str:
     with os.fdopen(descriptor, encoding="utf-8", errors="replace") as pipe:
         return pipe.read()
+
+
+def start_app(job: dict[str, Any]) -> int:
+    """The app as a server in a fork; what its pages import from other packages is there already."""
+    for name in (
+        "streamlit.web.cli",
+        "streamlit.web.bootstrap",
+        "uvicorn",
+        "starlette.routing",
+        "plotly.graph_objects",
+    ):
+        importlib.import_module(name)
+    child = os.fork()
+    if child == 0:
+        with Path(os.devnull).open("r+b") as nothing:
+            for target in (0, 1, 2):
+                os.dup2(nothing.fileno(), target)
+        os.environ |= job["environment"]
+        os.chdir(job["cwd"])
+        sys.argv = ["streamlit", "run", *job["app"]]
+        sys.path[0] = job["cwd"]
+        try:
+            importlib.import_module("streamlit.web.cli").main()
+        finally:
+            os._exit(0)
+    return child
+
+
+def stop_app(child: int) -> int:
+    os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[0]
 
 
 def without_special_rights() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from jobs_at_work import QUICK, TAG, started_for
@@ -24,6 +25,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
     for process in started_for(tmp_path):
         process.kill()
     psutil.wait_procs(started_for(tmp_path), timeout=10)
+
+
+@pytest.fixture(scope="session")
+def few(table):
+    """14 pairs: their map is that of principal components."""
+    rows = [
+        table.frame.index[table.frame["split"] == split][:n] for split, n in (("train", 6), ("val", 4), ("test", 4))
+    ]
+    return table.take(np.concatenate(rows))
 
 
 @pytest.fixture

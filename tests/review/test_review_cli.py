@@ -81,7 +81,9 @@ def test_from_a_run_to_the_next_run(fairvlm, workspace, table):
     assert report["agreement"]["all"]["n_pairs"] == report["progress"]["n_readings"] - len(verdicts)
     assert "Cohen" in fairvlm("review", "report", "q001", *place)[1]
 
-    code, out, _ = fairvlm("train", table.root, "--verdicts", "latest", *place, "--epochs", 1, "--preset", "dbpm")
+    code, out, _ = fairvlm(
+        "train", table.root, "--verdicts", "latest", *place, "--epochs", 1, "--preset", "dbpm", "--no-map"
+    )
     assert code == 0
     assert out.startswith("verdicts: ")
     run = RunStore(workspace).get("latest")
@@ -111,7 +113,7 @@ def test_an_exported_file_trains_like_the_log_and_holds_texts_on_request_only(fa
     assert [r["note"] for r in json.loads(full.read_text())["readings"]] == [
         notes[v.pair_id] for v in verdicts.verdicts
     ]
-    code, _, _ = fairvlm("train", table.root, "--verdicts", plain, *place, "--epochs", 1)
+    code, _, _ = fairvlm("train", table.root, "--verdicts", plain, *place, "--epochs", 1, "--no-map")
     assert code == 0
     assert RunStore(workspace).get("latest").data["verdicts"]["source"] == "plain.json"
 
@@ -171,7 +173,7 @@ def test_bad_usage_is_one_line_and_exit_2(fairvlm, workspace, arguments, words):
 )
 def test_verdicts_that_are_not_there_stop_a_training_before_it_is_made(fairvlm, workspace, table, verdicts, words):
     source = verdicts if verdicts == "latest" else table.root / verdicts
-    code, out, err = fairvlm("train", table.root, "--verdicts", source, "--workspace", workspace)
+    code, out, err = fairvlm("train", table.root, "--verdicts", source, "--workspace", workspace, "--no-map")
     assert (code, out) == (2, "")
     assert words in err
     assert len(RunStore(workspace).runs()) == 1
@@ -179,14 +181,14 @@ def test_verdicts_that_are_not_there_stop_a_training_before_it_is_made(fairvlm, 
 
 def test_a_review_without_a_verdict_trains_nothing(fairvlm, workspace, table):
     fairvlm("review", "make", "latest", "--workspace", workspace, "--by", "Ada", "--size", 5)
-    code, _, err = fairvlm("train", table.root, "--verdicts", "latest", "--workspace", workspace)
+    code, _, err = fairvlm("train", table.root, "--verdicts", "latest", "--workspace", workspace, "--no-map")
     assert (code, "nothing was judged" in err) == (2, True)
     code, _, err = fairvlm("review", "report", "q007", "--workspace", workspace)
     assert (code, "no queue 'q007' (latest: q001)" in err) == (2, True)
 
 
 def test_resume_takes_no_verdicts(fairvlm, workspace):
-    code, _, err = fairvlm("train", "--resume", "1", "--verdicts", "latest", "--workspace", workspace)
+    code, _, err = fairvlm("train", "--resume", "1", "--verdicts", "latest", "--workspace", workspace, "--no-map")
     assert code == 2
     assert "run's own verdicts" in err
 
