@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 from jobs_at_work import QUICK, TAG, started_for
 
-from fairvlm_core import RunConfig, RunStore
+from fairvlm_core import PairTable, RunConfig, RunStore
 from fairvlm_core.launch import create_run
 from fairvlm_core.runs import Run
+from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
 
 @pytest.fixture
@@ -28,12 +28,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
 
 
 @pytest.fixture(scope="session")
-def few(table):
+def few(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
     """14 pairs: their map is that of principal components."""
-    rows = [
-        table.frame.index[table.frame["split"] == split][:n] for split, n in (("train", 6), ("val", 4), ("test", 4))
-    ]
-    return table.take(np.concatenate(rows))
+    config = SynthConfig(n_train=6, n_val=4, n_test=4, size=64, seed=3, mismatch_rate=0, shortcut_rate=0)
+    return PairTable.read(write_synth(synthesize(config, workers=1), tmp_path_factory.mktemp("few") / "data"))
 
 
 @pytest.fixture
