@@ -402,6 +402,31 @@ def _work(job: tuple[str, int, list[str], tuple[int, int, int], int | None, Any]
         queue.put(record)
 
 
+def _synth_runs(jobs: list[tuple[Any, ...]], processes: int) -> Iterator[Record]:
+    """Records of all jobs, in several processes, as they are finished."""
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, context.Pool(processes, maxtasksperchild=1) as pool, Progress() as bar:
+        queue = manager.Queue()
+        pending = [pool.apply_async(_work, ((*job, queue),)) for job in jobs]
+        for _ in bar.track(range(sum(len(rows) for _, _, rows, *_ in jobs)), description="runs"):
+            while queue.empty():
+                for job in filter(AsyncResult.ready, pending):
+                    job.get()  # raises what went wrong
+                time.sleep(0.5)
+            yield queue.get()
+
+
+def _cxr_runs(options: argparse.Namespace, done: set[tuple[str, int, str]]) -> Iterator[Record]:
+    if not options.cxr.is_dir():
+        print("X-rays with swapped notes: skipped, no folder --cxr")
+        return
+    for setting, seed in itertools.product(CXR_SETTINGS, range(options.seeds)):
+        rows = [row for row in options.rows.split(",") if row != AVERAGED and _to_do(setting, seed, row, done)]
+        yield from run_cxr(options.cxr, setting, seed, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -430,34 +455,12 @@ def main() -> None:
         for seed in range(options.seeds)
         for setting in options.settings.split(",")
     ]
-    count = sum(len(rows) for _, _, rows in wanted)
-    if count and not options.tables:
-        context = multiprocessing.get_context("spawn")
-        with context.Manager() as manager, context.Pool(options.jobs, maxtasksperchild=1) as pool, Progress() as bar:
-            queue = manager.Queue()
-            jobs = [(*job, sizes, options.epochs, queue) for job in wanted if job[2]]
-            pending = [pool.apply_async(_work, (job,)) for job in jobs]
-            task = bar.add_task("runs", total=count)
-            for _ in range(count):
-                while queue.empty():
-                    for job in filter(AsyncResult.ready, pending):
-                        job.get()  # raises what went wrong
-                    time.sleep(0.5)
-                record = queue.get()
-                records.append(record)
-                with options.keep.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-                bar.advance(task)
-    if not options.cxr.is_dir():
-        print("X-rays with swapped notes: skipped, no folder --cxr")
-    elif not options.tables:
-        for setting, seed in itertools.product(CXR_SETTINGS, range(options.seeds)):
-            wanted_rows = [row for row in options.rows.split(",") if row != AVERAGED]
-            rows = [row for row in wanted_rows if _to_do(setting, seed, row, done)]
-            for record in run_cxr(options.cxr, setting, seed, rows):
-                records.append(record)
-                with options.keep.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+    if not options.tables:
+        jobs = [(*job, sizes, options.epochs) for job in wanted if job[2]]
+        for record in itertools.chain(_synth_runs(jobs, options.jobs), _cxr_runs(options, done)):
+            records.append(record)
+            with options.keep.open("a") as file:
+                file.write(json.dumps(record) + "\n")
     text = tables(records)
     print(text)
     if options.into is not None:

@@ -45,6 +45,7 @@ from fairvlm_core.train import FitResult
 ALONE, ALL = "mining alone", "every pair, always right"
 ORDERS = ("suspicious", "informative", "balanced", "random")
 BUDGETS = (100, 200, 400)
+METRICS = ("ap", "auc", "es_auc")
 KEPT = Path(__file__).with_suffix(".jsonl")
 Record = dict[str, Any]
 
@@ -189,50 +190,63 @@ def interval(values: list[float], sign: str = "") -> str:
     return f"{mean:{sign}.3f} [{mean - reach:{sign}.3f}, {mean + reach:{sign}.3f}]"
 
 
+Found = dict[tuple[str, int], dict[int, Record]]
+
+
 def tables(records: list[Record]) -> str:
     """All tables of docs/benchmark_review.md, as Markdown."""
-    found: dict[tuple[str, int], dict[int, Record]] = {}
+    found: Found = {}
     for record in records:
         found.setdefault((record["order"], record["budget"]), {})[record["seed"]] = record
-    alone = found.get((ALONE, 0), {})
     keys = [(ALONE, 0), *((order, budget) for budget in BUDGETS for order in ORDERS), (ALL, 0)]
-    keys += [key for key in found if key not in keys]
-    out = [
+    keys = [key for key in dict.fromkeys([*keys, *found]) if key in found]
+    return "\n".join([*_means(found, keys), "", *_over_mining_alone(found, keys), "", *_over_random(found, keys)])
+
+
+def _means(found: Found, keys: list[tuple[str, int]]) -> list[str]:
+    lines = [
         "| order | pairs judged | seeds | bad among them | AP | AUC | mean ES-AUC |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for key in keys:
-        runs = list(found.get(key, {}).values())
-        if runs:
-            cells = [f"{np.mean([run[name] for run in runs]):.3f}" for name in ("ap", "auc", "es_auc")]
-            bad = "–" if key[0] == ALONE else f"{np.mean([run['n_bad'] for run in runs]):.0f}"
-            out.append(f"| {key[0]} | {key[1] or '–'} | {len(runs)} | {bad} | {' | '.join(cells)} |")
-    out += [
-        "", "| over mining alone | pairs judged | seeds | AP | AUC | mean ES-AUC | AP of pairs nobody judged |",
+        runs = list(found[key].values())
+        cells = [f"{np.mean([run[name] for run in runs]):.3f}" for name in METRICS]
+        bad = "–" if key[0] == ALONE else f"{np.mean([run['n_bad'] for run in runs]):.0f}"
+        lines.append(f"| {key[0]} | {key[1] or '–'} | {len(runs)} | {bad} | {' | '.join(cells)} |")
+    return lines
+
+
+def _gains(found: Found, key: tuple[str, int], other: tuple[str, int]) -> tuple[list[Record], list[str]]:
+    """Runs of `key` on the seeds that `other` has, too, and the interval of the difference for each metric."""
+    base = found.get(other, {})
+    runs = [run for seed, run in found[key].items() if seed in base]
+    return runs, [interval([run[m] - base[run["seed"]][m] for run in runs], "+") for m in METRICS] if runs else []
+
+
+def _over_mining_alone(found: Found, keys: list[tuple[str, int]]) -> list[str]:
+    lines = [
+        "| over mining alone | pairs judged | seeds | AP | AUC | mean ES-AUC | AP of pairs nobody judged |",
         "|---|---:|---:|---|---|---|---|",
-    ]  # fmt: skip
-    for key in keys[1:]:
-        runs = [run for seed, run in found.get(key, {}).items() if seed in alone]
-        if not runs:
-            continue
-        gains = {name: [run[name] - alone[run["seed"]][name] for run in runs] for name in ("ap", "auc", "es_auc")}
-        rest = [r["ap_rest"] - r["ap_rest_alone"] for r in runs if not math.isnan(r.get("ap_rest", math.nan))]
-        cells = [*(interval(values, "+") for values in gains.values()), interval(rest, "+") if rest else "–"]
-        out.append(f"| {key[0]} | {key[1] or '–'} | {len(runs)} | {' | '.join(cells)} |")
-    out += [
-        "",
+    ]
+    for key in keys:
+        runs, cells = _gains(found, key, (ALONE, 0))
+        if runs and key[0] != ALONE:
+            rest = [r["ap_rest"] - r["ap_rest_alone"] for r in runs if not math.isnan(r.get("ap_rest", math.nan))]
+            cells.append(interval(rest, "+") if rest else "–")
+            lines.append(f"| {key[0]} | {key[1] or '–'} | {len(runs)} | {' | '.join(cells)} |")
+    return lines
+
+
+def _over_random(found: Found, keys: list[tuple[str, int]]) -> list[str]:
+    lines = [
         "| over the random order | pairs judged | seeds | AP | AUC | mean ES-AUC |",
         "|---|---:|---:|---|---|---|",
     ]
     for order, budget in keys:
-        random = found.get(("random", budget), {})
-        runs = [run for seed, run in found.get((order, budget), {}).items() if seed in random]
+        runs, cells = _gains(found, (order, budget), ("random", budget))
         if runs and order not in {ALONE, ALL, "random"}:
-            gains = [[run[name] - random[run["seed"]][name] for run in runs] for name in ("ap", "auc", "es_auc")]
-            out.append(
-                f"| {order} | {budget} | {len(runs)} | {' | '.join(interval(values, '+') for values in gains)} |"
-            )
-    return "\n".join(out)
+            lines.append(f"| {order} | {budget} | {len(runs)} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
