@@ -322,10 +322,10 @@ class Run:
             np.savez(file, schema_version=version, image=image.astype(np.float16), text=text.astype(np.float16))
 
     def write_parquet(self, file: Path | str, frame: pd.DataFrame) -> None:
-        """Write one of `files` with the schema version in its metadata."""
+        """Write one of `files`, or a file of the folder by its name, with the schema version in its metadata."""
         frame = frame.copy(deep=False)
         frame.attrs = {"schema_version": SCHEMA_VERSION}
-        with safeio.new_file(self.path / file) as temporary:
+        with safeio.new_file(file if isinstance(file, Path) else self.path / file) as temporary:
             frame.to_parquet(temporary, index=False)
 
     def write_report(self, values: dict[str, Any]) -> None:
