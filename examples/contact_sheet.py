@@ -51,7 +51,7 @@ def choose(data: SynthData, other: SynthData) -> list[list[tuple[np.ndarray, str
     diagnosis = findings["diagnosis"]
     glaucoma = clean & (diagnosis == "glaucoma") & (findings["quality"] == "good")
     seen = glaucoma & (frame["race"] != "Black")
-    told = {
+    shown = {
         "notch": seen & (findings["notch"] == "inferior") & (findings["cdr_vertical"] < 0.75),
         "wedge": seen & (findings["rnfl_defect"] != "none") & (findings["cdr_vertical"] > 0.6),
         "haemorrhage": seen & findings["haemorrhage"],
@@ -65,7 +65,7 @@ def choose(data: SynthData, other: SynthData) -> list[list[tuple[np.ndarray, str
     healthy, suspect = good & (diagnosis == "healthy"), clean & (diagnosis == "suspect")
     by_group = [_pick([good & (frame["race"] == race) & (diagnosis == what)], skip=3)[0] for race, what in groups]
     tiles = [[_tile(data, i) for i in row] for row in (_pick([healthy] * COLUMNS), _pick([suspect] * COLUMNS))]
-    tiles.append([_tile(data, i) for i in _pick(told.values())])
+    tiles.append([_tile(data, i) for i in _pick(shown.values())])
     tiles.append([_tile(data, i, prefix=frame["race"][i]) for i in by_group])
     tiles.append([_tile(other, i) for i in range(COLUMNS)])
     tiles.append([_tile(data, i, planted=True) for i in _pick([kind == "mismatch"] * COLUMNS)])

@@ -140,7 +140,7 @@ class PairTable:
         ([0, 1], ['Black', 'Unknown'])
         """
         if not isinstance(frame, pd.DataFrame):
-            raise InputError(f"frame: a pandas DataFrame is wanted, not {type(frame).__name__}")
+            raise InputError(f"frame: a pandas DataFrame is expected, not {type(frame).__name__}")
         options = ReadOptions(None, seed, max_refused_share, allow_shared_patients, check_images)
         raw = frame_rows(frame, None if attributes is None else tuple(attributes))
         origin = Origin(
@@ -165,7 +165,7 @@ class PairTable:
     def only(self, split: str) -> PairTable:
         """The pairs of one split: "train", "val" or "test"; may be empty."""
         if split not in self.frame["split"].cat.categories:
-            raise InputError(f"split: {split!r}; train, val or test is wanted")
+            raise InputError(f"split: {split!r}; train, val or test is expected")
         return self.take(np.flatnonzero(self.frame["split"].to_numpy() == split))
 
     def take(self, rows: np.ndarray | Sequence[int]) -> PairTable:
@@ -177,7 +177,7 @@ class PairTable:
             rows = np.flatnonzero(rows)
         rows = rows.astype(np.int64).reshape(-1)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
-            raise InputError(f"rows: numbers from 0 to {len(self) - 1} are wanted, got {rows.min()} to {rows.max()}")
+            raise InputError(f"rows: numbers from 0 to {len(self) - 1} are expected, got {rows.min()} to {rows.max()}")
         if len(np.unique(rows)) != len(rows):
             raise InputError("rows: a row is named twice; pair ids must stay unique")
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
@@ -185,7 +185,7 @@ class PairTable:
     def image(self, row: int) -> Image:
         """The image of one pair as RGB, by the rules of `intake.images`; the error names the pair."""
         if not 0 <= row < len(self):
-            raise InputError(f"row: {row}; a number from 0 to {len(self) - 1} is wanted")
+            raise InputError(f"row: {row}; a number from 0 to {len(self) - 1} is expected")
         path = str(self.frame["image"].iat[row])
         try:
             if not path:
@@ -262,7 +262,7 @@ class PairTable:
         table = read_table(Path(self.root), PLANTED)
         for name in ("pair_id", "kind"):
             if name not in table.columns:
-                raise InputError(f"{PLANTED}: no column {name!r}; pair_id and kind are wanted")
+                raise InputError(f"{PLANTED}: no column {name!r}; pair_id and kind are expected")
         frame = pd.DataFrame({name: pd.array(column, dtype=STRING) for name, column in table.columns.items()})
         wrong = (~frame["kind"].isin(PLANTED_KINDS)).to_numpy(bool)
         if wrong.any():
@@ -271,6 +271,6 @@ class PairTable:
             )
         twice = frame["pair_id"].duplicated().to_numpy(bool)
         if twice.any():
-            raise InputError(f"{PLANTED} row {table.row(int(np.argmax(twice)))}: the pair_id stands there twice")
+            raise InputError(f"{PLANTED} row {table.row(int(np.argmax(twice)))}: the pair_id is given twice")
         place = pd.Index(frame["pair_id"]).get_indexer(pd.Index(self.frame["pair_id"]))
         return frame.iloc[place[place >= 0]].reset_index(drop=True)

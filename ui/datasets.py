@@ -36,9 +36,8 @@ class DataSet:
         >>> DataSet("/data/a", "SynthFundus", runs=("0001-clip-s0",)).label
         'SynthFundus  ·  a  ·  1 run'
         """
-        return "  ·  ".join(
-            (self.name, Path(self.folder).name) if self.name != Path(self.folder).name else (self.name,)
-        ) + (f"  ·  {many(len(self.runs), 'run')}" if self.runs else "")
+        parts = list(dict.fromkeys((self.name, Path(self.folder).name)))
+        return "  ·  ".join([*parts, *([many(len(self.runs), "run")] if self.runs else [])])
 
     def table(self) -> PairTable:
         return pair_table(self.folder, dict(self.options))
@@ -71,7 +70,7 @@ def known_datasets(
 def choose_dataset(here: Here) -> DataSet | None:
     """A selector of data sets and a field for another folder; None where there is none yet.
 
-    The selected run's data set comes first; a folder that was typed in is in the address as ``?folder=``.
+    The selected run's data set comes first; a folder that was typed in is in the URL as ``?folder=``.
     """
     state = st.session_state
     typed = state.setdefault("data.typed", [])
@@ -80,16 +79,11 @@ def choose_dataset(here: Here) -> DataSet | None:
         typed.append(address)
     options = {entry.id: _options(here.run_of(entry)) for entry in here.entries if entry.state != DAMAGED}
     sets = known_datasets(here.entries, options, typed)
-    index = next((i for i, data in enumerate(sets) if address and data.folder == address), None)
-    if index is None:
-        index = next((i for i, data in enumerate(sets) if here.entry and here.entry.id in data.runs), 0)
-    # The selector follows the selected run and the address when these change, and keeps what was chosen in between.
-    origin = (address, here.entry.id if here.entry else None)
-    if state.get("data.origin") != origin or state.get("data.set", 0) >= len(sets):
-        state["data.origin"] = origin
-        state["data.set"] = index
-    elif "data.set" not in state:
-        state["data.set"] = index
+    run = here.entry.id if here.entry else None
+    # The selector follows the selected run and the URL when these change, and keeps the choice otherwise.
+    if state.get("data.origin") != (address, run) or state.get("data.set", len(sets)) >= len(sets):
+        state["data.origin"] = (address, run)
+        state["data.set"] = _first_shown(sets, address, run)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with right.popover("Open another folder", icon=":material/folder_open:", width="stretch"):
         with st.form("data.open", border=False):
@@ -107,8 +101,17 @@ def choose_dataset(here: Here) -> DataSet | None:
     return sets[chosen]
 
 
+def _first_shown(sets: Sequence[DataSet], folder: str | None, run: str | None) -> int:
+    """The position of the data set of the URL's folder, else of the selected run, else 0."""
+    for chosen in (lambda data: data.folder == folder, lambda data: run in data.runs):
+        for i, data in enumerate(sets):
+            if chosen(data):
+                return i
+    return 0
+
+
 def _open(folder: str, typed: list[str]) -> None:
-    """Read a folder that was typed in; what is wrong with it is said there, and nothing else changes."""
+    """Read a folder that was typed in; an error is shown beside the field, and nothing else changes."""
     path = Path(folder.strip()).expanduser()
     try:
         if not folder.strip():

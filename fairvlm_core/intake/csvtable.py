@@ -57,7 +57,7 @@ class StringTable:
     file: str
     first_row: int = 2
     skipped: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
-    """Indices of rows before which a blank line stands, once a blank line; rarely anything."""
+    """Index of the following row for each blank line."""
 
     def row(self, index: int) -> int:
         """The row number that a person finds in the file, for the row at `index` (0-based)."""
@@ -196,7 +196,7 @@ def _is_plain(data: np.ndarray) -> bool:
 
 
 def _read_arrow(data: np.ndarray, header: list[str]) -> dict[str, pa.Array] | None:
-    names = [f"c{i}" for i in range(len(header))]  # our own, so that nothing in the header can confuse the reader
+    names = [f"c{i}" for i in range(len(header))]  # plain names, so that nothing in the header can confuse the reader
     longest_block = 64 * 2**20
     try:
         table = pyarrow.csv.read_csv(
@@ -248,7 +248,7 @@ def _csv_reason(error: csv.Error, line: int) -> str:
     if "field larger" in reason:
         return f"a cell is longer than {MAX_CELL_CHARS:,} characters; is a quote never closed?"
     if "expected after" in reason:
-        return f"a quote stands inside a cell (near line {line}); double it, and look for one that was never closed"
+        return f"a quote stands inside a cell (near line {line}); double it, and check for one that was never closed"
     return f"cannot be read near line {line}; quote the cells that hold commas, quotes or line breaks"
 
 
@@ -302,11 +302,11 @@ def read_parquet_table(path: Path, *, name: str | None = None) -> StringTable:
     with named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as raw:
         file, names = _open_parquet(raw, name)
         n = file.metadata.num_rows
-        room = MAX_EXPANSION * path.stat().st_size + 2**30
+        free = MAX_EXPANSION * path.stat().st_size + 2**30
         columns: dict[str, pa.Array] = {}
         for column in names:
-            columns[column], used = _read_column(file, column, f"{name}: column {shown(column)}", room)
-            room -= used
+            columns[column], used = _read_column(file, column, f"{name}: column {shown(column)}", free)
+            free -= used
             if len(columns[column]) != n:
                 raise InputError(f"{name}: column {shown(column)} is damaged (not {n} rows long)")
         return StringTable(columns, n, name, first_row=1)
@@ -335,12 +335,12 @@ def _open_parquet(raw: BinaryIO, name: str) -> tuple[pyarrow.parquet.ParquetFile
     return file, names
 
 
-def _read_column(file: pyarrow.parquet.ParquetFile, column: str, place: str, room: int) -> tuple[pa.Array, int]:
-    """A column as text, and how many bytes of repeated text it unpacks to; at most `room`."""
+def _read_column(file: pyarrow.parquet.ParquetFile, column: str, place: str, free: int) -> tuple[pa.Array, int]:
+    """A column as text, and how many bytes of repeated text it unpacks to; at most `free`."""
     try:
         packed = file.read(columns=[column]).column(0)
         used = sum(_text_bytes(chunk) for chunk in packed.chunks)
-        if used > room:
+        if used > free:
             raise InputError(f"{place} unpacks to far more than the file holds; split it")
         return _one_array(pa.chunked_array([_as_text(chunk) for chunk in packed.chunks], _TEXT)), used
     except InputError:
@@ -356,7 +356,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _text_bytes(column: pa.Array) -> int:
-    """Bytes of the text that a packed column stands for; 0 of one that is not packed."""
+    """Bytes that a packed column unpacks to; 0 for one that is not packed."""
     if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
         return 0
     times = np.bincount(column.indices.drop_null().to_numpy(), minlength=len(column.dictionary))

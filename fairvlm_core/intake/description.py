@@ -161,7 +161,7 @@ def parse_description(content: object, place: str) -> Description:
     if isinstance(content, Description):
         return content
     if not isinstance(content, Mapping):
-        raise InputError(f"{place}: an object {{...}} is wanted, not {type(content).__name__}")
+        raise InputError(f"{place}: an object {{...}} is expected, not {type(content).__name__}")
     version = content.get("schema", content.get("schema_version", SCHEMA))
     if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA:
         raise InputError(f"{place}: schema {version} is newer than the {SCHEMA} this version reads; update fairvlm")
@@ -201,7 +201,7 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
         twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"entry {shown(twice)} stands twice")
+        raise ValueError(f"entry {shown(twice)} is given twice")
     return content
 
 

@@ -155,7 +155,7 @@ def _notes(folder: Path, source: str) -> tuple[dict[str, str] | None, str]:
         raise InputError(f'{NOTE_FILES[source]}: the file is missing; add it, or choose another "note_source"')
     table = _table(folder, NOTE_FILES[there[0]])
     if len(table.columns) < 2:
-        raise InputError(f"{table.file}: one column only; the .npz name (first) and the note (third) are wanted")
+        raise InputError(f"{table.file}: one column only; the .npz name (first) and the note (third) are expected")
     columns = list(table.columns.values())
     names, texts = columns[0].to_pylist(), columns[min(2, len(columns) - 1)].to_pylist()
     notes: dict[str, str] = {}

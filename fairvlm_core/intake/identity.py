@@ -39,7 +39,7 @@ def pair_ids(raw: RawRows, image: pa.Array) -> pa.Array:
         second = int(np.argmax(twice))
         first = int(np.argmax((series == series.iloc[second]).to_numpy(bool)))
         raise InputError(
-            f"{raw.place(second, 'pair_id')}: pair_id {shown(series.iloc[second])} stands already in "
+            f"{raw.place(second, 'pair_id')}: pair_id {shown(series.iloc[second])} is already in "
             f"{raw.where(first)}; {int(twice.sum())} ids are given twice; make them unique"
         )
     return ids

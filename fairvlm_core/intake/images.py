@@ -288,9 +288,9 @@ def _npz_size(file: NpzFile) -> tuple[int, int]:
     facts = file.member(NPZ_IMAGE)
     shape = facts.shape
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)) or 0 in shape:
-        raise DamagedFile(f"{NPZ_IMAGE} has shape {shape}; (height, width) or (height, width, 1 or 3) is wanted")
+        raise DamagedFile(f"{NPZ_IMAGE} has shape {shape}; (height, width) or (height, width, 1 or 3) is expected")
     if facts.dtype.kind not in "biuf":
-        raise DamagedFile(f"{NPZ_IMAGE} holds text; numbers are wanted")
+        raise DamagedFile(f"{NPZ_IMAGE} holds text; numbers are expected")
     if shape[0] * shape[1] > MAX_PIXELS:
         raise InputError(f"the image is {shape[1]} x {shape[0]}, more than {MAX_PIXELS:,} pixels; reduce it")
     return shape[0], shape[1]

@@ -96,7 +96,7 @@ def find_layout(folder: Path | str, description: Description | Mapping | str | P
     if archives(folder):
         return Layout("webdataset", content, origin, None)
     raise InputError(
-        f"folder: no data of a known layout in {folder.name!r}; wanted are manifest.csv or manifest.parquet, or "
+        f"folder: no data of a known layout in {folder.name!r}; expected are manifest.csv or manifest.parquet, or "
         f"Training/, "
         f"Validation/ and Test/ with .npz files, or .tar archives of pairs, or a dataset.json that names a table (see "
         f"docs/data.md)"

@@ -117,7 +117,7 @@ class NpzFile:
         """A member of one value as text; whole numbers without a decimal point, not-a-number as empty text."""
         facts = self.member(name)
         if math.prod(facts.shape) != 1:
-            raise DamagedFile(f"member {name!r} has shape {facts.shape} where one value is wanted")
+            raise DamagedFile(f"member {name!r} has shape {facts.shape} where one value is expected")
         value = self.array(name, max_bytes=MAX_NOTE_BYTES).reshape(())[()]
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")
@@ -159,7 +159,7 @@ class NpzFile:
                     f"numbers or as fixed-width text"
                 )
             if dtype.kind not in _KINDS:
-                raise InputError(f"member {name!r} is of type {shown(dtype.str)}; numbers or text are wanted")
+                raise InputError(f"member {name!r} is of type {shown(dtype.str)}; numbers or text are expected")
             if nbytes > max_bytes:
                 raise InputError(f"member {name!r} claims {nbytes / 2**20:.0f} MiB, more than {max_bytes // 2**20} MiB")
             if nbytes != info.file_size - header_bytes or any(side < 0 for side in shape):

@@ -38,7 +38,7 @@ class ReadOptions:
     >>> ReadOptions(seed=-1)
     Traceback (most recent call last):
         ...
-    fairvlm_core.errors.InputError: seed: '-1'; a whole number from 0 is wanted
+    fairvlm_core.errors.InputError: seed: '-1'; a whole number from 0 is expected
     """
 
     description: Description | Mapping | Path | str | None = None
@@ -50,9 +50,9 @@ class ReadOptions:
     def __post_init__(self) -> None:
         seed, share = self.seed, self.max_refused_share
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise InputError(f"seed: {shown(seed)}; a whole number from 0 is wanted")
+            raise InputError(f"seed: {shown(seed)}; a whole number from 0 is expected")
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share <= 1:
-            raise InputError(f"max_refused_share: {shown(share)}; a share from 0 to 1 is wanted")
+            raise InputError(f"max_refused_share: {shown(share)}; a share from 0 to 1 is expected")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def _attribute_rules(description: Description, others: list[str]) -> tuple[dict[
         return dict(chosen), True
     if chosen is not None:
         if len(set(chosen)) != len(chosen):
-            raise InputError('dataset.json: an attribute stands twice under "attributes"; list it once')
+            raise InputError('dataset.json: an attribute is listed twice under "attributes"; list it once')
         return {name: AttributeRule(column=name) for name in chosen}, True
     return {name: AttributeRule(column=name) for name in others}, False
 

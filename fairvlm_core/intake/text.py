@@ -109,7 +109,7 @@ def count_truncated(
         got = np.asarray(tokenize_length(piece))
         if got.shape != (len(piece),):
             raise InputError(
-                f"tokenize_length: returned shape {got.shape} for {len(piece)} notes; one length a note is wanted"
+                f"tokenize_length: returned shape {got.shape} for {len(piece)} notes; one length a note is expected"
             )
         lengths[at : at + len(piece)] = got
     lengths = lengths[position]

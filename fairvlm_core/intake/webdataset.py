@@ -41,7 +41,7 @@ from .rows import RawRows
 from .tables import rows_of
 
 MAX_ARCHIVE_BYTES = 2**40
-MAX_SIDE_BYTES = 4 * 2**20  # of a note, or of what stands beside it
+MAX_SIDE_BYTES = 4 * 2**20  # of a note, or of the JSON of a pair
 MAX_FIELDS = 200
 _HEADER_BYTES = 2**20  # of a name or of extended headers, which tarfile reads in one piece
 _OPEN = 16  # archives whose directory is kept; a pass in order needs as many as there are threads
@@ -144,14 +144,14 @@ class _Pairs:
 
 
 def _read_pairs(folder: Path, names: list[str], text_field: str) -> _Pairs:
-    pairs, room = _Pairs(), MAX_TABLE_BYTES
+    pairs, free = _Pairs(), MAX_TABLE_BYTES
     for name in names:
         with _archive(folder, name) as file:
             for pair in _pairs(_directory(file), name, pairs.left_out):
                 fields = _fields(file, name, pair, pairs.nested)
                 note = _text(file, name, pair.note) if pair.note else fields.get(text_field, "")
-                room -= len(note) + sum(map(len, fields.values()))
-                if room < 0 or len(pairs.images) >= MAX_ROWS:
+                free -= len(note) + sum(map(len, fields.values()))
+                if free < 0 or len(pairs.images) >= MAX_ROWS:
                     raise InputError(f"{shown_name(name)}: more pairs or text than fit one table; split the folder")
                 pairs.add(f"{name}/{pair.image}", note, fields, (name, pair.key))
                 if len(pairs.columns) > MAX_FIELDS:
@@ -307,7 +307,7 @@ def _fields(file: BinaryIO, archive: str, pair: _Pair, nested: dict[str, str]) -
     except (ValueError, RecursionError):
         raise InputError(f"{place}: not readable as JSON; correct it") from None
     if not isinstance(values, dict):
-        raise InputError(f'{place}: an object is wanted, as in {{"label": 1}}')
+        raise InputError(f'{place}: an object is expected, as in {{"label": 1}}')
     fields = {}
     for title, value in values.items():
         if isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""Who is in the set and what their eyes show: patients, groups, labels and findings, before any pixel or word.
+"""Patients, groups, labels and findings: who is in the set and what their eyes show.
 
 Findings depend on the label alone, never on a group: whatever differs between groups in a trained model comes from the
 images' appearance, the groups' sizes and the planted bad pairs, all of which are known.

@@ -43,9 +43,9 @@ class SynthConfig:
     """What :func:`fairvlm_core.synth.synthesize` makes.
 
     Args:
-        n_train, n_val, n_test: pairs in each split, 0 or more; some patients bring two (both eyes, always one split).
+        n_train, n_val, n_test: pairs in each split, 0 or more; some patients have two (both eyes, always in one split).
         seed: 0 or more. The same configuration gives the same bytes.
-        mismatch_rate: share of the *training* pairs that carry another patient's, contradicting note, in [0, 1]; or a
+        mismatch_rate: share of the *training* pairs with the contradicting note of another patient, in [0, 1]; or a
             mapping from the groups of `mismatch_attribute` to such shares. Groups not named get the share under
             ``"*"``, or 0.
         mismatch_attribute: ``race``, ``gender``, ``ethnicity`` or ``language``: what the mapping's keys are groups of.

@@ -1,4 +1,4 @@
-"""Non-clinical marks that scanners and archives burn into images: the shortcuts that image and note can share."""
+"""Non-clinical marks that scanners and archives burn into images: the shared markers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stamp(image: np.ndarray, marker: str, rng: np.random.Generator) -> np.ndarra
     Args:
         image: uint8 [size, size]; not changed.
         marker: one of ``MARKERS``.
-        rng: chooses margin and brightness. The corner is the marker's own: a device burns its mark in where it does.
+        rng: chooses margin and brightness. Each marker has its own corner.
 
     Returns:
         uint8 [size, size], a copy.

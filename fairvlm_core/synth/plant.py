@@ -1,4 +1,4 @@
-"""Plant bad pairs whose whereabouts are known: notes of another patient, and markers shared by image and note."""
+"""Plant known bad pairs: notes of another patient, and markers that image and note share."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ CLEAR_CDR_GAP = 0.2  # how far the donor's cup-to-disc ratio lies from the image
 
 
 def plant(config: SynthConfig, cohort: pd.DataFrame, findings: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Choose the training pairs to spoil and what to spoil them with.
+    """Choose the training pairs to change, and what to change in them.
 
     Args:
         config: rates and seed.
-        cohort, findings, notes: aligned, one entry a pair; ``notes`` are the pairs' own right notes.
+        cohort, findings, notes: aligned, one entry a pair; ``notes`` are the pairs' own correct notes.
 
     Returns:
-        One row a pair: pair_id, kind (clean, mismatch or shortcut), text (what ships), clean_text, donor_pair_id (empty
-        unless mismatch), marker (empty unless shortcut). A donor keeps its own note and gives it once; it has the other
+        One row a pair: pair_id, kind (clean, mismatch or shortcut), text (as written), clean_text, donor_pair_id (empty
+        unless mismatch), marker (empty unless shortcut). A donor keeps its own note, which is used once; it has the other
         label, a cup-to-disc ratio at least 0.2 away and, where one is left, the same gender.
 
     Raises:
@@ -75,7 +75,7 @@ def _pair_donors(
     for i in receivers:
         fits = free & (label != label[i]) & (np.abs(cdr - cdr[i]) >= CLEAR_CDR_GAP) & (patient != patient[i])
         same, unused = fits & (gender == gender[i]), fits & ~given
-        # What is given up first when donors grow scarce: that a note is given only once, then the gender.
+        # Where donors are few, a note may be used twice; after that, the gender may differ.
         choice = next((c for c in (same & unused, same, unused, fits) if c.any()), None)
         if choice is None:
             raise InputError(

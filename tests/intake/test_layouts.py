@@ -304,9 +304,9 @@ def test_a_wrong_description_names_the_entry(foreign, change, message):
     [
         (b"{", r"^dataset\.json line 1: not valid JSON"),
         (b"", r"^dataset\.json: the file is empty"),
-        (b"[1]", r"^dataset\.json: an object \{\.\.\.\} is wanted, not list"),
+        (b"[1]", r"^dataset\.json: an object \{\.\.\.\} is expected, not list"),
         (b"\xff\xfe{", r"^dataset\.json: not UTF-8"),
-        (b'{"name": "a", "name": "b"}', r"^dataset\.json: not valid JSON \(entry 'name' stands twice\)"),
+        (b'{"name": "a", "name": "b"}', r"^dataset\.json: not valid JSON \(entry 'name' is given twice\)"),
         (b"[" * 100_000, r"^dataset\.json"),
     ],
 )

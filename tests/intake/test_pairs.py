@@ -101,7 +101,7 @@ def test_planted_truth(manifest, rows):
     assert planted["extra"].tolist() == ["28", "29", "30", "31"]
     for text, message in (
         ("pair_id,kind\np000,odd\n", "row 2: the kind"), ("pair_id\np000\n", "no column 'kind'"),
-        ("pair_id,kind\np000,clean\np000,clean\n", "row 3: the pair_id stands there twice"),
+        ("pair_id,kind\np000,clean\np000,clean\n", "row 3: the pair_id is given twice"),
     ):  # fmt: skip
         (folder / "planted.csv").write_text(text)
         with pytest.raises(InputError, match=rf"^planted\.csv.*{message}"):

@@ -172,7 +172,7 @@ def test_a_damaged_archive_is_one_line_that_names_it(folder, content):
     ("member", "content", "reason"),
     [
         ("a.json", b"{", "not readable as JSON"),
-        ("a.json", b"[1]", "an object is wanted"),
+        ("a.json", b"[1]", "an object is expected"),
         ("a.json", b'{"label": 1, "note": "\\ud800"}', "half a character"),
         ("a.json", b"[" * 100_000, "not readable as JSON"),
         ("a.txt", b"\xff\xfe", "not UTF-8"),
@@ -215,7 +215,7 @@ def test_a_folder_that_is_named_like_an_archive_stays_a_folder(tmp_path):
         assert file.read() == png(3)
 
 
-def test_a_changed_archive_is_read_anew(folder):
+def test_a_changed_archive_is_read_again(folder):
     with open_inside(folder, "a-0000.tar/0000.png") as file:
         assert file.read() == png(0)
     shard(folder / "new.tar", pairs("train", 24), 100)
