@@ -1,7 +1,7 @@
 """fairvlm: robust and fair fine-tuning of vision-language models on medical image-note pairs.
 
-The names below are the public interface. They are imported on first use, so that ``import fairvlm_core`` and commands
-that need no network of neurons (``fairvlm metrics``) do not pay for torch.
+The names below are the public interface. They are imported on first use: commands that need no model, such as
+``fairvlm metrics``, do not import torch.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""The errors a user can cause and mend.
+"""Errors that a user can cause and correct.
 
-Everything that is wrong with *input* (a file, a row, a column, a setting) is raised as :class:`InputError` with one
-line that names the place and the mend. The command line prints that line and exits with 2; a page shows the same line.
-Anything else is a defect of ours and keeps its traceback (exit 1).
+Wrong input (a file, a row, a column, a setting) raises `InputError` with one line that says where it is and how to fix it.
+The command line prints that line and exits with 2; a page shows the same line. Any other exception is a defect of fairvlm
+and keeps its traceback (exit 1).
 """
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input: one clear line that says what is wrong, where, and how to mend it."""
+    """Bad input: one clear line that says what is wrong, where, and how to fix it."""
 
 
 class TrainingError(RuntimeError):
-    """A run had to stop (non-finite loss, out of memory): names the step and what to change. Exit 1, no traceback."""
+    """A run had to stop (non-finite loss, out of memory); says at which step and what to change. Exit 1, no traceback."""

@@ -1,4 +1,4 @@
-"""What a model says about the label: zero-shot by the data set's two prompts, and a linear probe on frozen features."""
+"""Scores of a model for the label: zero-shot by the data set's two prompts, and a linear probe on frozen features."""
 
 from __future__ import annotations
 

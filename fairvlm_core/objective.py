@@ -1,10 +1,9 @@
 """The training objective: mean(w·ℓ) + λ · Σ_attributes mean_groups S_ε(P_g, P).
 
-Array-level: tensors in, tensors out. The Sinkhorn term needs no forward pass of its own. The ledger already holds a
-recent value of every pair; on those values the dual potentials of all groups are solved once in a while, and a step only
-reads off the potentials' slopes at its own live values. By the envelope theorem that is the gradient of the divergence
-between the groups' and everyone's *whole* distributions, of which a batch holds an unbiased sample, however small the
-group is inside it.
+Array-level: tensors in, tensors out. The Sinkhorn term needs no extra forward pass. The ledger already holds a recent value
+of every pair. The dual potentials of all groups are solved on these values every few steps, and a step interpolates the
+slopes of the potentials at its live values. By the envelope theorem this is the gradient of the divergence between a group's
+whole distribution and everyone's. A batch gives an unbiased sample of it, even where it holds few pairs of the group.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .sinkhorn import group_sinkhorn
 
 @dataclass(frozen=True)
 class PairLosses:
-    """What a batch of B pairs says about each of them.
+    """Values of each pair in a batch of B pairs.
 
     Attributes
     ----------
@@ -40,7 +39,7 @@ class PairLosses:
 
 
 def pair_losses(image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor | None = None) -> PairLosses:
-    """The symmetric contrastive loss of CLIP, kept as one value a pair (Radford et al., arXiv 2103.00020).
+    """The symmetric contrastive loss of CLIP, one value for each pair (Radford et al., arXiv 2103.00020).
 
     Parameters
     ----------
@@ -98,8 +97,8 @@ class Groups:
 class LedgerDivergence:
     """S_ε(P_g, P) of every group over the ledger's latest values, and its gradient at a batch's live values.
 
-    Distributions are laid on a common grid (mass- and mean-preserving linear binning), so that a solve costs the same for
-    a thousand pairs and for a million.
+    Values are binned on a common grid (linear binning keeps mass and mean), so that a million pairs cost as much to solve as
+    a thousand.
 
     Parameters
     ----------
@@ -108,11 +107,11 @@ class LedgerDivergence:
     blur : float
         √ε in standard deviations of everyone's values.
     normalise : bool
-        Divide each distribution by its own mean (the scale-free form of FairCLIP's division by the sum).
+        Divide each distribution by its mean (FairCLIP divides by the sum; the mean does not depend on the group's size).
     knots : int
         Grid points.
     refresh : int
-        Steps between two solves.
+        Number of steps between two solves.
     """
 
     def __init__(self, groups: Groups, *, blur: float, normalise: bool = False, knots: int = 96, refresh: int = 8):
@@ -120,7 +119,7 @@ class LedgerDivergence:
         self._member = groups.membership.to(torch.float64)
 
     def start_epoch(self, values: Tensor, weights: np.ndarray | None) -> None:
-        """Begin with a full epoch's values (N,) and the pairs' weights (N,): flagged pairs do not drive the term."""
+        """Start from a full epoch's values (N,) and the pairs' weights (N,), which reduce the effect of flagged pairs."""
         self.values = values.to(torch.float64, copy=True)
         self.weights = (
             torch.ones_like(self.values) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
@@ -128,7 +127,7 @@ class LedgerDivergence:
         self._steps = 0
 
     def solve(self) -> Tensor:
-        """Divergence of every group now, shape (G,); keeps the potentials' slopes for `term`."""
+        """Divergence of every group, shape (G,); stores the potentials' slopes for `term`."""
         mass = self._member * self.weights
         group_mass, everyone = mass.sum(1, keepdim=True), self.weights.sum()
         present = group_mass.clamp_min(1e-12)
@@ -158,8 +157,8 @@ class LedgerDivergence:
     def term(self, rows: Tensor, live: Tensor, limit: float = float("inf")) -> Tensor:
         """The weighted divergence as a scalar whose gradient reaches `live` (shape (B,), on the model's device).
 
-        The live values become the latest of their rows. No entry of the gradient exceeds `limit`: one pair of a group of
-        thirty stands for a thirtieth of it, and in the step that has it, unbounded, outweighs the rest of the batch.
+        The live values replace the stored ones of their rows. No entry of the gradient exceeds `limit`. Without a limit a
+        single pair of a small group would outweigh the rest of its batch: in a group of 30 it represents 1/30 of the mass.
         """
         value = live.detach().to("cpu", torch.float64)
         self.values[rows] = value
@@ -167,7 +166,7 @@ class LedgerDivergence:
             self.solve()
         self._steps += 1
         member, weight = self._member[:, rows], self.weights[rows]
-        share = len(self.values) / len(rows)  # the batch stands for all pairs
+        share = len(self.values) / len(rows)  # the batch represents all pairs
         slope = self._slope(self._group_slope, value / self._scale[:, None]) / self._scale[:, None]
         pull = (member * weight / self._group_mass[:, None] * slope).sum(0)
         everyone_slope = self._slope(self._total_slope[None], (value / self._total_scale)[None])[0] / self._total_scale
@@ -193,12 +192,12 @@ class LedgerDivergence:
 
 
 class ReleasedDivergence:
-    """The fairness term of the released research code, kept to compare with; see docs/released.md.
+    """The fairness term of the released research code, kept for comparison; see docs/released.md.
 
-    One more forward pass a group and step, without gradient; similarities are the diagonal of logits·logits; the group's
-    are divided by their sum, the batch's are not; summed over groups. Its blur of 1e-4 on values in the hundreds is the
-    Wasserstein limit, W₂²/2, which sorting solves exactly for two samples of one size. A group smaller than a batch is
-    drawn with repetition, where the released loader stops.
+    It runs one extra forward pass for each group and step, without gradient. Similarities are the diagonal of logits·logits;
+    the group's are divided by their sum, the batch's are not. The distances are summed over groups. A blur of 1e-4 on values
+    in the hundreds is the Wasserstein limit W₂²/2, which sorting computes exactly for two samples of the same size. Groups
+    smaller than a batch are drawn with repetition; the released loader stops there.
     """
 
     def __init__(self, groups: Groups, batch_size: int, generator: torch.Generator):
