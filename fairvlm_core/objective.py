@@ -2,8 +2,8 @@
 
 Array-level: tensors in, tensors out. The Sinkhorn term needs no extra forward pass. The ledger already holds a recent value
 of every pair. The dual potentials of all groups are solved on these values every few steps, and a step interpolates the
-slopes of the potentials at its live values. By the envelope theorem this is the gradient of the divergence between a group's
-whole distribution and everyone's. A batch gives an unbiased sample of it, even where it holds few pairs of the group.
+slopes of the potentials at its live values. By the envelope theorem this is the gradient of the divergence between the
+whole distributions of a group and of everyone. A batch gives an unbiased sample of it, even where it holds few pairs of the group.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Groups:
 class LedgerDivergence:
     """S_ε(P_g, P) of every group over the ledger's latest values, and its gradient at a batch's live values.
 
-    Values are binned on a common grid (linear binning keeps mass and mean), so that a million pairs cost as much to solve as
-    a thousand.
+    Values are binned on a common grid (linear binning keeps mass and mean), so that a million pairs take as long to solve
+    as a thousand.
 
     Parameters
     ----------
@@ -194,10 +194,10 @@ class LedgerDivergence:
 class ReleasedDivergence:
     """The fairness term of the released research code, kept for comparison; see docs/released.md.
 
-    It runs one extra forward pass for each group and step, without gradient. Similarities are the diagonal of logits·logits;
-    the group's are divided by their sum, the batch's are not. The distances are summed over groups. A blur of 1e-4 on values
-    in the hundreds is the Wasserstein limit W₂²/2, which sorting computes exactly for two samples of the same size. Groups
-    smaller than a batch are drawn with repetition; the released loader stops there.
+    It runs one extra forward pass for each group and step, without gradient. Similarities are the diagonal of
+    logits·logits; the group's are divided by their sum, the batch's are not. The distances are summed over groups. A blur
+    of 1e-4 on values in the hundreds is the Wasserstein limit W₂²/2, which sorting computes exactly for two samples of the
+    same size. Groups smaller than a batch are drawn with repetition; the released loader stops there.
     """
 
     def __init__(self, groups: Groups, batch_size: int, generator: torch.Generator):
