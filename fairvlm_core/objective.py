@@ -3,7 +3,7 @@
 Array-level: tensors in, tensors out. The Sinkhorn term needs no extra forward pass. The ledger already holds a recent value
 of every pair. The dual potentials of all groups are solved on these values every few steps, and a step interpolates the
 slopes of the potentials at its live values. By the envelope theorem this is the gradient of the divergence between the
-whole distributions of a group and of everyone. A batch gives an unbiased sample of it, even where it holds few pairs of the group.
+whole distributions of a group and of everyone. A batch gives an unbiased sample of it, even with few pairs of the group.
 """
 
 from __future__ import annotations
