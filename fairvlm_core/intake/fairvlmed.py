@@ -55,16 +55,10 @@ def fairvlmed_rows(
     memory. The folder of a file is its split; ``data_summary.csv`` is compared with it.
     """
     files = _files(folder)
-    if not files:
-        raise InputError(
-            f"folder: no .npz files in {' or '.join(split_folders(folder)) or 'Training, Validation or Test'}; "
-            f"unpack the data set there"
-        )
     notes, note_source = _notes(folder, description.note_source)
     rules = _rules(description)
-    wanted = sorted(
-        {LABEL, *PATIENT_COLUMNS, *(rule.column for rule in rules.values()), *(["note"] if notes is None else [])}
-    )
+    own_note = {"note"} if notes is None else set()
+    wanted = sorted({LABEL, *PATIENT_COLUMNS, *own_note, *(rule.column for rule in rules.values())})
     eyes = in_threads(lambda file: _read_one(folder, file, wanted, check_images), files, progress)
     summary = _summary(folder)
     kept, refused, left_out = _sorted_out(eyes, notes, NOTE_FILES.get(note_source, ""))
@@ -73,26 +67,24 @@ def fairvlmed_rows(
     if left_out:
         counts: dict[str, int | str] = {"n": len(left_out), "total": len(files), "file": NOTE_FILES[note_source]}
         warnings.insert(0, IntakeWarning(WarningKind.NO_NOTE, values=counts))
-    found = {column for eye in kept for column in eye.values}
+    absent = {title for title, rule in rules.items() if not any(rule.column in eye.values for eye in kept)}
     raw = RawRows(
         n=len(kept),
         source=f"{folder.resolve().name}/",
         row=lambda _: None,
         place=lambda index, role: f"{kept[index].path}, {'member ' + LABEL if role == 'label' else role}",
-        text=_text([eye.values.get("note", "") if notes is None else notes[eye.stem] for eye in kept]),
+        text=_cells(kept, "note") if notes is None else _text([notes[eye.stem] for eye in kept]),
         label=_cells(kept, LABEL),
-        image=_text([eye.path for eye in kept]),
-        pair_id=_text([eye.stem for eye in kept]),
+        image=_own(kept, "path"),
+        pair_id=_own(kept, "stem"),
         patient_id=patient,
-        split=_text([eye.split for eye in kept]),
-        attributes={title: (_cells(kept, rule.column), rule) for title, rule in rules.items() if rule.column in found},
+        split=_own(kept, "split"),
+        attributes={t: (_cells(kept, rule.column), rule) for t, rule in rules.items() if t not in absent},
         asked=True,
         facts=[eye.facts for eye in kept if eye.facts] if check_images else None,
         refused=refused,
         left_out=left_out,
-        columns_left_out={
-            title: "no file holds it" for title, rule in rules.items() if kept and rule.column not in found
-        },
+        columns_left_out={title: "no file holds it" for title in rules if kept and title in absent},
         warnings=warnings,
         n_found=len(files),
     )
@@ -118,7 +110,7 @@ def _sorted_out(
 
 
 def _files(folder: Path) -> list[tuple[str, str]]:
-    """Paths below the folder, sorted, with the split of each."""
+    """Paths below the folder, sorted, with the split of each; at least one."""
     found = []
     for name, split in split_folders(folder).items():
         try:
@@ -130,6 +122,11 @@ def _files(folder: Path) -> list[tuple[str, str]]:
         found += [
             (f"{name}/{entry}", split) for entry in entries if entry.endswith(".npz") and not entry.startswith(".")
         ]
+    if not found:
+        raise InputError(
+            f"folder: no .npz files in {' or '.join(split_folders(folder)) or 'Training, Validation or Test'}; "
+            f"unpack the data set there"
+        )
     return found
 
 
@@ -244,6 +241,10 @@ def _stem(path: str) -> str:
 
 def _cells(eyes: list[_Eye], column: str) -> pa.Array:
     return _text([eye.values.get(column, "") for eye in eyes])
+
+
+def _own(eyes: list[_Eye], name: str) -> pa.Array:
+    return _text([getattr(eye, name) for eye in eyes])
 
 
 def _text(values: list[str]) -> pa.Array:
