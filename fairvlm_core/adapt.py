@@ -1,27 +1,26 @@
-"""What learns: everything, the towers, the last blocks, low-rank updates, or a head on embeddings computed once.
+"""Which parameters are trained: all, the towers, the last blocks, low-rank updates, or a head on embeddings.
 
-`prepare` is called before the loop and `finished` after it; the loop itself is the same for all five. For ``head`` the
-towers run once (see cache.py for the form kept on disk), and what trains is the model's own projections, in place, and a
-small residual adapter on top of them.
+`prepare` is called before the training loop and `finished` after it. For ``head`` the towers run once (cache.py keeps their
+output on disk); the model's own projections and a small residual adapter on top of them are trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .config import RunConfig
 from .errors import InputError
 from .features import PairArrays, PairEmbeddings
 from .models import Clip, ResidualAdapter
 
-# Parts of open_clip's and timm's towers that come after their blocks.
+# Parts of open_clip's and timm's towers after their blocks.
 _AFTER_BLOCKS = frozenset(
     {"ln_post", "ln_final", "attn_pool", "norm", "fc_norm", "head", "proj", "text_projection", "logit_scale"}
     | {"logit_bias", "fairvlm_adapter"}
@@ -31,25 +30,24 @@ _PROJECTIONS = frozenset({"logit_scale", "logit_bias", "text_projection", "text.
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the loop trains, and on what."""
+    """The model and the input of the training loop."""
 
     clip: Clip
     arrays: PairArrays
 
 
 def prepare(clip: Clip, arrays: PairArrays, config: RunConfig) -> Prepared:
-    """Choose what learns, by `config.trainable`; the model is changed in place.
+    """Select the trained parameters by `config.trainable`; the model is changed in place.
 
     Raises
     ------
     InputError
-        The model has no blocks to choose from, `arrays` were made for another model, or peft is missing.
+        The model has no transformer blocks, `arrays` were made for another model, or peft is missing.
     """
     module = clip.module
     if config.trainable == "head":
         _add_adapter(clip, config.adapter_width, config.seed)
-        head = HeadClip.of(clip)
-        return Prepared(head, embeddings(clip, arrays))
+        return Prepared(HeadClip.of(clip), embeddings(clip, arrays))
     arrays.check(clip)
     if config.trainable == "towers":
         for name, parameter in module.named_parameters():
@@ -62,20 +60,24 @@ def prepare(clip: Clip, arrays: PairArrays, config: RunConfig) -> Prepared:
 
 
 def finished(clip: Clip) -> Clip:
-    """The whole model after training: low-rank updates merged into its weights, a head put back on its towers."""
+    """The complete model after training: low-rank updates merged into the weights, a head back on its towers."""
     if isinstance(clip, HeadClip):
         return clip.whole
-    _merge_lora(clip.module)
+    for parent in list(clip.module.modules()):
+        for name, child in list(parent.named_children()):
+            if hasattr(child, "lora_A") and hasattr(child, "get_base_layer"):
+                child.merge()
+                setattr(parent, name, child.get_base_layer())
     return clip
 
 
-# The head ---------------------------------------------------------------------------------------------------------------
+# Head
 
 
 class Head(nn.Module):
-    """What trains on embeddings: projections (the model's own), residual adapter, logit scale and bias."""
+    """The trained part on embeddings: the model's own projections, residual adapter, logit scale and bias."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: Any):
         super().__init__()
         image, text = _projections(module)
         self.image_projection = None if image is None else image.get()
@@ -87,7 +89,7 @@ class Head(nn.Module):
 
 @dataclass(frozen=True)
 class HeadClip(Clip):
-    """A model whose towers have already run: it takes their outputs instead of images and tokens.
+    """A model that takes the outputs of its towers instead of images and tokens.
 
     Attributes
     ----------
@@ -95,54 +97,55 @@ class HeadClip(Clip):
         The model with its towers; it shares the head's parameters.
     """
 
-    whole: Clip | None = None
+    whole: Clip = field(kw_only=True)
 
     @classmethod
     def of(cls, clip: Clip) -> HeadClip:
         head = Head(clip.module)
-        if not any(True for part in (head.image_projection, head.text_projection, head.adapter) if part is not None):
+        if head.image_projection is None and head.text_projection is None and head.adapter is None:
             raise InputError(
-                f"model {clip.name.partition('@')[0]!r} has no projection that could learn: set adapter_width above 0"
+                f"model {clip.name.partition('@')[0]!r} has no projection to train: set adapter_width above 0"
             )
         for parameter in head.parameters():
             parameter.requires_grad_(True)
         clip.module.eval()
-        return cls(clip.name, head, clip.tokenizer, clip.preprocess, clip.config, clip.vocabulary, clip)
+        return cls(clip.name, head, clip.tokenizer, clip.preprocess, clip.config, clip.vocabulary, whole=clip)
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Unit-norm features (N, D) of what the image tower gave, (N, width)."""
-        return self._encode(pixels, self.module.image_projection, "image")
+    def raw_images(self, pixels: Tensor) -> Tensor:
+        """Features (N, D) of outputs of the image tower (N, width), not normalised."""
+        return _project(pixels.to(self.device), self.module.image_projection)
 
-    def encode_notes(self, tokens: Tensor) -> Tensor:
-        """Unit-norm features (N, D) of what the text tower gave, (N, width)."""
-        return self._encode(tokens, self.module.text_projection, "text")
+    def raw_notes(self, tokens: Tensor) -> Tensor:
+        """Features (N, D) of outputs of the text tower (N, width), not normalised."""
+        return _project(tokens.to(self.device), self.module.text_projection)
 
-    def tokens(self, notes: list[str]) -> tuple[Tensor, np.ndarray]:
-        """What the text tower gives for notes, float32 (N, width), and whether each was cut."""
+    def tokens(self, notes: Sequence[str]) -> tuple[Tensor, np.ndarray]:
+        """Outputs of the text tower for notes, float32 (N, width), and whether each note was cut."""
         tokens, cut = self.whole.tokens(notes)
         with towers(self.whole):
             return self.whole.raw_notes(tokens).float().cpu(), cut
 
-    def _encode(self, values: Tensor, projection: nn.Module | nn.Parameter | None, side: str) -> Tensor:
-        values = values.to(self.device)
-        if isinstance(projection, nn.Module):
-            values = projection(values)
-        elif projection is not None:
-            values = values @ projection
-        values = F.normalize(values, dim=-1)
-        return values if self.module.adapter is None else self.module.adapter(values, side)
+    @property
+    def adapter(self) -> ResidualAdapter | None:
+        return self.module.adapter
+
+
+def _project(values: Tensor, projection: nn.Module | nn.Parameter | None) -> Tensor:
+    if projection is None:
+        return values
+    return projection(values) if isinstance(projection, nn.Module) else values @ projection
 
 
 @contextmanager
 def towers(clip: Clip) -> Iterator[None]:
-    """Inside, `Clip.raw_images` and `Clip.raw_notes` give what the towers give, without projection and gradient."""
+    """In the block, `Clip.raw_images` and `Clip.raw_notes` return outputs without projection and without gradient."""
     was_training = clip.module.training
     clip.module.eval()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         for place in _projections(clip.module):
             if place is not None:
-                stack.enter_context(place.away())
+                stack.enter_context(place.removed())
         try:
             yield
         finally:
@@ -155,7 +158,7 @@ def embeddings(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairEmbeddings:
-    """What both towers give for every pair, in memory; embeddings that are already there are taken as they are."""
+    """Outputs of both towers for every pair, in memory; `arrays` that are embeddings already are returned."""
     if isinstance(arrays, PairEmbeddings):
         return arrays
     arrays.check(clip)
@@ -172,7 +175,7 @@ def embeddings(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a projection hangs: a parameter or a module that its owner's forward pass applies last."""
+    """A projection: the parameter or module `name` that the forward pass of `owner` applies last."""
 
     owner: nn.Module
     name: str
@@ -181,7 +184,7 @@ class _Place:
         return getattr(self.owner, self.name)
 
     @contextmanager
-    def away(self) -> Iterator[None]:
+    def removed(self) -> Iterator[None]:
         projection = self.get()
         none_is_fine = isinstance(projection, nn.Parameter) or self.name == "text_projection"
         setattr(self.owner, self.name, None if none_is_fine else nn.Identity())
@@ -191,8 +194,8 @@ class _Place:
             setattr(self.owner, self.name, projection)
 
 
-def _projections(module: nn.Module) -> tuple[_Place | None, _Place | None]:
-    """Of images and of notes; None where the tower's output is the embedding itself."""
+def _projections(module: Any) -> tuple[_Place | None, _Place | None]:
+    """The image and the text projection; None where the tower's output is the embedding itself."""
     text = getattr(module, "text", module)
     return _first(module.visual, ("proj", "head")), _first(text, ("text_projection", "proj"))
 
@@ -206,21 +209,20 @@ def _first(owner: nn.Module, names: tuple[str, ...]) -> _Place | None:
 
 
 def _add_adapter(clip: Clip, width: int, seed: int) -> None:
-    """A new adapter that changes nothing yet; one that came with the model goes on learning."""
-    there = clip.adapter
-    if there is None and width:
-        clip.module.fairvlm_adapter = ResidualAdapter(int(clip.config["model_cfg"]["embed_dim"]), width, seed).to(
-            clip.device
-        )
-    elif there is not None and width != there.width:
-        raise InputError(f"setting adapter_width: the model comes with an adapter of width {there.width}, not {width}")
+    """Add an adapter, unless the model has one."""
+    old = clip.adapter
+    if old is None and width:
+        dimension = int(clip.config["model_cfg"]["embed_dim"])
+        clip.module.fairvlm_adapter = ResidualAdapter(dimension, width, seed).to(clip.device)
+    elif old is not None and width != old.width:
+        raise InputError(f"setting adapter_width: the model comes with an adapter of width {old.width}, not {width}")
 
 
-# Blocks and low-rank updates --------------------------------------------------------------------------------------------
+# Blocks and low-rank updates
 
 
-def _blocks(module: nn.Module) -> list[tuple[str, nn.ModuleList | nn.Sequential]]:
-    """Name and blocks of the image and the text tower: in each, the longest row of modules of one kind."""
+def _blocks(module: Any) -> list[tuple[str, nn.ModuleList | nn.Sequential]]:
+    """Name and transformer blocks of the image and the text tower: in each, the longest list of modules of one type."""
     found = []
     for tower, within in (("visual", module.visual), ("text", getattr(module, "text", module))):
         rows = [
@@ -233,7 +235,9 @@ def _blocks(module: nn.Module) -> list[tuple[str, nn.ModuleList | nn.Sequential]
             and any("attn" in child for child, _ in part[0].named_children())
         ]
         if not rows:
-            raise InputError(f"the {tower} tower has no row of transformer blocks: set trainable=all or trainable=head")
+            raise InputError(
+                f"the {tower} tower has no list of transformer blocks: set trainable=all or trainable=head"
+            )
         found.append((tower, max(rows, key=lambda row: len(row[1]))[1]))
     return found
 
@@ -256,28 +260,14 @@ def _add_lora(clip: Clip, config: RunConfig) -> None:
     except ImportError:
         raise InputError("trainable=lora needs peft: install it with pip install 'fairvlm[lora]'") from None
     module = clip.module
-    inside = {id(part) for _, blocks in _blocks(module) for part in blocks.modules()}
-    within_attention = {
-        id(part) for found in module.modules() if isinstance(found, nn.MultiheadAttention) for part in found.modules()
-    }
-    targets = [
-        name
-        for name, part in module.named_modules()
-        if id(part) in inside and isinstance(part, nn.Linear) and id(part) not in within_attention
-    ]
+    inside = {part for _, blocks in _blocks(module) for part in blocks.modules()}
+    for part in module.modules():
+        if isinstance(part, nn.MultiheadAttention):  # it reads the weights of its layers without calling them
+            inside.difference_update(part.modules())
+    targets = [name for name, part in module.named_modules() if part in inside and isinstance(part, nn.Linear)]
+    lora: Any = {"r": config.lora_rank, "lora_alpha": config.lora_alpha, "target_modules": targets}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        inject_adapter_in_model(
-            LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets), module
-        )
+        inject_adapter_in_model(LoraConfig(**lora), module)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_("lora_" in name or name in _PROJECTIONS)
-
-
-def _merge_lora(module: nn.Module) -> None:
-    """Add low-rank updates to the weights they belong to, and leave plain layers behind."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if hasattr(child, "lora_A") and hasattr(child, "get_base_layer"):
-                child.merge()
-                setattr(parent, name, child.get_base_layer())

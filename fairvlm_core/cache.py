@@ -1,14 +1,14 @@
-"""What is computed once and kept on disk, shared by all runs of a workspace: decoded images, and embeddings.
+"""Decoded images and embeddings on disk, computed once and shared by all runs of a workspace.
 
 ```
 workspace/cache/pixels-81ad…/              pixels.npy, a manifest with its SHA-256; read through a memory map
 workspace/cache/embeddings-3f0c…/          image.npy, text.npy, cut.npy and a manifest with their SHA-256
-workspace/cache/….parts/                   what a stopped pass had done; the next one goes on from there
+workspace/cache/….parts/                   results of an interrupted pass, from which the next one continues
 ```
 
-The name is a hash of what decides the content: for pixels the preprocessing and the bytes of the image files, in the order
-of the table; for embeddings the model's configuration and weights and the table's fingerprint as well. Whatever of these
-changes leads to another folder, so that nothing stale is ever read. The folders may be deleted at any time.
+The name is a hash of everything that determines the content. For pixels: the preprocessing and the image files, in the
+order of the table. For embeddings, in addition: the model's configuration and weights and the table's fingerprint. A
+change of any of these gives another folder, so the cache is never stale. The folders may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from .adapt import towers
 from .config import RunConfig
 from .errors import InputError
 from .features import PairArrays, PairEmbeddings, decode_into
+from .hf_models import ADAPTER
 from .intake.files import open_inside
 from .models import Clip
 from .pairs import PairTable
@@ -51,7 +52,7 @@ def run_input(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairArrays:
-    """What a run trains on, from the cache in `folder`: embeddings for ``trainable=head``, else images and tokens."""
+    """A run's input, from the cache in `folder`: embeddings for ``trainable=head``, else images and tokens."""
     if config.trainable == "head":
         return cached_embeddings(table, clip, folder, progress=progress)
     return cached_arrays(table, clip, folder, progress=progress)
@@ -65,25 +66,22 @@ def cached_arrays(
     part_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairArrays:
-    """Images and tokens of a table for a model, the images from a memory map: a set may be larger than memory.
-
-    Each image is decoded and resized once, whatever the number of runs. A memory map reads what a batch asks for, and the
-    system keeps of it what fits. Tokens stay in memory (4 bytes a token).
+    """Images and tokens of a table for a model. Images are memory-mapped, so a data set may be larger than memory.
 
     Parameters
     ----------
     folder : Path
-        Of the cache; made for its owner alone. A second process that wants the same images waits for the first.
+        Of the cache. A second process that needs the same images waits for the first.
     part_size : int
-        Images that are decoded and written at a time: what an interrupted pass loses at most.
-    progress : callable (images done, images in all)
+        Images that are decoded and written at a time: an interrupted pass loses at most so many.
+    progress : callable (images done, number of images)
 
     Raises
     ------
     InputError
         An image cannot be read.
     StorageError
-        The disk has no room for the images, or may not be written to; what was decoded stays for the next pass.
+        The disk is too small for the images or cannot be written; the next pass uses what was decoded.
     """
     place = Path(folder) / f"pixels-{pixels_key(table, clip)}"
     with _alone(place):
@@ -93,7 +91,7 @@ def cached_arrays(
             with safeio.new_folder(place) as new:
                 (parts / _PIXELS).rename(new / _PIXELS)
             shutil.rmtree(parts, ignore_errors=True)
-        os.utime(place / _PIXELS)  # when it was last of use, for who tidies up
+        os.utime(place / _PIXELS)  # the time of last use, for cleaning up
         pixels = np.load(place / _PIXELS, mmap_mode="c", allow_pickle=False)
     tokens, cut = clip.tokens(list(table.frame["text"]))
     return PairArrays(torch.from_numpy(pixels), tokens, cut, clip.preprocess)
@@ -107,22 +105,19 @@ def cached_embeddings(
     part_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairEmbeddings:
-    """What a model's towers give for every pair of a table, from `folder` where it is there, else computed and kept.
+    """Outputs of a model's towers for every pair of a table, read from the cache in `folder` or computed and stored there.
 
     Parameters
     ----------
-    folder : Path
-        Of the cache; made for its owner alone. A second process that wants the same embeddings waits for the first.
-    part_size : int
-        Pairs that are computed and written at a time: what an interrupted pass loses at most.
-    progress : callable (pairs done, pairs in all)
+    folder, part_size, progress
+        As in `cached_arrays`, for pairs instead of images.
 
     Raises
     ------
     InputError
         An image cannot be read.
     StorageError
-        The disk is full or may not be written to; finished parts stay.
+        The disk is full or cannot be written; finished parts are kept.
     """
     place = Path(folder) / f"embeddings-{cache_key(table, clip)}"
     with _alone(place):
@@ -138,49 +133,47 @@ def cached_embeddings(
 
 
 def cache_key(table: PairTable, clip: Clip) -> str:
-    """32 hex digits that name one model on one set of pairs."""
+    """32 hex digits that identify one model on one set of pairs."""
     digest = hashlib.sha256(json.dumps([VERSION, clip.config, clip.preprocess], sort_keys=True, default=str).encode())
     for name, value in clip.module.state_dict().items():
-        if not name.startswith("fairvlm_adapter."):  # it comes after what is kept here
+        if not name.startswith(ADAPTER):  # it is applied after the cached outputs
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     digest.update(table.fingerprint.encode())
-    paths = list(dict.fromkeys(table.frame["image"]))
-    for found in _digests(table, paths):
+    for found in _digests(table).values():
         digest.update(found)
     return digest.hexdigest()[:32]
 
 
 def pixels_key(table: PairTable, clip: Clip) -> str:
-    """32 hex digits that name the images of a table, in its order, as one model takes them, whatever notes and labels."""
+    """32 hex digits that identify the images of a table, in its order, as one model takes them."""
     digest = hashlib.sha256(json.dumps([VERSION, "pixels", clip.preprocess], sort_keys=True, default=str).encode())
-    images = table.frame["image"]
-    paths = list(dict.fromkeys(images))
-    of = dict(zip(paths, _digests(table, paths), strict=True))
-    for path in images:
-        digest.update(of[path])
+    digests = _digests(table)
+    for path in table.frame["image"]:
+        digest.update(digests[path])
     return digest.hexdigest()[:32]
 
 
-def _digests(table: PairTable, paths: list[str]) -> Iterator[bytes]:
-    """SHA-256 of each file; of one that cannot be read a word, since the pass over it will say what is wrong."""
+def _digests(table: PairTable) -> dict[str, bytes]:
+    """SHA-256 of each image file; `b"missing"` for unreadable files, whose error decoding reports."""
 
     def digest(path: str) -> bytes:
         try:
             with open_inside(Path(table.root), path) as file:
-                return hashlib.file_digest(file, "sha256").digest()
+                return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
         except (InputError, OSError):
             return b"missing"
 
+    paths = list(dict.fromkeys(table.frame["image"]))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(digest, paths, chunksize=64)
+        return dict(zip(paths, pool.map(digest, paths, chunksize=64), strict=True))
 
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """One process at a time makes or reads a place in the cache."""
+    """One process at a time makes or reads a folder of the cache."""
     lock = FileLock(place.with_name(f".{place.name}.lock"), mode=safeio.PRIVATE_FILE)
-    with safeio.storing(place):  # a full disk has no room for a lock either
+    with safeio.storing(place):  # on a full disk the lock cannot be written either
         safeio.make_folder(place.parent)
         lock.acquire()
     try:
@@ -194,9 +187,9 @@ def _whole(place: Path) -> bool:
 
 
 def _decode(table: PairTable, clip: Clip, file: Path, size: int, progress: Callable[[int, int], None] | None) -> None:
-    """Add the images that `file`, a .npy that may be there in part, still lacks.
+    """Complete `file`, a .npy that may contain a part of the images.
 
-    It grows by plain writes: on a full disk a write is an error, while a memory map would end the process.
+    Plain writes are used because on a full disk they raise an error, while writing to a memory map ends the process.
     """
     n, shape = len(table), (3, *clip.image_size)
     header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
@@ -210,8 +203,8 @@ def _decode(table: PairTable, clip: Clip, file: Path, size: int, progress: Calla
             wanted, free = (n - done) * row, shutil.disk_usage(file.parent).free
             if wanted > free:
                 raise StorageError(
-                    f"the decoded images take {wanted / 2**30:.1f} GiB and the disk has {free / 2**30:.1f} GiB left: make "
-                    "room, choose a --workspace on another disk, or set trainable=head, which keeps embeddings only"
+                    f"the decoded images take {wanted / 2**30:.1f} GiB and the disk has {free / 2**30:.1f} GiB left: free "
+                    "some space, choose a --workspace on another disk, or set trainable=head, which stores embeddings only"
                 )
             handle.seek(start + done * row)
             handle.truncate()
@@ -242,15 +235,15 @@ def _compute(
             tokens, cut = clip.tokens(list(table.frame["text"].iloc[start : start + size]))
             values = (_forward(clip.raw_images, pixels), _forward(clip.raw_notes, tokens), cut)
             with safeio.new_file(parts / f"{start:09d}.npz") as file, file.open("wb") as handle:
-                np.savez(handle, **dict(zip(_NAMES, values, strict=True)))
+                np.savez(handle, image=values[0], text=values[1], cut=values[2])
             if progress is not None:
                 progress(min(start + size, len(table)), len(table))
-    found = [_part(parts / f"{start:09d}.npz") for start in starts]
+    found = [part for start in starts if (part := _part(parts / f"{start:09d}.npz")) is not None]
     return tuple(np.concatenate([part[i] for part in found]) for i in range(len(_NAMES)))
 
 
 def _decoded(table: PairTable, clip: Clip, starts: list[int], size: int) -> Iterator[tuple[int, Tensor]]:
-    """Images of one part after the other; the next part is decoded while the model works on this one."""
+    """Images of one part after the other; the next part is decoded while the model encodes this one."""
 
     def load(start: int) -> Tensor:
         rows = range(start, min(start + size, len(table)))
@@ -259,10 +252,10 @@ def _decoded(table: PairTable, clip: Clip, starts: list[int], size: int) -> Iter
         return torch.from_numpy(pixels)
 
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(load, starts[0]) if starts else None
+        coming = [pool.submit(load, start) for start in starts[:1]]
         for i, start in enumerate(starts):
-            pixels = coming.result()
-            coming = pool.submit(load, starts[i + 1]) if i + 1 < len(starts) else None
+            pixels = coming.pop().result()
+            coming += [pool.submit(load, next_start) for next_start in starts[i + 1 : i + 2]]
             yield start, pixels
 
 
@@ -272,17 +265,17 @@ def _forward(encode: Callable[[Tensor], Tensor], values: Tensor, batch_size: int
 
 
 def _part(path: Path) -> tuple[np.ndarray, ...] | None:
-    """A finished part, or None where it is missing or damaged (the file carries checksums)."""
+    """A finished part, or None where it is missing or damaged (the file has checksums)."""
     try:
         with np.load(path, allow_pickle=False) as values:
             return tuple(values[name] for name in _NAMES)
-    except Exception:  # what numpy and zipfile raise on foreign bytes is not one family; all of it means: do it again
+    except Exception:  # numpy and zipfile raise errors of many types on foreign bytes; the part is computed again
         return None
 
 
 def _read(place: Path) -> PairEmbeddings:
     for name in _NAMES:
-        os.utime(place / f"{name}.npy")  # when it was last of use, for who tidies up
+        os.utime(place / f"{name}.npy")  # the time of last use, for cleaning up
     return _embeddings(*(np.load(place / f"{name}.npy", allow_pickle=False) for name in _NAMES))
 
 

@@ -1,12 +1,10 @@
-"""A batch that is too much for one device: shared among processes, or encoded in chunks.
+"""Batches larger than one device can process: shared among processes, or encoded in chunks.
 
-Every process encodes its share of a batch and gets the features of all others. From there on every process does the same
-with the whole batch (losses, ledger, mining, fairness term), so that nothing else has to be merged: the ledgers are equal
-because what is written into them is. What differs is the way back: each process has the gradient that flows through its own
-share, and the mean over processes is the gradient of the whole batch.
+Every process encodes its share of a batch and gathers the features of all others. Then every process computes the same from
+the whole batch (losses, ledger, mining, fairness term), so nothing else has to be merged. In the backward pass each process
+has the gradient through its own share; the mean over processes is the gradient of the whole batch.
 
-The processes are started by torchrun; see docs/distributed.md. Without it there is a :class:`Team` of one, for which every
-function here gives back what it got.
+The processes are started by torchrun (see docs/distributed.md). Without it there is a :class:`Team` of one process.
 """
 
 from __future__ import annotations
@@ -32,25 +30,25 @@ from .features import PairArrays, embed
 from .models import Clip
 
 TIMEOUT = 600.0  # seconds that processes wait for one another
-_PATIENCE = 60.0  # seconds that a process which failed leaves the first one to say so
-_REASON = 2.0  # seconds to look for the reason once a process is gone
-_ALONE = 1 << 18  # values of a gradient that travels by itself; smaller ones travel together
-_AGREE = 1e-3  # relative; processes on one kind of device differ by nothing
+_PATIENCE = 60.0  # seconds that a failed process waits for the first one to report the failure
+_REASON = 2.0  # seconds to look for the reason after a process has ended
+_ALONE = 1 << 18  # gradients with at least this many values are reduced one by one; smaller ones together
+_AGREE = 1e-3  # relative; processes on the same kind of device do not differ at all
 
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train one model together; by default one alone.
+    """The processes that train one model together; by default a single one.
 
     Attributes
     ----------
     rank : int
-        Of this process, 0 to size - 1. Rank 0 alone writes and prints.
+        Of this process, 0 to size - 1. Only rank 0 writes and prints.
     size : int
     local_rank : int
         Of this process on its machine: the number of its GPU.
     store : torch.distributed.Store or None
-        Where a process that fails leaves its reason for the others.
+        Where a process that fails writes the reason for the others.
     """
 
     rank: int = 0
@@ -63,8 +61,8 @@ class Team:
         return self.rank == 0
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """This process's part of `rows` (N,), of length ⌈N / size⌉ in every process: the last ones are filled up again
-        from the beginning.
+        """This process's part of `rows` (N,), of length ⌈N / size⌉ in every process; the last ones are padded with the
+        first rows.
 
         >>> [Team(rank, 2).share(np.arange(5)).tolist() for rank in (0, 1)]
         [[0, 1, 2], [3, 4, 0]]
@@ -77,12 +75,11 @@ class Team:
     def gather(self, mine: Tensor, n: int) -> Tensor:
         """The first `n` rows of all processes' shares, in order of rank, with gradient.
 
-        The loss of what is gathered must be computed in every process alike: then each one's gradient by its own share is
-        complete, and no gradient needs to be sent back.
+        Every process must compute the same loss from the result. The gradient by its own share is then complete.
         """
         if self.size == 1:
             return mine
-        with self._meeting():
+        with self._exchange():
             return _Gather.apply(mine.contiguous(), self.rank, self.size)[:n]
 
     def average_gradients(self, module: nn.Module) -> None:
@@ -90,50 +87,45 @@ class Team:
         if self.size == 1:
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        alone = [g for g in gradients if g.numel() >= _ALONE and g.is_contiguous()]  # summed in place: no copy of them
         small = [g for g in gradients if g.numel() < _ALONE or not g.is_contiguous()]
-        together = [torch.cat([g.reshape(-1) for g in small])] if small else []
-        with self._meeting():
-            for sent in [dist.all_reduce(g, async_op=True) for g in (*together, *alone)]:
-                sent.wait()
-        for gradient in (*together, *alone):
+        small_ids = {id(g) for g in small}
+        large = [g for g in gradients if id(g) not in small_ids]  # reduced in place, without a copy
+        joined_small = torch.cat([g.reshape(-1) for g in small]) if small else torch.zeros(0)
+        reduced = [g for g in (joined_small, *large) if g.numel()]
+        with self._exchange():
+            for work in [dist.all_reduce(g, async_op=True) for g in reduced]:
+                work.wait()
+        for gradient in reduced:
             gradient /= self.size
-        for whole in together:
-            for gradient, part in zip(small, whole.split([g.numel() for g in small]), strict=True):
-                gradient.copy_(part.view_as(gradient))
+        for gradient, part in zip(small, joined_small.split([g.numel() for g in small]), strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     def start_alike(self, module: nn.Module) -> None:
-        """Give every process the first one's parameters and buffers."""
+        """Copy the first process's parameters and buffers to every process."""
         if self.size > 1:
-            with self._meeting():
+            with self._exchange():
                 for value in module.state_dict().values():
                     whole = value.contiguous()
                     dist.broadcast(whole, 0)
                     value.copy_(whole)
 
-    def tell(self, word: str) -> str:
-        """What the first process says, in every process."""
+    def tell(self, text: str) -> str:
+        """The first process's `text`, in every process."""
         if self.size == 1:
-            return word
-        words = [word]
-        with self._meeting():
-            dist.broadcast_object_list(words, 0)
-        return words[0]
+            return text
+        texts = [text]
+        with self._exchange():
+            dist.broadcast_object_list(texts, 0)
+        return texts[0]
 
     def agree(self, epoch: int, values: np.ndarray, module: nn.Module) -> None:
-        """Make sure that all processes are in the same place: one epoch, the same losses and weights.
-
-        Raises
-        ------
-        TrainingError
-            They are not: what they would go on to do is no longer one run.
-        """
+        """Raise a `TrainingError` unless all processes have the same epoch, losses and weights."""
         if self.size == 1:
             return
         weights = torch.stack([p.detach().double().abs().sum().cpu() for p in module.parameters()]).sum()
         mine = torch.tensor([epoch, np.abs(values, dtype=np.float64).sum(), weights], dtype=torch.float64)
         everyone = [torch.empty_like(mine) for _ in range(self.size)]
-        with self._meeting():
+        with self._exchange():
             dist.all_gather(everyone, mine)
         table = torch.stack(everyone)
         if bool((table.amax(0) - table.amin(0) > _AGREE * table.abs().amax(0).clamp_min(1e-12)).any()):
@@ -142,11 +134,11 @@ class Team:
                 "the same data, code and settings, and resume"
             )
 
-    # How all end when one does ------------------------------------------------------------------------------------------
+    # All processes end when one does
 
     @contextmanager
-    def _meeting(self) -> Iterator[None]:
-        """Around everything that needs the other processes: when one is gone, a clear line instead of a long trace."""
+    def _exchange(self) -> Iterator[None]:
+        """Around every exchange with other processes: where one has ended, one line instead of a traceback."""
         try:
             yield
         except RuntimeError as error:
@@ -161,12 +153,13 @@ class Team:
                         return f"rank {rank} of {self.size}: {self.store.get(key).decode()}"
                 time.sleep(0.05)
         return (
-            f"another of the {self.size} processes ended without a word or did not answer in time: see what it or its "
+            f"another of the {self.size} processes ended without a reason or did not answer in time: see what it or its "
             "machine printed, and resume"
         )
 
     def _leave(self, error: BaseException) -> None:
-        """Tell the others why this process ends; all but the first keep silent where the first has spoken."""
+        """Tell the others why this process ends. Where the first process has reported it, the others print nothing."""
+        assert self.store is not None
         known = isinstance(error, InputError | TrainingError)
         line = str(error) if known else f"internal error: {type(error).__name__}"
         try:
@@ -176,9 +169,9 @@ class Team:
                 self.store.set("fairvlm/said", "1")
         except RuntimeError:
             return
-        dist.destroy_process_group()  # it closes the connections, so that the others notice
+        dist.destroy_process_group()  # closes the connections, which the others notice
         until = time.monotonic() + _PATIENCE
-        with suppress(RuntimeError):  # where the store is gone, so is the first process
+        with suppress(RuntimeError):  # without the store, the first process has ended
             while known and not self.first and time.monotonic() < until:
                 if self.store.check(["fairvlm/said"]):
                     raise SystemExit(2 if isinstance(error, InputError) else 1) from error
@@ -186,7 +179,7 @@ class Team:
 
 
 class _LostError(TrainingError):
-    """Another process is gone; the reason is not this one's."""
+    """Another process has ended."""
 
 
 ALONE = Team()
@@ -194,9 +187,9 @@ ALONE = Team()
 
 @contextmanager
 def joined(timeout: float = TIMEOUT) -> Iterator[Team]:
-    """The team that torchrun started this process in; a team of one without torchrun.
+    """The team in which torchrun started this process; a team of one without torchrun.
 
-    An error in one process ends all: the first one says why, the others leave quietly.
+    An error in one process ends all of them; only the first one prints it.
 
     Parameters
     ----------
@@ -235,12 +228,12 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Team]:
 
 
 def _asked_to_end(*_) -> None:
-    """torchrun asks all processes to end once one is gone."""
+    """torchrun ends all processes after one has ended."""
     raise _LostError("another process ended or the launcher was stopped: see above what it printed, and resume")
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows. Backward: one's own rows times the number of processes, since gradients are averaged after."""
+    """All processes' rows. Backward: the own rows times the number of processes, because gradients are averaged later."""
 
     @staticmethod
     def forward(ctx, mine: Tensor, rank: int, size: int) -> Tensor:
@@ -254,23 +247,19 @@ class _Gather(torch.autograd.Function):
         return gradient.chunk(ctx.size)[ctx.rank] * ctx.size, None, None
 
 
-# A batch ----------------------------------------------------------------------------------------------------------------
-
-
 def encode(
     clip: Clip, arrays: PairArrays, rows: np.ndarray, team: Team = ALONE, chunk_size: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Unit-norm image and text features (B, D) of the given rows, with gradient, however they are computed.
+    """Unit-norm image and text features (B, D) of the given rows, with gradient.
 
     Parameters
     ----------
     rows : int ndarray of shape (B,)
     team : Team
-        Every process encodes a part and gets all of it.
+        Every process encodes a part and gets the features of all.
     chunk_size : int
-        Above 0: at most so many pairs are held with what their gradient needs. Chunks are encoded without, and again, in
-        the same random state, when the gradient of the whole batch comes back to their features (Gao et al.,
-        arXiv 2101.06983): one more forward pass, and the same loss and gradient.
+        Above 0: activations are kept for at most so many pairs. Chunks are encoded without them, and again in the backward
+        pass with the same random state (Gao et al., arXiv 2101.06983): one more forward pass, the same loss and gradient.
     """
     mine = torch.from_numpy(team.share(rows))
     image = _in_chunks(clip.encode_images, arrays.pixels[mine], chunk_size, clip.device)
@@ -281,14 +270,14 @@ def encode(
 def embed_together(
     clip: Clip, arrays: PairArrays, rows: np.ndarray | None = None, team: Team = ALONE
 ) -> tuple[Tensor, Tensor]:
-    """As `features.embed`, every process a part."""
+    """As `features.embed`, shared among processes."""
     rows = np.arange(len(arrays)) if rows is None else rows
     image, text = embed(clip, arrays, team.share(rows))
     return _gather_both(image, text, len(rows), team)
 
 
 def _gather_both(image: Tensor, text: Tensor, n: int, team: Team) -> tuple[Tensor, Tensor]:
-    """Both sides (N, D) of all processes, in one meeting: every meeting waits for the slowest."""
+    """Both sides (N, D) of all processes, in one exchange: each exchange waits for the slowest process."""
     if team.size == 1:
         return image, text
     both = team.gather(torch.cat([image, text], 1), n)
@@ -298,18 +287,18 @@ def _gather_both(image: Tensor, text: Tensor, n: int, team: Team) -> tuple[Tenso
 def _in_chunks(call: Callable[[Tensor], Tensor], values: Tensor, size: int, device: torch.device) -> Tensor:
     if not 0 < size < len(values):
         return call(values)
-    # On the device before, since checkpoint() restores the random state of the devices it sees in its arguments.
+    # Moved first: checkpoint() restores the random state of the devices of its arguments.
     return torch.cat([checkpoint(call, part.to(device), use_reentrant=False) for part in values.split(size)])
 
 
 def set_up(clip: Clip, config: RunConfig, batch_size: int, team: Team = ALONE) -> None:
-    """Make the model ready for a batch of `batch_size` that is shared, chunked or checkpointed, or refuse.
+    """Prepare the model for batches of `batch_size` that are shared, chunked or checkpointed.
 
     Raises
     ------
     InputError
-        The batch is smaller than the team; the model cannot recompute its activations, or its features depend on which
-        pairs are encoded together.
+        The batch is smaller than the team, the model cannot recompute its activations, or its features depend on the other
+        pairs of the batch.
     """
     if batch_size < team.size:
         raise InputError(f"batch of {batch_size} pairs for {team.size} processes: start fewer, or raise batch_size")
@@ -325,23 +314,23 @@ def set_up(clip: Clip, config: RunConfig, batch_size: int, team: Team = ALONE) -
 
 
 def set_checkpointing(clip: Clip, on: bool) -> None:
-    """Let the model's blocks keep their inputs only and compute the rest again on the way back."""
+    """Let the model's blocks keep only their inputs and recompute the rest in the backward pass."""
     try:
         clip.module.set_grad_checkpointing(on)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
         raise InputError(
-            "checkpointing=true: this model (or a head on embeddings) cannot compute activations again; leave it false "
-            "and set chunk_size"
+            "checkpointing=true: this model (or a head on embeddings) cannot recompute activations; leave it false and set "
+            "chunk_size"
         ) from error
 
 
 def device_of(name: str, team: Team = ALONE) -> torch.device:
-    """The device of a setting; in a team on GPUs every process has its own.
+    """The device of the setting `name`; in a team on GPUs every process has its own.
 
     Raises
     ------
     InputError
-        There is no such device here.
+        The device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

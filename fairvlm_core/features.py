@@ -1,4 +1,4 @@
-"""Images and notes of a table as the arrays a model takes: decoded, resized and tokenised once."""
+"""Images and notes of a table as model input: decoded, resized and tokenised once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ class PairArrays:
     Attributes
     ----------
     pixels : uint8 Tensor of shape (N, 3, H, W)
-        After the model's own resizing and cropping, before normalisation; may be a memory map (`cache.cached_arrays`), of
-        which a batch's rows are read when it is their turn.
+        After the model's own resizing and cropping, before normalisation; may be a memory map (`cache.cached_arrays`).
     tokens : int32 Tensor of shape (N, context_length)
     cut : bool ndarray of shape (N,)
         Notes longer than the model's context.
     preprocess : dict or None
-        The preprocessing that made the pixels; None where it is not known.
+        The preprocessing of the pixels; None if unknown.
     """
 
     pixels: Tensor
@@ -42,17 +41,17 @@ class PairArrays:
         return len(self.tokens)
 
     def check(self, clip: Clip) -> None:
-        """`InputError` where images or notes were prepared for another model than this one."""
-        wanted, arrived = tuple(clip.image_size), tuple(self.pixels.shape[2:])
-        if wanted != arrived:
-            raise InputError(f"images of {arrived} pixels for a model that takes {wanted}: prepare them for this model")
+        """Raise an `InputError` if images or notes were prepared for another model."""
+        wanted, given = tuple(clip.image_size), tuple(self.pixels.shape[2:])
+        if wanted != given:
+            raise InputError(f"images of {given} pixels for a model that takes {wanted}: prepare them for this model")
         if self.tokens.shape[1] != clip.context_length:
             raise InputError(
                 f"notes of {self.tokens.shape[1]} tokens for a model that takes {clip.context_length}: prepare them for "
                 "this model"
             )
-        given = self.preprocess or {}
-        differs = [key for key in given if _plain(given[key]) != _plain(clip.preprocess.get(key))]
+        made = self.preprocess or {}
+        differs = [key for key in made if _plain(made[key]) != _plain(clip.preprocess.get(key))]
         if differs:
             raise InputError(
                 f"images were prepared by another model's preprocessing (it differs in {', '.join(differs)}): prepare "
@@ -62,7 +61,7 @@ class PairArrays:
 
 @dataclass(frozen=True)
 class PairEmbeddings(PairArrays):
-    """What a model's towers gave for N pairs, in place of images and tokens.
+    """Outputs of a model's towers for N pairs, in place of images and tokens.
 
     Attributes
     ----------
@@ -78,7 +77,7 @@ def pair_arrays(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> PairArrays:
-    """Decode, resize and tokenise a table for a model; ``progress(done, total)`` is called as images come in."""
+    """Decode, resize and tokenise a table for a model; ``progress(done, total)`` is called after each image."""
     pixels = np.empty((len(table), 3, *clip.image_size), np.uint8)
     decode_into(pixels, table, clip, range(len(table)), progress=progress, workers=workers)
     tokens, cut = clip.tokens(list(table.frame["text"]))
@@ -94,7 +93,7 @@ def decode_into(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Decode and resize images of a table for a model into uint8 `pixels` (len(rows), 3, H, W), several at a time."""
+    """Decode and resize images of a table for a model into uint8 `pixels` (len(rows), 3, H, W), in several threads."""
 
     def load(place: int) -> None:
         pixels[place] = clip.pixels(table.image(rows[place]))

@@ -1,11 +1,11 @@
-"""Models that need transformers: text towers of the hub inside open_clip models (BiomedCLIP, SigLIP's tokenizer), BLIP-2.
+"""Models that need transformers: hub text towers inside open_clip models (BiomedCLIP, SigLIP's tokenizer), and BLIP-2.
 
-Both are read from a local folder and never from the network. BLIP-2's image-text retrieval model is cut into the shape
-that the rest of fairvlm knows: two encoders with a projection each and a logit scale.
+Both are read from a local folder, never from the network. BLIP-2's image-text retrieval model is wrapped as two encoders
+with a projection each and a logit scale, as open_clip models have them.
 
-BLIP-2 (Li et al., arXiv 2301.12597, section 3.1) compares a note with each of its query outputs and takes the best. Maps,
-neighbours and mining need one vector an image, so that here it is the projection of the queries' mean; scores before
-fine-tuning differ from the paper's for that reason.
+BLIP-2 (Li et al., arXiv 2301.12597, section 3.1) compares a note with each query output and takes the maximum. Maps,
+neighbours and mining need one vector per image, so here it is the projection of the mean query output. Scores before
+fine-tuning therefore differ from the paper's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from torch.nn import functional as F
 from .errors import InputError
 
 BLIP2 = "Blip2ForImageTextRetrieval"
-TEXT_CONFIG = "text/config.json"  # of a hub's text tower, below the folder of an open_clip model
+TEXT_CONFIG = "text/config.json"  # of a hub text tower, in the folder of an open_clip model
+ADAPTER = "fairvlm_adapter."  # prefix of the names of a residual adapter's parameters
 _OURS = "fairvlm_blip2.json"
-_TEMPERATURE = 0.07  # of the published pre-training; transformers does not keep it
+_TEMPERATURE = 0.07  # of the published pre-training; not stored by transformers
 _LONGEST_CONTEXT = 256
 _RENAMED = {"visual.trunk.": "vision_model.", "visual.proj.": "vision_projection."}
 
@@ -38,7 +39,7 @@ def need_transformers(name: str) -> None:
 
 
 def is_blip2(folder: Path) -> bool:
-    """Whether a folder holds BLIP-2's image-text retrieval model as transformers keeps it."""
+    """Whether a folder contains BLIP-2's image-text retrieval model as transformers writes it."""
     try:
         return BLIP2 in json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures", ())
     except (OSError, ValueError, AttributeError, TypeError):
@@ -46,12 +47,12 @@ def is_blip2(folder: Path) -> bool:
 
 
 def text_tower(model_cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What open_clip is told of the text tower, so that it finds its configuration below `folder` and not on the hub.
+    """Arguments by which open_clip finds the configuration of a hub text tower in `folder` instead of on the hub.
 
     Raises
     ------
     InputError
-        The configuration is not there.
+        The configuration is missing.
     """
     text = model_cfg.get("text_cfg") or {}
     if not text.get("hf_model_name"):
@@ -66,30 +67,35 @@ def text_tower(model_cfg: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def save_text_side(module: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a hub's tokenizer and the configuration of its text tower, where the model has them."""
+    """Write the tokenizer and the text tower's configuration of a hub model; nothing for other models."""
     if hasattr(tokenizer, "save_pretrained"):
         tokenizer.save_pretrained(folder)
     config = getattr(getattr(module, "text", None), "config", None)
-    if hasattr(config, "save_pretrained"):
+    if config is not None and hasattr(config, "save_pretrained"):
         config.save_pretrained(folder / "text")
 
 
+def stored(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters and buffers as safetensors takes them: contiguous copies on the CPU."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in module.state_dict().items()}
+
+
 class _Visual(nn.Module):
-    def __init__(self, trunk: nn.Module, proj: nn.Module):
+    def __init__(self, trunk: Any, proj: Any):
         super().__init__()
         self.trunk, self.proj = trunk, proj
 
 
 class Blip2Towers(nn.Module):
-    """BLIP-2's retrieval model in open_clip's shape: `encode_image`, `encode_text`, `logit_scale`, two projections."""
+    """BLIP-2's retrieval model with open_clip's interface: two encoders with a projection each and `logit_scale`."""
 
-    def __init__(self, model: nn.Module, logit_scale: float):
+    def __init__(self, model: Any, logit_scale: float):
         super().__init__()
         self.hf_config, self.pad = model.config, int(model.config.qformer_config.pad_token_id or 0)
         self.visual = _Visual(model.vision_model, model.vision_projection)
         self.query_tokens, self.qformer, self.embeddings = model.query_tokens, model.qformer, model.embeddings
         self.text_projection, self.itm_head = model.text_projection, model.itm_head
-        self.itm_head.requires_grad_(False)  # the matching head judges a pair, it has no part in two encoders
+        self.itm_head.requires_grad_(False)  # it reads image and text together; the encoders do not use it
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
@@ -111,12 +117,12 @@ class Blip2Towers(nn.Module):
 
 
 def read_blip2(folder: Path) -> tuple[Blip2Towers, Any, dict[str, Any], dict[str, Any]]:
-    """Module, tokenizer, preprocessing and `model_cfg` of a BLIP-2 folder; safetensors only.
+    """Module, tokenizer, preprocessing and `model_cfg` of a BLIP-2 folder; weights in safetensors only.
 
     Raises
     ------
     InputError
-        transformers is missing, or the folder does not say how images are prepared.
+        transformers is missing, or the folder does not define the preprocessing of images.
     """
     need_transformers(folder.name)
     from open_clip.tokenizer import HFTokenizer
@@ -126,7 +132,7 @@ def read_blip2(folder: Path) -> tuple[Blip2Towers, Any, dict[str, Any], dict[str
     was_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = Blip2ForImageTextRetrieval.from_pretrained(  # nosec B615: a local folder
+        model: Any = Blip2ForImageTextRetrieval.from_pretrained(  # nosec B615: a local folder
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
     finally:
@@ -142,15 +148,15 @@ def read_blip2(folder: Path) -> tuple[Blip2Towers, Any, dict[str, Any], dict[str
 
 
 def save_blip2(module: Blip2Towers, tokenizer: Any, context: int, preprocess: dict[str, Any], folder: Path) -> None:
-    """Write the folder again, so that transformers and `read_blip2` load it."""
+    """Write a folder that transformers and `read_blip2` load."""
     from safetensors.torch import save_file
 
     state = {}
-    for name, value in module.state_dict().items():
+    for name, value in stored(module).items():
         for ours, theirs in _RENAMED.items():
             name = theirs + name.removeprefix(ours) if name.startswith(ours) else name
-        if name != "logit_scale" and not name.startswith("fairvlm_adapter."):
-            state[name] = value.detach().cpu().contiguous().clone()
+        if name != "logit_scale" and not name.startswith(ADAPTER):
+            state[name] = value
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     module.hf_config.architectures = [BLIP2]
     module.hf_config.save_pretrained(folder)
@@ -167,26 +173,26 @@ def save_blip2(module: Blip2Towers, tokenizer: Any, context: int, preprocess: di
         "image_std": list(preprocess["std"]),
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(values, indent=2))
-    ours = {"logit_scale": float(module.logit_scale.detach()), "context_length": context}
-    (folder / _OURS).write_text(json.dumps(ours, indent=2))
+    extra = {"logit_scale": float(module.logit_scale.detach()), "context_length": context}
+    (folder / _OURS).write_text(json.dumps(extra, indent=2))
 
 
 def _preprocessing(folder: Path, size: int) -> dict[str, Any]:
-    """open_clip's names for what `preprocessor_config.json` says."""
+    """The values of `preprocessor_config.json` under open_clip's names."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
-        raise InputError(f"model folder {folder.name!r}: preprocessor_config.json is missing: copy it as well")
+        raise InputError(f"model folder {folder.name!r}: preprocessor_config.json is missing: copy it, too")
     values = json.loads(path.read_text(encoding="utf-8"))
     asked = values.get("size", {})
     if [asked.get("height"), asked.get("width")] != [size, size]:
         raise InputError(
-            f"model folder {folder.name!r}: preprocessor_config.json makes images of {asked}, its model takes "
-            f"{size} x {size}: the two are not of one model"
+            f"model folder {folder.name!r}: preprocessor_config.json makes images of {asked}, the model takes "
+            f"{size} x {size}: they belong to different models"
         )
     if values.get("resample", 3) != 3:
         raise InputError(
-            f"model folder {folder.name!r}: preprocessor_config.json wants resampling {values['resample']}; 3 (bicubic) "
-            "is known"
+            f"model folder {folder.name!r}: preprocessor_config.json has resample={values['resample']}; only 3 "
+            "(bicubic) is supported"
         )
     return {
         "size": size,

@@ -1,7 +1,7 @@
 """Image-text models: open_clip's, by name, from local weights, or the built-in `tiny`.
 
-A model arrives as a :class:`Clip`: the module, its tokenizer and its own preprocessing, which belong together. Nothing is
-fetched unless the name asks for it; without a network such a name is one clear line.
+A :class:`Clip` holds a module with its own tokenizer and preprocessing. Weights are downloaded only if the name asks for
+it; without a network such a name is refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,23 +30,24 @@ from .errors import InputError
 from .safeio import sha256
 
 _LONGEST_WORD = 64
-_ADAPTER = "adapter/adapter.safetensors"  # below a folder: open_clip looks for weights beside its configuration only
+_CONFIG = "open_clip_config.json"
+_ADAPTER = "adapter/adapter.safetensors"  # in a subfolder, because open_clip loads any weights beside its configuration
 _EXPECTED = re.compile(r"#sha256=([0-9a-f]{64})$")
 _WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for in a folder
 _SPECIAL = re.compile(r"<(start_of_text|end_of_text|\|startoftext\||\|endoftext\|)>", re.IGNORECASE)
 
 
 class ResidualAdapter(nn.Module):
-    """A small correction of both embeddings: x + up(gelu(down(x))), to unit norm again; no change at the start.
+    """A small correction of both embeddings: x + up(gelu(down(x))), normalised. It starts as the identity.
 
     Parameters
     ----------
     dimension : int
-        D, of the shared embedding.
+        D of the shared embedding.
     width : int
         Of the bottleneck.
     seed : int
-        Of the downward weights; the upward ones are 0.
+        Of the initial `down` weights; `up` starts at 0.
     """
 
     def __init__(self, dimension: int, width: int, seed: int = 0):
@@ -59,45 +60,47 @@ class ResidualAdapter(nn.Module):
             setattr(self, f"{side}_up", nn.Parameter(torch.zeros(width, dimension)))
 
     def forward(self, features: Tensor, side: str) -> Tensor:
-        """Unit-norm features (N, D) of unit-norm features (N, D); `side` is "image" or "text"."""
+        """Unit-norm features (N, D) from unit-norm features (N, D); `side` is "image" or "text"."""
         down, up = getattr(self, f"{side}_down"), getattr(self, f"{side}_up")
         return F.normalize(features + F.gelu(features @ down) @ up, dim=-1)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A model with what belongs to it.
+    """A model with its tokenizer and preprocessing.
 
     Attributes
     ----------
     name : str
-        As it was asked for.
+        As given to `load_clip`.
     module : nn.Module
         An open_clip model (`encode_image`, `encode_text`, `logit_scale`).
     tokenizer : callable
-        List of N notes to int64 (N, context_length).
+        From a list of N notes to int64 (N, context_length).
     preprocess : dict
         open_clip's preprocessing of this model: size, mean, std, interpolation, resize_mode.
     config : dict
-        `model_cfg` and `preprocess_cfg`: what `open_clip_config.json` of a saved model holds.
+        `model_cfg` and `preprocess_cfg`, as in `open_clip_config.json` of a saved model.
+    vocabulary : Path, optional
+        A file that the tokenizer needs and `save` copies.
     """
 
     name: str
-    module: nn.Module
-    tokenizer: Callable[[list[str]], Tensor]
+    module: Any
+    tokenizer: Any
     preprocess: dict[str, Any]
     config: dict[str, Any]
     vocabulary: Path | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images the model takes, in pixels."""
+        """Height and width of input images in pixels."""
         size = self.preprocess["size"]
         return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
     @property
     def context_length(self) -> int:
-        """Tokens of a note, start and end included; the rest is cut off."""
+        """Maximum number of tokens of a note, start and end included."""
         return int(
             self.config["model_cfg"]["text_cfg"].get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
         )
@@ -107,32 +110,34 @@ class Clip:
         return next(self.module.parameters()).device
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 images (N, 3, H, W) as the float input the model was trained on, on the model's device."""
+        """Normalised float input on the model's device, from uint8 images (N, 3, H, W)."""
         mean = torch.tensor(self.preprocess["mean"], device=self.device).view(1, 3, 1, 1)
         std = torch.tensor(self.preprocess["std"], device=self.device).view(1, 3, 1, 1)
         return (pixels.to(self.device, non_blocking=True).float() / 255 - mean) / std
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Unit-norm features (N, D) of uint8 images (N, 3, H, W)."""
-        features = F.normalize(self.raw_images(pixels), dim=-1)
-        return features if self.adapter is None else self.adapter(features, "image")
+        return self._unit(self.raw_images(pixels), "image")
 
     def encode_notes(self, tokens: Tensor) -> Tensor:
         """Unit-norm features (N, D) of tokens (N, context_length)."""
-        features = F.normalize(self.raw_notes(tokens), dim=-1)
-        return features if self.adapter is None else self.adapter(features, "text")
+        return self._unit(self.raw_notes(tokens), "text")
+
+    def _unit(self, features: Tensor, side: str) -> Tensor:
+        features = F.normalize(features, dim=-1)
+        return features if self.adapter is None else self.adapter(features, side)
 
     def raw_images(self, pixels: Tensor) -> Tensor:
-        """What the image tower gives (N, D), of no particular norm."""
-        return _tensor(self.module.encode_image(self.normalise(pixels), normalize=False))
+        """Output of the image tower (N, D), not normalised."""
+        return _features(self.module.encode_image(self.normalise(pixels), normalize=False))
 
     def raw_notes(self, tokens: Tensor) -> Tensor:
-        """What the text tower gives (N, D), of no particular norm."""
-        return _tensor(self.module.encode_text(tokens.to(self.device, torch.long), normalize=False))
+        """Output of the text tower (N, D), not normalised."""
+        return _features(self.module.encode_text(tokens.to(self.device, torch.long), normalize=False))
 
     @property
     def adapter(self) -> ResidualAdapter | None:
-        """On top of both towers, where the model was trained with one."""
+        """The correction on top of both towers, if the model has one."""
         return getattr(self.module, "fairvlm_adapter", None)
 
     @property
@@ -144,10 +149,10 @@ class Clip:
         return getattr(self.module, "logit_bias", None)
 
     def tokens(self, notes: Sequence[str]) -> tuple[Tensor, np.ndarray]:
-        """Tokens int32 (N, context_length) and, for each note, whether it was cut (bool (N,)).
+        """Tokens int32 (N, context_length), and whether each note was cut, bool (N,).
 
-        Special tokens written out in a note are taken as plain words, and words of absurd length are broken, since
-        byte-pair encoding is quadratic in the length of a word.
+        Special tokens in a note are read as plain words. Very long words are split, because the time of byte-pair encoding
+        is quadratic in the length of a word.
         """
         pieces = [self._words(note) for note in notes]
         clean, cut = [text for text, _ in pieces], np.array([was_cut for _, was_cut in pieces], bool)
@@ -155,13 +160,13 @@ class Clip:
         for start in range(0, len(clean), 4096):
             tokens[start : start + 4096] = self.tokenizer(clean[start : start + 4096])
         full = np.flatnonzero((tokens[:, -1] != 0).numpy())
-        if len(full):  # exactly full or cut? ask for one token more
+        if len(full):  # exactly full, or cut: one token more tells
             longer = self._lengths([clean[i] for i in full], self.context_length + 1)
             cut[full] |= longer > self.context_length
         return tokens, cut
 
     def token_lengths(self, notes: list[str]) -> np.ndarray:
-        """Tokens of each note, start and end included, int (N,); counted up to 16 times the model's context."""
+        """Number of tokens of each note, start and end included, int (N,); at most 16 times the context length."""
         lengths = []
         for start in range(0, len(notes), 256):
             part = [self._words(note)[0] for note in notes[start : start + 256]]
@@ -169,7 +174,7 @@ class Clip:
         return np.concatenate(lengths) if lengths else np.zeros(0, int)
 
     def _lengths(self, texts: list[str], limit: int) -> np.ndarray:
-        """Tokens of each text, counted up to `limit`; what a tokenizer of the hub pads with need not be 0."""
+        """Number of tokens of each text, at most `limit`. Tokenizers of the hub may pad with another value than 0."""
         inner = getattr(self.tokenizer, "tokenizer", None)
         if inner is None:
             return (self.tokenizer(texts, context_length=limit) != 0).sum(1).numpy()
@@ -178,7 +183,7 @@ class Clip:
         return np.array([len(one) for one in ids], int)
 
     def _words(self, note: str) -> tuple[str, bool]:
-        """The note as the tokenizer may safely see it, and whether its end was left out."""
+        """The note without special tokens and long words, and whether its end was left out."""
         limit, used, words, cut = 16 * self.context_length, 0, [], False
         for word in _SPECIAL.sub(r"\1", note).split():
             words += [word[k : k + _LONGEST_WORD] for k in range(0, min(len(word), limit), _LONGEST_WORD)]
@@ -189,59 +194,58 @@ class Clip:
         return " ".join(words), cut
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """An RGB image as the model's uint8 input (3, H, W): open_clip's own resizing and cropping, not yet normalised."""
-        return _resize(self)(image)
+        """An RGB image as uint8 input (3, H, W): resized and cropped by open_clip, not normalised."""
+        for step in image_transform_v2(PreprocessCfg(**self.preprocess), is_train=False).transforms:
+            if type(step).__name__ not in ("MaybeToTensor", "ToTensor", "Normalize"):
+                image = step(image)
+        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
 
     def save(self, folder: Path) -> None:
-        """Write `open_clip_config.json` and weights, so that open_clip's ``local-dir:`` scheme loads the folder.
+        """Write a folder that `load_clip` and open_clip's ``local-dir:`` scheme load; for BLIP-2, one for transformers.
 
-        BLIP-2 becomes a folder for transformers. A residual adapter, which neither knows, is
-        written to `adapter/`; `load_clip` puts it back.
+        A residual adapter, which neither of them knows, is written to `adapter/`.
         """
-        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        blip2 = isinstance(self.module, hf_models.Blip2Towers)
-        if not blip2:
-            (folder / "open_clip_config.json").write_text(json.dumps(self.config, indent=2))
-            hf_models.save_text_side(self.module, self.tokenizer, folder)
         if self.vocabulary is not None and not (folder / self.vocabulary.name).exists():
             (folder / self.vocabulary.name).write_bytes(self.vocabulary.read_bytes())
-        state = {k: v.detach().cpu().contiguous().clone() for k, v in self.module.state_dict().items()}
-        adapter = {k: state.pop(k) for k in list(state) if k.startswith("fairvlm_adapter.")}
-        try:
-            if blip2:
+        with _system_errors():
+            if isinstance(self.module, hf_models.Blip2Towers):
                 hf_models.save_blip2(self.module, self.tokenizer, self.context_length, self.preprocess, folder)
             else:
+                (folder / _CONFIG).write_text(json.dumps(self.config, indent=2))
+                hf_models.save_text_side(self.module, self.tokenizer, folder)
+                state = {
+                    name: value
+                    for name, value in hf_models.stored(self.module).items()
+                    if not name.startswith(hf_models.ADAPTER)
+                }
                 save_file(state, folder / "open_clip_model.safetensors")
-            if adapter:
+            if self.adapter is not None:
                 (folder / _ADAPTER).parent.mkdir(exist_ok=True)
-                save_file({k.partition(".")[2]: v for k, v in adapter.items()}, folder / _ADAPTER)
-        except SafetensorError as error:
-            code = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(code[1]) if code else 0, str(error)) from error
+                save_file(hf_models.stored(self.adapter), folder / _ADAPTER)
 
 
 def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: int = 0) -> Clip:
-    """A model by name.
+    """Load a model by name.
 
     Parameters
     ----------
     name : str
-        ``tiny`` · an open_clip architecture ``NAME`` (its first published weights), ``NAME:TAG``, ``NAME:random`` or
-        ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle), ``NAME:TAG@FILE`` where the weights
-        published for NAME differ in their preprocessing, ``…@FILE#sha256=HEX`` to check the file first ·
-        ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint, or of BLIP-2 as
-        transformers keeps it (see hf_models.py).
+        ``tiny`` · an open_clip architecture ``NAME`` (with its first published weights), ``NAME:TAG``, ``NAME:random`` or
+        ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle) · ``NAME:TAG@FILE`` where the weights
+        published for NAME differ in their preprocessing · ``…@FILE#sha256=HEX`` to check the file first ·
+        ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint · a folder of BLIP-2 as
+        transformers writes it (see hf_models.py).
     seed : int
         For ``NAME:random``.
 
     Raises
     ------
     InputError
-        Unknown name, weights that do not fit or are not the expected ones, an unsafe file, or a hub name without a
-        network.
+        The name is unknown, the weights do not fit or have another hash, the file is not safe to read, or a hub name is
+        given without a network.
     """
     architecture, weights, expected = _parts(name)
     if expected and (arrived := sha256(Path(weights).expanduser())) != expected[1]:
@@ -249,12 +253,13 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
             f"weights {Path(weights).name!r} have SHA-256 {arrived[:12]}…, not {expected[1][:12]}… as expected: copy the "
             "file again"
         )
+    folder = Path(name).expanduser()
     if architecture == "tiny":
         clip = _from_folder(name, tiny_folder())
-    elif not name.startswith("hf-hub:") and (Path(name).expanduser() / "open_clip_config.json").is_file():
-        clip, weights = _from_folder(name, Path(name).expanduser()), ""
-    elif hf_models.is_blip2(Path(name).expanduser()):
-        clip, weights = _from_blip2(name, Path(name).expanduser()), ""
+    elif not name.startswith("hf-hub:") and (folder / _CONFIG).is_file():
+        clip, weights = _from_folder(name, folder), ""
+    elif hf_models.is_blip2(folder):
+        clip, weights = _from_blip2(name, folder), ""
     else:
         clip = _from_open_clip(name, architecture, bool(weights), seed)
     if weights:
@@ -264,16 +269,16 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
 
 
 def check_name(name: str) -> None:
-    """`InputError` where `load_clip` would refuse a name before it reads any weights: nothing of that name is known."""
+    """Raise the `InputError` of `load_clip` for an unknown name, without reading weights."""
     architecture, weights, _ = _parts(name)
     folder = Path(name).expanduser()
-    there = architecture == "tiny" or (folder / "open_clip_config.json").is_file() or hf_models.is_blip2(folder)
+    there = architecture == "tiny" or (folder / _CONFIG).is_file() or hf_models.is_blip2(folder)
     if not there and not name.startswith("hf-hub:"):
         _known(architecture, bool(weights))
 
 
 def _parts(name: str) -> tuple[str, str, re.Match[str] | None]:
-    """What stands before the @ and after it, and the SHA-256 that the file is to have; the file is there."""
+    """Architecture, weights file (checked to exist) and expected SHA-256 of ``ARCHITECTURE@FILE#sha256=HEX``."""
     architecture, _, weights = name.partition("@")
     expected = _EXPECTED.search(weights)
     weights = weights[: expected.start()] if expected else weights
@@ -283,20 +288,20 @@ def _parts(name: str) -> tuple[str, str, re.Match[str] | None]:
 
 
 def tiny_folder() -> Path:
-    """Where the built-in model lies: in the checkout's assets/, or inside the installed package."""
+    """Folder of the built-in model: in the checkout's assets/, or inside the installed package."""
     here = Path(__file__).resolve().parent
     for folder in (here.parent / "assets" / "tiny", here / "_assets" / "tiny"):
-        if (folder / "open_clip_config.json").is_file():
+        if (folder / _CONFIG).is_file():
             return folder
     raise InputError("the built-in model is missing (assets/tiny): install fairvlm again, or name another --model")
 
 
 def _from_folder(name: str, folder: Path) -> Clip:
     scheme = f"local-dir:{folder}"
-    if not any(path.suffix in _WEIGHTS for path in folder.iterdir()):  # open_clip would go on with random ones
-        raise InputError(f"model folder {folder.name!r} has no weights: a {' or '.join(_WEIGHTS)} file is wanted")
-    try:
-        config = json.loads((folder / "open_clip_config.json").read_text())
+    if not any(path.suffix in _WEIGHTS for path in folder.iterdir()):  # open_clip would use random ones
+        raise InputError(f"model folder {folder.name!r} has no weights: it needs a {' or '.join(_WEIGHTS)} file")
+    with _loading(folder):
+        config = json.loads((folder / _CONFIG).read_text())
         text = config["model_cfg"]["text_cfg"]
         if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
             hf_models.need_transformers(folder.name)
@@ -307,25 +312,17 @@ def _from_folder(name: str, folder: Path) -> Clip:
                 scheme, weights_only=True, **hf_models.text_tower(config["model_cfg"], folder)
             )
             tokenizer = open_clip.get_tokenizer(scheme, **extra)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"model folder {folder.name!r} cannot be loaded: {_first_line(error)}") from error
     _load_adapter(module, folder)
-    return _bundle(name, module, tokenizer, config.get("model_cfg", config), vocabularies[0] if vocabularies else None)
+    preprocess = open_clip.get_model_preprocess_cfg(module)
+    vocabulary = vocabularies[0] if vocabularies else None
+    return _bundle(name, module, tokenizer, config.get("model_cfg", config), preprocess, vocabulary)
 
 
 def _from_blip2(name: str, folder: Path) -> Clip:
-    try:
-        with _quiet(), _offline(True):
-            module, tokenizer, preprocess, model_cfg = hf_models.read_blip2(folder)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"model folder {folder.name!r} cannot be loaded: {_first_line(error)}") from error
+    with _loading(folder), _quiet(), _offline(True):
+        module, tokenizer, preprocess, model_cfg = hf_models.read_blip2(folder)
     _load_adapter(module, folder)
-    config = {"model_cfg": model_cfg, "preprocess_cfg": {k: v for k, v in preprocess.items() if k != "size"}}
-    return Clip(name, module, tokenizer, preprocess, config)
+    return _bundle(name, module, tokenizer, model_cfg, preprocess)
 
 
 def _load_adapter(module: nn.Module, folder: Path) -> None:
@@ -333,13 +330,23 @@ def _load_adapter(module: nn.Module, folder: Path) -> None:
         return
     from safetensors.torch import load_file
 
-    try:
+    with _loading(folder, _ADAPTER):
         state = load_file(folder / _ADAPTER)
         adapter = ResidualAdapter(*state["image_down"].shape)
         adapter.load_state_dict(state)
-    except Exception as error:
-        raise InputError(f"model folder {folder.name!r}: {_ADAPTER} cannot be loaded: {_first_line(error)}") from error
     module.fairvlm_adapter = adapter
+
+
+@contextmanager
+def _loading(folder: Path, file: str = "") -> Iterator[None]:
+    """Turn any error inside the block into an `InputError` that names the folder."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        what = f"model folder {folder.name!r}" + (f": {file}" if file else "")
+        raise InputError(f"{what} cannot be loaded: {_first_line(error)}") from error
 
 
 def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) -> Clip:
@@ -359,11 +366,11 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
             f"model {name!r} could not be loaded: {reason}. Fetch the weights beforehand on a machine with a network, "
             f"copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
         ) from error
-    return _bundle(name, module, tokenizer, config, None)
+    return _bundle(name, module, tokenizer, config, open_clip.get_model_preprocess_cfg(module))
 
 
 def _known(architecture: str, own_weights: bool) -> tuple[str, str | None, dict[str, Any]]:
-    """Of `NAME` or `NAME:TAG`: name, tag of published weights, and preprocessing where a local file takes their place."""
+    """Name, tag of published weights, and for weights from a file their preprocessing, of ``NAME`` or ``NAME:TAG``."""
     base, _, tag = architecture.partition(":")
     known = open_clip.list_models()
     if base not in known:
@@ -372,37 +379,41 @@ def _known(architecture: str, own_weights: bool) -> tuple[str, str | None, dict[
         near = difflib.get_close_matches(base, known, n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "`fairvlm models` lists the names"
         raise InputError(f"model {base!r} is neither a folder with open_clip_config.json nor an open_clip name; {hint}")
-    tags = open_clip.list_pretrained_tags_by_model(base)
-    if own_weights:
-        return base, None, _preprocessing(base, tag, tags)
-    if tag == "random":
+    if tag == "random" and not own_weights:
         return base, None, {}
-    if not tag and not tags:
-        raise InputError(f"model {base!r} has no published weights: name a local file with {base}@FILE")
+    tags = open_clip.list_pretrained_tags_by_model(base)
     if tag and tag not in tags:
         raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+    if own_weights:
+        return base, None, _preprocessing(base, [tag] if tag else tags)
+    if not tags:
+        raise InputError(f"model {base!r} has no published weights: name a local file with {base}@FILE")
     return base, tag or tags[0], {}
 
 
-def _preprocessing(base: str, tag: str | None, tags: list[str]) -> dict[str, Any]:
-    """That of the published weights of an architecture, of which a local file is taken to be one."""
-    if tag and tag not in tags:
-        raise InputError(f"model {base!r} has no weights {tag!r}; there are {', '.join(tags) or 'none'}")
+def _preprocessing(base: str, tags: list[str]) -> dict[str, Any]:
+    """The preprocessing that all these published weights share; a local file is assumed to be one of them."""
     keys = ("mean", "std", "interpolation", "resize_mode")
-    found = {}
-    for each in [tag] if tag else tags:
-        values = open_clip.get_pretrained_cfg(base, each)
-        found[each] = {key: values[key] for key in keys if key in values}
-    if any(one != next(iter(found.values())) for one in found.values()):
+    found = []
+    for tag in tags:
+        values = open_clip.get_pretrained_cfg(base, tag)
+        found.append({key: values[key] for key in keys if key in values})
+    if any(one != found[0] for one in found):
         raise InputError(
-            f"model {base!r}: its published weights differ in their preprocessing; name the ones that the file holds, "
+            f"model {base!r}: its published weights differ in their preprocessing; name those of the file, "
             f"as in {base}:{tags[0]}@FILE (there are {', '.join(tags)})"
         )
-    return next(iter(found.values()), {})
+    return found[0] if found else {}
 
 
-def _bundle(name: str, module: nn.Module, tokenizer: Any, model_cfg: dict[str, Any], vocabulary: Path | None) -> Clip:
-    preprocess = open_clip.get_model_preprocess_cfg(module)
+def _bundle(
+    name: str,
+    module: nn.Module,
+    tokenizer: Any,
+    model_cfg: dict[str, Any],
+    preprocess: dict[str, Any],
+    vocabulary: Path | None = None,
+) -> Clip:
     config = {"model_cfg": model_cfg, "preprocess_cfg": {k: v for k, v in preprocess.items() if k != "size"}}
     return Clip(name, module, tokenizer, preprocess, config, vocabulary)
 
@@ -420,9 +431,9 @@ def _load_weights(clip: Clip, path: Path) -> None:
 
 
 def _check_stored_preprocessing(clip: Clip, path: Path) -> None:
-    """`InputError` where the configuration that lies beside weights prepares images in another way than `clip` does."""
+    """Refuse weights whose own configuration, in the same folder, has another preprocessing than `clip`."""
     try:
-        stored = json.loads((path.parent / "open_clip_config.json").read_text())
+        stored = json.loads((path.parent / _CONFIG).read_text())
         wanted = dict(stored.get("preprocess_cfg", {}))
         size = stored["model_cfg"]["vision_cfg"].get("image_size")
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -433,28 +444,13 @@ def _check_stored_preprocessing(clip: Clip, path: Path) -> None:
         differs.append("size")
     if differs:
         raise InputError(
-            f"weights {path.name!r} were stored with another preprocessing than {clip.name.partition('@')[0]!r} has (it "
-            f"differs in {', '.join(differs)}): name their folder instead, whose configuration belongs to them"
+            f"weights {path.name!r} were stored with another preprocessing than that of {clip.name.partition('@')[0]!r} "
+            f"(it differs in {', '.join(differs)}): name their folder instead, which has their configuration"
         )
 
 
-def _resize(clip: Clip) -> Callable[[Image.Image], np.ndarray]:
-    preprocess = clip.preprocess
-    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
-    steps = [
-        step for step in transform.transforms if type(step).__name__ not in {"MaybeToTensor", "ToTensor", "Normalize"}
-    ]
-
-    def apply(image: Image.Image) -> np.ndarray:
-        for step in steps:
-            image = step(image)
-        return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-
-    return apply
-
-
-def _tensor(features: Any) -> Tensor:
-    """Some models (CoCa) return features with tokens beside them."""
+def _features(features: Any) -> Tensor:
+    """Some models (CoCa) return a tuple of features and tokens."""
     return features[0] if isinstance(features, tuple) else features
 
 
@@ -464,7 +460,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _hub_is_reachable() -> bool:
-    """One quick look, instead of the hub client's minute of retries."""
+    """One connection attempt instead of the hub client's minute of retries."""
     address = urlsplit(huggingface_hub.constants.ENDPOINT)
     if huggingface_hub.constants.HF_HUB_OFFLINE or not address.hostname:
         return False
@@ -476,8 +472,20 @@ def _hub_is_reachable() -> bool:
 
 
 @contextmanager
-def _offline(wanted: bool):
-    """Let the hub client look at its cache only."""
+def _system_errors() -> Iterator[None]:
+    """Turn an error of safetensors into an `OSError` with its number."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(code[1]) if code else 0, str(error)) from error
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Let the hub client use only its cache."""
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     huggingface_hub.constants.HF_HUB_OFFLINE = before or wanted
     try:
@@ -487,8 +495,8 @@ def _offline(wanted: bool):
 
 
 @contextmanager
-def _quiet():
-    """open_clip reports what it does through the root logger; here errors carry what matters."""
+def _quiet() -> Iterator[None]:
+    """Silence open_clip, which reports its steps through the root logger."""
     import logging
 
     logger = logging.getLogger()

@@ -1,9 +1,8 @@
-"""Files that are old or new, never in between, and for their owner alone.
+"""Atomic writes of files and folders, readable only by their owner.
 
-A file is written beside its place, flushed to the disk and renamed over it. A folder is written under a temporary name,
-gets a manifest with sizes and SHA-256 last, and is renamed as a whole; who reads it checks the manifest. Where a write
-fails, what was there before still stands, and the error is one line. What a killed process leaves behind are temporary
-names that no reader looks at; `sweep` removes them.
+A file is written under a temporary name in the same folder, flushed to the disk and renamed. A folder is written under a
+temporary name, gets a manifest with sizes and SHA-256 last, and is renamed; readers check the manifest. If a write fails,
+the old content is kept. A killed process leaves temporary names, which readers ignore and `sweep` removes.
 """
 
 from __future__ import annotations
@@ -29,37 +28,34 @@ MANIFEST_VERSION = 1
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 _ASIDE = ".aside"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_FIXES = (
+    ((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space and try again"),
+    ((errno.EACCES, errno.EPERM, errno.EROFS), "make its folder writable, or choose another --workspace"),
+    (
+        (errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+        "a file is where a folder should be, or the reverse; choose another place",
+    ),
+)
 
 
 class StorageError(InputError):
-    """Something could not be written; what was there before is whole."""
+    """Something could not be written; the old content is kept."""
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turn a failed write of `path` inside the block into one `StorageError` that says why and what to do."""
+    """Turn a failed write of `path` inside the block into one `StorageError` with the reason and the fix."""
     try:
         yield
     except StorageError:
         raise
     except Exception as error:
-        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides the system's error
+        cause = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save hides the system error
         if not isinstance(cause, OSError):
             raise
         reason = os.strerror(cause.errno) if cause.errno else type(cause).__name__
-        mend = "look at the disk and try again"
-        if cause.errno in _FULL:
-            mend = "free some space and try again"
-        elif cause.errno in _FORBIDDEN:
-            mend = "make its folder writable, or choose another --workspace"
-        elif cause.errno in _IN_THE_WAY:
-            mend = "a file stands where a folder is wanted, or the other way round; choose another place"
-        raise StorageError(
-            f"{_short(path)} cannot be written ({reason}): {mend}; what was there before is whole"
-        ) from error
+        fix = next((fix for errors, fix in _FIXES if cause.errno in errors), "check the disk and try again")
+        raise StorageError(f"{_short(path)} cannot be written ({reason}): {fix}; the old content is kept") from error
 
 
 def _short(path: Path) -> str:
@@ -67,7 +63,7 @@ def _short(path: Path) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """The folder and those above it, where they are missing, for their owner alone."""
+    """Make a folder and its missing parents, readable only by their owner."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -85,12 +81,12 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes its place when the block ends without an error.
+    """A temporary path that replaces `path` when the block ends without an error.
 
     Raises
     ------
     StorageError
-        The disk is full, the folder may not be written to, or the disk fails; the old file is whole.
+        The disk is full or fails, or the folder is not writable; the old file is kept.
     """
     path = Path(path)
     with storing(path):
@@ -116,12 +112,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON without NaN: an undefined figure is null and carries its reason."""
+    """Write JSON without NaN: an undefined value is null."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a log of its owner alone. A disk that takes no more loses the line, not the work it tells of."""
+    """Add a line to a log. A failed write is ignored: only the line is lost."""
 
     def private(name: str, flags: int) -> int:
         return os.open(name, flags, PRIVATE_FILE)
@@ -131,7 +127,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """`InputError` naming the file where it is missing or no JSON."""
+    """Read JSON; an `InputError` names a file that is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -141,23 +137,23 @@ def read_json(path: Path) -> Any:
 
 
 def read_versioned(path: Path, newest: int) -> dict[str, Any]:
-    """A JSON object that carries a `schema_version`, without it; one line where a newer fairvlm wrote it.
+    """Read a JSON object and check and remove its `schema_version`.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, no object, or of a newer schema than `newest`.
+        The file is missing or damaged, is no object, or has a newer schema than `newest`.
     """
     values = read_json(path)
     place = f"{path.parent.name}/{path.name}"
     if not isinstance(values, dict):
-        raise InputError(f"{place} cannot be read: an object is wanted, not {type(values).__name__}")
+        raise InputError(f"{place} cannot be read: it contains {type(values).__name__} instead of an object")
     check_version(values.pop("schema_version", 1), newest, place)
     return values
 
 
 def check_version(version: object, newest: int, place: str) -> None:
-    """Refuse what a newer fairvlm wrote, and what is no version at all.
+    """Refuse data of a newer fairvlm, and values that are no version.
 
     >>> check_version(2, 1, "0007-clip-s0/status.json")
     Traceback (most recent call last):
@@ -172,9 +168,9 @@ def check_version(version: object, newest: int, place: str) -> None:
 
 @contextmanager
 def new_folder(path: Path, *, manifest: bool = True) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends without an error, with a manifest unless told not to.
+    """A temporary folder that replaces `path` when the block ends without an error, by default with a manifest.
 
-    A folder that stands in its place is moved aside first and put back if the renaming fails.
+    The old folder is moved aside first and put back if renaming fails.
 
     Raises
     ------
@@ -202,7 +198,7 @@ def new_folder(path: Path, *, manifest: bool = True) -> Iterator[Path]:
 
 
 def _seal(folder: Path, manifest: bool) -> None:
-    """Flush every file, close the folder to others, and write the manifest last."""
+    """Flush every file, make it private, and write the manifest last."""
     files = {}
     for file in sorted(folder.rglob("*")):
         if file.is_dir():
@@ -228,14 +224,14 @@ def _move_aside(path: Path) -> Path | None:
 
 
 def put_back(path: Path) -> None:
-    """Where a process was killed between moving a folder aside and renaming the new one: the old one again."""
+    """Restore the old folder where a process was killed between moving it aside and renaming the new one."""
     old = path.with_name(f".{path.name}{_ASIDE}")
     if old.exists() and not path.exists():
         old.rename(path)
 
 
 def check_folder(path: Path) -> str | None:
-    """None where every file of the manifest is there and whole, else what is wrong."""
+    """None if every file of the manifest is complete, else what is wrong."""
     try:
         if (version := read_json(path / MANIFEST).get("schema_version", 1)) > MANIFEST_VERSION:
             return f"a newer fairvlm wrote it (schema version {version})"
@@ -256,9 +252,9 @@ def check_folder(path: Path) -> str | None:
 
 
 def sweep(folder: Path, *, older_than: float = 60.0) -> int:
-    """Remove the temporary names that killed processes left in a folder; returns how many.
+    """Remove temporary files and folders of killed processes; returns how many.
 
-    What is younger than `older_than` seconds may belong to a process at work and is left alone.
+    Those younger than `older_than` seconds are kept: they may belong to a running process.
     """
     removed = 0
     for path in folder.glob(".*") if folder.is_dir() else ():

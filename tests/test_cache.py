@@ -160,7 +160,7 @@ def test_a_damaged_image_cache_is_made_anew(few, clip, tmp_path):
 
 def test_no_room_for_the_images_is_one_clear_line(few, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40 - 1, 1))
-    with pytest.raises(StorageError, match=r"GiB left: make room, choose a --workspace"):
+    with pytest.raises(StorageError, match=r"GiB left: free some space, choose a --workspace"):
         cached_arrays(few, clip, tmp_path)
     assert not list(tmp_path.glob("pixels-*[!s]/pixels.npy"))
 

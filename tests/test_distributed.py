@@ -154,7 +154,7 @@ def test_an_error_in_one_process_ends_all_with_its_line(together):
 
 
 def test_a_killed_process_ends_the_others_with_a_line(together):
-    assert "ended without a word" in (together / "killed-0.txt").read_text()
+    assert "ended without a reason" in (together / "killed-0.txt").read_text()
 
 
 @pytest.mark.slow

@@ -186,7 +186,7 @@ def test_what_is_missing_is_one_line(tmp_path, monkeypatch):
         load_clip(str(folder))
     blip2 = blip2_folder(tmp_path / "b")
     (blip2 / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 64}}))
-    with pytest.raises(InputError, match="the two are not of one model"):
+    with pytest.raises(InputError, match="they belong to different models"):
         load_clip(str(blip2))
     (blip2 / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match=r"preprocessor_config\.json is missing"):
@@ -209,7 +209,7 @@ def test_weights_stored_with_another_preprocessing_are_refused(tmp_path):
     config = json.loads((folder / "open_clip_config.json").read_text())
     config["preprocess_cfg"]["mean"] = [0.1, 0.2, 0.3]
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"another preprocessing than 'tiny' has \(it differs in mean\)"):
+    with pytest.raises(InputError, match=r"another preprocessing than that of 'tiny' \(it differs in mean\)"):
         load_clip(f"tiny@{weights}")
 
 

@@ -187,7 +187,7 @@ def test_what_speaks_against_the_note_is_not_heat() -> None:
 
 
 def test_wrong_pixels_are_refused(clip) -> None:
-    with pytest.raises(InputError, match=r"uint8 \(3, 64, 64\) is wanted"):
+    with pytest.raises(InputError, match=r"must be uint8 \(3, 64, 64\)"):
         similarity_map(clip, torch.zeros(3, 64, 64), "x")
     with pytest.raises(InputError, match=r"\(3, 32, 32\)"):
         similarity_map(clip, torch.zeros(3, 32, 32, dtype=torch.uint8), "x")

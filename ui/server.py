@@ -1,8 +1,7 @@
-"""What stands before every request of the app: hosts that are not this machine's are refused, and a page may ask nobody
-else.
+"""Protection of every request of the app: foreign host names are refused, and pages may load nothing from elsewhere.
 
-Streamlit compares the `Host` of a websocket only. A name that was pointed at 127.0.0.1 by its owner (DNS rebinding) could
-still read pictures and downloads over plain HTTP; here it is refused on both.
+Streamlit checks the `Host` header of websockets only. A foreign name that points to 127.0.0.1 (DNS rebinding) could
+still read images and downloads over HTTP, so the header is checked for both.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from streamlit.runtime import Runtime, exists, get_instance
 
 LOCAL = ("localhost", "127.0.0.1")
 
-# Streamlit's own pages need inline styles, eval (plotly, vega) and workers from blobs; nothing needs another host.
+# Streamlit's pages need inline styles, eval (plotly, vega) and workers from blobs, but no other host.
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -43,12 +42,12 @@ HEADERS = {
 
 
 def is_serving() -> bool:
-    """Whether a server runs the page, and not a test of it."""
+    """Whether a server runs the page; False in a test without one."""
     return exists() and type(get_instance()) is Runtime  # that of AppTest only says that it is one
 
 
 class LocalHeaders:
-    """Tell the browser to load from nowhere else, and to let no other site frame or embed what is answered here."""
+    """Response headers: the browser loads from this host only, and no other site may embed the app."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -65,7 +64,7 @@ class LocalHeaders:
 
 
 def guards() -> list[Middleware]:
-    """For `st.App`, outermost first. The hosts are those of `server.allowedHosts`; with none set, this machine's only."""
+    """Middleware for `st.App`, outermost first. Allowed hosts: `server.allowedHosts`, else only this machine."""
     hosts = st.get_option("server.allowedHosts") or list(LOCAL)
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),

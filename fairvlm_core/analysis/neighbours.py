@@ -1,4 +1,4 @@
-"""What lies near a pair among the embeddings: images and notes like its own, and notes that fit its image better."""
+"""Neighbours of a pair among the embeddings, and notes that fit its image better than its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIE = 1e-5  # cosines closer than this are equal: embeddings are stored in half
 
 @dataclass(frozen=True)
 class Ranked:
-    """Rows in falling order of similarity.
+    """Rows in decreasing order of similarity.
 
     Attributes
     ----------
@@ -32,16 +32,16 @@ class Ranked:
 
 @dataclass(frozen=True)
 class BetterFits:
-    """What fits one half of a pair better than the other half it came with.
+    """Candidates that fit one side of a pair better than the other side does.
 
     Attributes
     ----------
     own : float
         Cosine of image and note of the pair itself, -1 to 1.
     n_better, n_others : int
-        How many of the other candidates fit better, and how many there are.
+        Number of other candidates that fit better, and number of other candidates.
     best : Ranked
-        The best of those that fit better, k at most; empty where none does.
+        The best of those that fit better, at most k.
     """
 
     own: float
@@ -51,7 +51,7 @@ class BetterFits:
 
 
 def nearest(features: Any, row: int, k: int = 6, among: Any = None) -> Ranked:
-    """The k rows most like `row`, without itself.
+    """The k rows most similar to `row`, without itself.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ def nearest(features: Any, row: int, k: int = 6, among: Any = None) -> Ranked:
     row : int
         0 to N - 1.
     k : int
-        Fewer come back where there are fewer.
+        Fewer are returned where there are fewer.
     among : bool array of shape (N,), optional
-        Rows that count; all by default.
+        Rows to search; all by default.
 
     Raises
     ------
@@ -83,15 +83,15 @@ def nearest(features: Any, row: int, k: int = 6, among: Any = None) -> Ranked:
 def better_fits(queries: Any, candidates: Any, row: int, k: int = 6, among: Any = None) -> BetterFits:
     """Candidates that are more similar to query `row` than its own candidate is.
 
-    With images as queries and notes as candidates: notes that would fit this image better than its own. The other way
-    round: images that this note fits better than its own.
+    With images as queries and notes as candidates: notes that fit this image better than its own. With notes as queries and
+    images as candidates: images that fit this note better.
 
     Parameters
     ----------
     queries, candidates : float array of shape (N, D)
         Unit norm; row i of both belongs to pair i.
     row, k, among
-        As for `nearest`; the pair itself never counts.
+        As in `nearest`; the pair itself is never searched.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def better_fits(queries: Any, candidates: Any, row: int, k: int = 6, among: Any 
     Examples
     --------
     >>> images = np.eye(3)
-    >>> notes = np.eye(3)[[1, 0, 2]]                 # the notes of the first two pairs are exchanged
+    >>> notes = np.eye(3)[[1, 0, 2]]  # the notes of the first two pairs are exchanged
     >>> fits = better_fits(images, notes, 0)
     >>> fits.own, fits.n_better, fits.best.rows
     (0.0, 1, array([1]))
@@ -137,11 +137,11 @@ def _features(name: str, values: Any) -> np.ndarray:
 
 def _others(n: int, row: int, k: int, among: Any) -> np.ndarray:
     if not 0 <= row < n:
-        raise InputError(f"row: a number from 0 to {n - 1} is wanted (got {row})")
+        raise InputError(f"row: must be from 0 to {n - 1} (got {row})")
     if k < 1:
         raise InputError(f"k: must be 1 or more (got {k})")
     mask = np.ones(n, bool) if among is None else np.array(among, bool)
     if mask.shape != (n,):
-        raise InputError(f"among: a mask of shape {mask.shape} for {n} rows; give one value a row")
+        raise InputError(f"among: must have one value for each of {n} rows (got shape {mask.shape})")
     mask[row] = False
     return mask

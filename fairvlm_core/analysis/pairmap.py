@@ -1,4 +1,4 @@
-"""The map of a run's pairs: made once, in the job or by `fairvlm map`, kept as projection.parquet."""
+"""The map of a run's pairs, made once by a job or by `fairvlm map` and stored in the run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..errors import InputError
 from ..runs import Run
 from .projection import project
 
-_PATIENCE = 2.0  # seconds: who only looks holds the lock for a moment
+_PATIENCE = 2.0  # seconds; `map_is_being_made` holds the lock for a moment
 
 
 def make_map(run: Run) -> str:
-    """Project a run's embeddings and keep the points; says how they were made.
+    """Project a run's embeddings and store the points; returns the method.
 
     Raises
     ------
     InputError
-        The run has no embeddings yet, its map is being made by another process, or it cannot be written.
+        The run has no embeddings yet, another process makes its map, or it cannot be written.
     """
     with safeio.storing(run.files.map_lock):
         lock = FileLock(run.files.map_lock, mode=safeio.PRIVATE_FILE)
@@ -35,17 +35,17 @@ def make_map(run: Run) -> str:
 
 
 def make_map_if_possible(run: Run) -> bool:
-    """As `make_map`, for a run whose figures stand: what goes wrong with its map is logged and changes nothing."""
+    """As `make_map`; errors are logged and False is returned, because a run does not fail without a map."""
     try:
         make_map(run)
-    except Exception as error:  # a run does not fail because a picture of it does
+    except Exception as error:
         run.log(f"no map: {error if isinstance(error, InputError) else type(error).__name__}")
         return False
     return True
 
 
 def map_is_being_made(run: Run) -> bool:
-    """Whether a living process works on the map of a run; nothing is written to find out."""
+    """Whether a process makes the map of a run now."""
     path = run.files.map_lock
     if not path.exists():
         return False

@@ -1,7 +1,7 @@
-"""A map of the pairs: image and text embeddings brought down to two dimensions, for looking at.
+"""A map of the pairs: image and text embeddings projected to two dimensions, for display.
 
-Neighbours on the map are neighbours among the embeddings, mostly; distances between far points, areas and densities mean
-nothing. Nothing is decided from it: what is measured comes from the embeddings themselves (`neighbours`).
+Neighbours on the map are mostly neighbours among the embeddings. Distances between far points, areas and densities have no
+meaning. All measurements use the embeddings themselves (`neighbours`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pandas as pd
 
 from ..errors import InputError
 
-FEWEST = 15  # pairs below which a neighbourhood graph says nothing
-LARGEST_FIT = 20_000  # pairs that UMAP is fitted on; the others are placed among them
+FEWEST = 15  # with fewer pairs a neighbourhood graph is meaningless
+LARGEST_FIT = 20_000  # pairs that UMAP is fitted on; the others are transformed
 COLUMNS = ("image_x", "image_y", "text_x", "text_y")
 
 
@@ -29,9 +29,9 @@ class Projection:
     Attributes
     ----------
     image, text : float32 ndarray of shape (N, 2)
-        Each centred on 0, its longer side from -1 to 1; no unit. The two have nothing to do with each other.
+        Each centred on 0, its longer side from -1 to 1; no unit. The two are independent of each other.
     method : str
-        How they were made, in words: "UMAP", "UMAP, fitted on … of … pairs", or "principal components (why)".
+        For display: "UMAP", "UMAP, fitted on … of … pairs", or "principal components (reason)".
     """
 
     image: np.ndarray
@@ -39,39 +39,39 @@ class Projection:
     method: str
 
     def to_frame(self, pair_ids: Any) -> pd.DataFrame:
-        """One row a pair: pair_id, image_x, image_y, text_x, text_y, method."""
+        """One row for each pair: pair_id, image_x, image_y, text_x, text_y, method."""
         if len(pair_ids) != len(self.image):
-            raise InputError(f"pair_ids: {len(pair_ids)} ids for {len(self.image)} points; give one a pair")
+            raise InputError(f"pair_ids: {len(pair_ids)} ids for {len(self.image)} points; give one for each pair")
         points = np.concatenate([self.image, self.text], axis=1)
         columns = {name: points[:, i] for i, name in enumerate(COLUMNS)}
         return pd.DataFrame({"pair_id": np.asarray(pair_ids, str), **columns, "method": self.method})
 
 
 def project(image_features: Any, text_features: Any, seed: int, *, largest_fit: int = LARGEST_FIT) -> Projection:
-    """Two dimensions for the embeddings of N pairs, by UMAP with the cosine distance (McInnes et al., arXiv 1802.03426).
+    """Project the embeddings of N pairs by UMAP with the cosine distance (McInnes et al., arXiv 1802.03426).
 
-    Images and notes are fitted apart. In one joint fit CLIP's modality gap (Liang et al., NeurIPS 2022) takes the plane:
-    images and notes lie in islands of their own, with or without the means removed, and how far an image lies from its
-    note on the map says nothing of whether they fit. Apart, each uses the whole plane; a group of odd notes shows as one.
+    Images and notes are fitted separately. In a joint fit, CLIP's modality gap (Liang et al., NeurIPS 2022) dominates:
+    images and notes form separate clusters, even after centring, and the distance of an image to its note does not show
+    whether they fit.
 
     Parameters
     ----------
     image_features, text_features : float array of shape (N, D)
         Row i of both belongs to pair i; unit norm is not needed.
     seed : int
-        Of every random choice: the same input gives the same points.
+        The same input and seed give the same points.
     largest_fit : int
-        With more pairs, UMAP is fitted on so many, drawn at random, and the others are placed among them.
+        With more pairs, UMAP is fitted on a random sample of this size, and the others are transformed.
 
     Returns
     -------
     Projection
-        Principal components where there are fewer than 15 pairs or UMAP cannot run; `method` says so.
+        Principal components if there are fewer than 15 pairs or UMAP fails; see `method`.
 
     Raises
     ------
     InputError
-        Shapes that do not match, no pairs, or features that are not finite.
+        Shapes do not match, there are no pairs, or features are not finite.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def project(image_features: Any, text_features: Any, seed: int, *, largest_fit: 
         chosen = np.sort(np.random.default_rng(seed).choice(n, largest_fit, replace=False))
     try:
         points = [_umap(part, chosen, seed) for part in (image, text)]
-    except Exception as error:  # numba, a missing package, a graph without a spectrum: the map is worth having without
+    except Exception as error:  # of numba, a missing package, a graph without a spectrum
         return _components(image, text, f"UMAP cannot run here: {type(error).__name__}")
     method = "UMAP" if len(chosen) == n else f"UMAP, fitted on {len(chosen):,} of {n:,} pairs"
     return Projection(_boxed(points[0]), _boxed(points[1]), method)
@@ -100,7 +100,7 @@ def project(image_features: Any, text_features: Any, seed: int, *, largest_fit: 
 def _umap(features: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
     points = np.empty((len(features), 2), np.float32)
     with warnings.catch_warnings(), _threads_kept():
-        warnings.simplefilter("ignore")  # on the number of threads, and on disconnected neighbourhoods
+        warnings.simplefilter("ignore")  # about threads and disconnected neighbourhoods
         from umap import UMAP  # compiles for seconds
 
         fitted = UMAP(metric="cosine", n_jobs=1, random_state=seed, transform_seed=seed).fit(features[chosen])
@@ -115,9 +115,9 @@ def _umap(features: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
 
 @contextmanager
 def _threads_kept() -> Iterator[None]:
-    """Torch's number of threads stays as it is: numba, when it first runs in parallel, sets OpenMP's for the whole process.
+    """Keep torch's number of threads, which numba changes for the whole process when it first runs in parallel.
 
-    With another number sums are rounded in another order, and a run trained after a map would not equal one trained before.
+    With another number, sums are rounded differently, and runs trained before and after a map would differ.
     """
     import torch
 
@@ -152,8 +152,8 @@ def _boxed(points: np.ndarray) -> np.ndarray:
 def _checked(name: str, values: Any) -> np.ndarray:
     features = np.asarray(values, np.float32)
     if features.ndim != 2 or 0 in features.shape:
-        raise InputError(f"{name}: must be of shape (pairs, width), one pair or more (got shape {features.shape})")
+        raise InputError(f"{name}: must have shape (pairs, width) with at least one pair (got shape {features.shape})")
     if not np.isfinite(features).all():
         row = int((~np.isfinite(features)).any(1).argmax())
-        raise InputError(f"{name}: row {row} is not finite; look at that pair")
+        raise InputError(f"{name}: row {row} is not finite; check that pair")
     return features

@@ -1,12 +1,13 @@
-"""Which regions of an image, and which words of its note, drive their similarity.
+"""Which regions of an image, and which words of its note, determine their similarity.
 
-Regions by integrated gradients (Sundararajan, Taly and Yan, ICML 2017) from a blurred copy of the image (a baseline as in
-Sturmfels, Lundberg and Lee, Distill 2020): the path integral of the gradient, times what the blur takes away. The
-contributions of all pixels sum to the similarity that the blur destroys. It needs gradients at the input alone and
-therefore serves any image tower. Words by putting `NEUTRAL` in the place of each: leaving a word out would move all words
-after it, to which a text tower may react more than to the word.
+Regions: integrated gradients (Sundararajan, Taly and Yan, ICML 2017) from a blurred copy of the image as baseline
+(Sturmfels, Lundberg and Lee, Distill 2020). The contributions of all pixels sum to the similarity of the image minus
+that of the blurred image. Only gradients at the input are needed, so the method works for any image tower.
 
-A map tells what the model looked at, not whether that was right.
+Words: the change of similarity when a word is replaced by `NEUTRAL`. Removing the word would shift all later words, to
+which a text tower may react more than to the word itself.
+
+A map shows what the model used, not whether that was right.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..models import Clip
 
 STEPS = 16
 BLUR = 1 / 8  # standard deviation of the baseline's blur, as a share of the shorter side
-SMOOTH = 3 / 64  # of the heat's smoothing: single pixels carry no meaning to a reader
+SMOOTH = 3 / 64  # standard deviation of the heat's smoothing, as the same share
 NEUTRAL = "and"
 _BATCH = 16
 
@@ -37,10 +38,9 @@ class WordScore:
     Attributes
     ----------
     word : str
-        As it stands in the note, between white space.
+        As in the note, between white space.
     score : float
-        Similarity of the note minus that with a neutral word in this one's place: positive where the word makes the note
-        fit the image.
+        Similarity of the note minus that with a neutral word instead: positive where the word makes the note fit the image.
     seen : bool
         False for a word beyond the model's context; its score is 0.
     """
@@ -52,16 +52,16 @@ class WordScore:
 
 @dataclass(frozen=True)
 class SimilarityMap:
-    """What drives the similarity of one image and one note.
+    """What determines the similarity of one image and one note.
 
     Attributes
     ----------
     similarity : float
         Cosine of the two features, −1 to 1.
     heat : float32 ndarray of shape (H, W)
-        On the grid of the model's input; 0 (nothing, or speaks against the note) to 1 (the image's strongest region).
+        On the grid of the model's input; 0 (no or negative contribution) to 1 (the image's strongest region).
     words : tuple of WordScore
-        In the note's order.
+        In the order of the note.
     """
 
     similarity: float
@@ -69,7 +69,7 @@ class SimilarityMap:
     words: tuple[WordScore, ...]
 
     def top_words(self, n: int = 8) -> tuple[WordScore, ...]:
-        """The n words of largest absolute score, strongest first."""
+        """The n words with the largest absolute score, largest first."""
         seen = [word for word in self.words if word.seen and word.score]
         return tuple(sorted(seen, key=lambda word: -abs(word.score))[:n])
 
@@ -80,13 +80,13 @@ def similarity_map(clip: Clip, pixels: Tensor, note: str) -> SimilarityMap:
     Parameters
     ----------
     pixels : uint8 Tensor of shape (3, H, W)
-        As `Clip.pixels` gives them.
+        From `Clip.pixels`.
     note : str
 
     Raises
     ------
     InputError
-        Pixels of another type or shape than the model takes.
+        Pixels have another type or shape than the model takes.
     """
     _check(clip, pixels)
     was_training = clip.module.training
@@ -107,7 +107,7 @@ def pixel_contributions(clip: Clip, pixels: Tensor, note_feature: Tensor) -> np.
     """Signed contribution of each pixel to the similarity, float32 (H, W): integrated gradients from the blurred image.
 
     `pixels` uint8 (3, H, W), `note_feature` unit norm (D,). They sum to the similarity of the image minus that of the
-    blurred image, up to the error of `STEPS` midpoints.
+    blurred image, up to the error of the midpoint rule with `STEPS` points.
     """
     image = pixels.float()
     baseline = blurred(pixels)
@@ -122,20 +122,20 @@ def pixel_contributions(clip: Clip, pixels: Tensor, note_feature: Tensor) -> np.
 
 
 def blurred(pixels: Tensor) -> Tensor:
-    """The baseline: an image (3, H, W) without its detail, float32 in 0 to 255."""
+    """The baseline: a blurred image (3, H, W), float32, 0 to 255."""
     sigma = BLUR * min(pixels.shape[1:])
     return torch.from_numpy(gaussian_filter(pixels.float().numpy(), (0, sigma, sigma), mode="nearest"))
 
 
 def heat_of(contributions: np.ndarray) -> np.ndarray:
-    """Contributions (H, W) as heat: smoothed, the positive part, its largest value 1; all 0 where nothing contributes."""
+    """The positive part of smoothed contributions (H, W), scaled to a maximum of 1; all 0 if nothing contributes."""
     smooth = np.maximum(gaussian_filter(contributions, SMOOTH * min(contributions.shape), mode="nearest"), 0)
     largest = float(smooth.max())
     return (smooth / largest if largest > 0 else smooth).astype(np.float32)
 
 
 def word_scores(clip: Clip, pixels: Tensor, note: str) -> tuple[WordScore, ...]:
-    """The words of a note, each with what it adds to the similarity with an image (uint8, (3, H, W))."""
+    """The words of a note with their contribution to the similarity with an image (uint8, (3, H, W))."""
     words = note.split()
     counts = _token_counts(clip, words)
     if not counts:
@@ -153,7 +153,7 @@ def word_scores(clip: Clip, pixels: Tensor, note: str) -> tuple[WordScore, ...]:
 
 
 def _token_counts(clip: Clip, words: list[str]) -> list[int]:
-    """Tokens of each word that fits whole into the model's context, from the first on."""
+    """Number of tokens of each word, up to the first word that does not fit completely into the model's context."""
     starts = words[: clip.context_length]
     lengths = clip.token_lengths(["", *(" ".join(starts[: i + 1]) for i in range(len(starts)))])
     fitting = lengths[lengths <= clip.context_length]
@@ -163,25 +163,25 @@ def _token_counts(clip: Clip, words: list[str]) -> list[int]:
 def heat_on_image(
     heat: np.ndarray, size: tuple[int, int], resize_mode: Literal["shortest", "longest", "squash"]
 ) -> np.ndarray:
-    """Heat (h, w) of a model's input, laid over the whole image it was made from.
+    """Heat (h, w) of a model's input, resized to the image it was made from.
 
     Parameters
     ----------
     size : (int, int)
         Height and width of the image, in pixels.
     resize_mode : str
-        How the model's preprocessing makes its input: ``shortest`` cuts the middle out of the longer side, ``longest``
-        pads the shorter side, ``squash`` stretches.
+        How preprocessing makes the model's input: ``shortest`` crops the longer side, ``longest`` pads the shorter side,
+        ``squash`` stretches.
 
     Returns
     -------
     float32 ndarray of shape `size`
-        0 where the model did not look.
+        0 outside of the model's input.
     """
     height, width = size
     if resize_mode == "squash":
         return _resized(heat, height, width)
-    # The input covers a frame of the heat's proportions around the image's centre: inside it, or around it.
+    # The input covers a centred frame with the proportions of the heat, inside the image or around it.
     scales = (height / heat.shape[0], width / heat.shape[1])
     scale = min(scales) if resize_mode == "shortest" else max(scales)
     frame = _resized(heat, max(1, round(heat.shape[0] * scale)), max(1, round(heat.shape[1] * scale)))
@@ -203,6 +203,4 @@ def _resized(heat: np.ndarray, height: int, width: int) -> np.ndarray:
 def _check(clip: Clip, pixels: Tensor) -> None:
     wanted = (3, *clip.image_size)
     if pixels.dtype != torch.uint8 or tuple(pixels.shape) != wanted:
-        raise InputError(
-            f"pixels: {pixels.dtype} {tuple(pixels.shape)}; uint8 {wanted} is wanted, as Clip.pixels makes it"
-        )
+        raise InputError(f"pixels: {pixels.dtype} {tuple(pixels.shape)}; must be uint8 {wanted}, as from Clip.pixels")

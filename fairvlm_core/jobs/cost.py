@@ -1,4 +1,4 @@
-"""What a launch will cost: from a step that was measured, in an earlier run or on purpose."""
+"""The time of a launch, estimated from a measured training step."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _STEPS, _HELD_OUT = 4, 64
 
 @dataclass(frozen=True)
 class StepTime:
-    """A measured step.
+    """A measured training step.
 
     Attributes
     ----------
     seconds : float
-        Of one training step (median of an epoch).
+        Median of an epoch.
     between : float
-        Seconds for each training pair and epoch that go into evaluation and saving.
+        Seconds of evaluation and saving for each training pair and epoch.
     source : str
-        The id of the run it comes from; empty where it was measured on purpose.
+        Id of the run that was measured; empty for `measure_step`.
     """
 
     seconds: float
@@ -37,7 +37,7 @@ class StepTime:
 
 @dataclass(frozen=True)
 class Cost:
-    """`pairs` that pass through the model (training pairs × epochs × runs), optimizer `steps`, and seconds if known."""
+    """Training pairs × epochs × runs, optimizer steps, and seconds if known."""
 
     pairs: int
     steps: int
@@ -45,7 +45,7 @@ class Cost:
 
 
 def estimate(configs: Sequence[RunConfig], n_train: int, step: StepTime | None) -> Cost:
-    """What runs on `n_train` training pairs cost, one after the other; without decoding images at the start of each.
+    """Cost of runs on `n_train` training pairs, one after the other, without decoding images.
 
     >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, 1000, StepTime(0.5))
     Cost(pairs=6000, steps=96, seconds=48.0)
@@ -56,7 +56,7 @@ def estimate(configs: Sequence[RunConfig], n_train: int, step: StepTime | None) 
 
 
 def known_step(store: RunStore, config: RunConfig) -> StepTime | None:
-    """From the newest run with this model, batch size, device and precision; of this preset where there is one."""
+    """From the newest run with the same model, batch size, device and precision, preferably of the same preset."""
     found = None
     for run in reversed(store.runs()):
         try:
@@ -83,7 +83,7 @@ def _step_of(run: Run, config: RunConfig) -> StepTime | None:
 
 
 def measure_step(table: PairTable, config: RunConfig) -> StepTime:
-    """Train for two short epochs on a few pairs of the table, as a run would, and take the median step of the second.
+    """Train for two short epochs on a few pairs of the table; the median step of the second epoch.
 
     Raises
     ------

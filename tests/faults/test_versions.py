@@ -207,7 +207,7 @@ def test_fault_25_a_manifest_names_nothing_outside_its_folder(finished, name):
 @pytest.mark.parametrize("name", ["status.json", "config.json", "data.json", "report.json"])
 def test_fault_25_json_that_is_no_object_is_one_line(finished, name, content):
     (finished.path / name).write_text(content)
-    with pytest.raises(InputError, match="an object is wanted") as error:
+    with pytest.raises(InputError, match="instead of an object") as error:
         READERS[name][1](Run(finished.path))
     one_line(error)
 

@@ -184,4 +184,4 @@ def test_out_of_gpu_memory_says_what_to_lower(register, table, arrays, error):
 
 
 def test_an_error_of_another_kind_is_no_lack_of_memory():
-    assert launch._short_of_memory(RuntimeError("shapes do not fit")) is None
+    assert launch._exhausted_memory(RuntimeError("shapes do not fit")) is None
