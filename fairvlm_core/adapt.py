@@ -6,7 +6,7 @@ output on disk); the model's own projections and a small residual adapter on top
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,12 +152,7 @@ def towers(clip: Clip) -> Iterator[None]:
             clip.module.train(was_training)
 
 
-def embeddings(
-    clip: Clip,
-    arrays: PairArrays,
-    batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
-) -> PairEmbeddings:
+def embeddings(clip: Clip, arrays: PairArrays, batch_size: int = 64) -> PairEmbeddings:
     """Outputs of both towers for every pair, in memory; `arrays` that are embeddings already are returned."""
     if isinstance(arrays, PairEmbeddings):
         return arrays
@@ -168,8 +163,6 @@ def embeddings(
             part = slice(start, start + batch_size)
             images.append(clip.raw_images(arrays.pixels[part]).float().cpu())
             notes.append(clip.raw_notes(arrays.tokens[part]).float().cpu())
-            if progress is not None:
-                progress(min(start + batch_size, len(arrays)), len(arrays))
     return PairEmbeddings(torch.cat(images), torch.cat(notes), arrays.cut)
 
 

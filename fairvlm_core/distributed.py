@@ -87,18 +87,23 @@ class Team:
         if self.size == 1:
             return
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        small = [g for g in gradients if g.numel() < _ALONE or not g.is_contiguous()]
-        small_ids = {id(g) for g in small}
-        large = [g for g in gradients if id(g) not in small_ids]  # reduced in place, without a copy
-        joined_small = torch.cat([g.reshape(-1) for g in small]) if small else torch.zeros(0)
-        reduced = [g for g in (joined_small, *large) if g.numel()]
-        with self._exchange():
-            for work in [dist.all_reduce(g, async_op=True) for g in reduced]:
-                work.wait()
-        for gradient in reduced:
-            gradient /= self.size
-        for gradient, part in zip(small, joined_small.split([g.numel() for g in small]), strict=True):
+        large = [g for g in gradients if _is_large(g)]  # reduced in place, without a copy
+        small = [g for g in gradients if not _is_large(g)]
+        if not small:
+            return self._mean(large)
+        flat = torch.cat([g.reshape(-1) for g in small])
+        self._mean([flat, *large])
+        for gradient, part in zip(small, flat.split([g.numel() for g in small]), strict=True):
             gradient.copy_(part.view_as(gradient))
+        return None
+
+    def _mean(self, values: list[Tensor]) -> None:
+        """Replace tensors by their mean over processes."""
+        with self._exchange():
+            for work in [dist.all_reduce(value, async_op=True) for value in values]:
+                work.wait()
+        for value in values:
+            value /= self.size
 
     def start_alike(self, module: nn.Module) -> None:
         """Copy the first process's parameters and buffers to every process."""
@@ -176,6 +181,10 @@ class Team:
                 if self.store.check(["fairvlm/said"]):
                     raise SystemExit(2 if isinstance(error, InputError) else 1) from error
                 time.sleep(0.05)
+
+
+def _is_large(gradient: Tensor) -> bool:
+    return gradient.numel() >= _ALONE and gradient.is_contiguous()
 
 
 class _LostError(TrainingError):

@@ -75,11 +75,10 @@ def pair_arrays(
     clip: Clip,
     *,
     progress: Callable[[int, int], None] | None = None,
-    workers: int | None = None,
 ) -> PairArrays:
     """Decode, resize and tokenise a table for a model; ``progress(done, total)`` is called after each image."""
     pixels = np.empty((len(table), 3, *clip.image_size), np.uint8)
-    decode_into(pixels, table, clip, range(len(table)), progress=progress, workers=workers)
+    decode_into(pixels, table, clip, range(len(table)), progress=progress)
     tokens, cut = clip.tokens(list(table.frame["text"]))
     return PairArrays(torch.from_numpy(pixels), tokens, cut, clip.preprocess)
 
@@ -91,14 +90,13 @@ def decode_into(
     rows: Sequence[int],
     *,
     progress: Callable[[int, int], None] | None = None,
-    workers: int | None = None,
 ) -> None:
     """Decode and resize images of a table for a model into uint8 `pixels` (len(rows), 3, H, W), in several threads."""
 
     def load(place: int) -> None:
         pixels[place] = clip.pixels(table.image(rows[place]))
 
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, _ in enumerate(pool.map(load, range(len(rows))), 1):
             if progress is not None:
                 progress(done, len(rows))

@@ -1,4 +1,4 @@
-"""What learns: the chosen parameters and no others, with every preset, and a checkpoint that is a model again."""
+"""Only the selected parameters are trained, with every preset, and the checkpoint is a complete model."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def head(table, arrays):
     return run(table, arrays, trainable="head")
 
 
-def test_full_is_another_word_for_all():
+def test_full_is_a_synonym_of_all():
     assert RunConfig.build("clip", {"trainable": "full"}).method_key == RunConfig().method_key
 
 
-def test_a_head_moves_projections_and_adapter_only(head):
+def test_a_head_trains_projections_and_adapter_only(head):
     adapter = {f"fairvlm_adapter.{side}_{end}" for side in ("image", "text") for end in ("down", "up")}
     assert changed(head.clip) == {"visual.proj", "text_projection", "logit_scale"} | adapter
     assert head.history[-1].train_loss < head.history[0].train_loss
@@ -53,7 +53,7 @@ def test_a_new_head_changes_nothing(arrays):
 
 
 @pytest.mark.parametrize("width", [0, 16])
-def test_the_whole_model_gives_what_the_head_gave_and_is_loaded_again(width, table, arrays, tmp_path):
+def test_the_complete_model_equals_the_head_and_can_be_loaded(width, table, arrays, tmp_path):
     result = run(table, arrays, trainable="head", adapter_width=width)
     image, text = embed(result.clip, arrays)
     np.testing.assert_allclose(image.numpy(), result.image_features, atol=1e-5)
@@ -86,7 +86,7 @@ def test_a_resumed_head_equals_an_uninterrupted_one(table, arrays, head):
     assert np.array_equal(again.ledger.losses, head.ledger.losses)
 
 
-def test_last_k_moves_the_last_blocks_and_what_follows_them(table, arrays):
+def test_last_k_trains_the_last_blocks_and_the_layers_after_them(table, arrays):
     moved = changed(run(table, arrays, trainable="last-k", last_blocks=1, epochs=1).clip)
     assert any(name.startswith("visual.transformer.resblocks.1.") for name in moved)
     assert any(name.startswith("transformer.resblocks.0.") for name in moved)
@@ -133,6 +133,6 @@ def test_images_prepared_for_another_model_are_refused(arrays):
         prepare(clip, other, RunConfig())
 
 
-def test_a_finished_model_without_updates_is_itself():
+def test_a_model_without_updates_is_returned_unchanged():
     clip = load_clip("tiny")
     assert finished(clip) is clip

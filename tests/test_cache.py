@@ -1,4 +1,4 @@
-"""Embeddings on disk: right, shared, private, taken up again after a stop, and never stale."""
+"""The cache: correct, shared, private, continued after an interruption, and never stale."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def clip():
 
 
 def forward_passes(clip) -> list[int]:
-    """Grows by the batch size at every pass of the image tower."""
+    """Counts the images that pass through the image tower."""
     seen: list[int] = []
     clip.module.visual.register_forward_hook(lambda _module, _input, output: seen.append(len(output)))
     return seen
 
 
-def test_they_are_what_the_towers_give_and_computed_once(few, clip, tmp_path):
+def test_embeddings_equal_the_towers_outputs_and_are_computed_once(few, clip, tmp_path):
     expected = embeddings(clip, pair_arrays(few, clip))
     seen, told = forward_passes(clip), []
     first = cached_embeddings(few, clip, tmp_path, part_size=8, progress=lambda *done: told.append(done))
@@ -49,7 +49,7 @@ def test_they_are_what_the_towers_give_and_computed_once(few, clip, tmp_path):
     assert sum(seen) == len(few), "a second run reads them"
 
 
-def test_a_stopped_pass_is_taken_up_and_a_damaged_part_done_again(few, clip, tmp_path):
+def test_an_interrupted_pass_continues_and_a_damaged_part_is_computed_again(few, clip, tmp_path):
     def stop(done: int, _total: int) -> None:
         if done >= 16:
             raise KeyboardInterrupt
@@ -67,7 +67,7 @@ def test_a_stopped_pass_is_taken_up_and_a_damaged_part_done_again(few, clip, tmp
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_a_damaged_cache_is_computed_anew(few, clip, tmp_path):
+def test_a_damaged_cache_is_computed_again(few, clip, tmp_path):
     whole = cached_embeddings(few, clip, tmp_path)
     file = next(tmp_path.glob("embeddings-*/image.npy"))
     content = bytearray(file.read_bytes())
@@ -76,7 +76,7 @@ def test_a_damaged_cache_is_computed_anew(few, clip, tmp_path):
     assert torch.equal(cached_embeddings(few, clip, tmp_path).pixels, whole.pixels)
 
 
-def test_the_key_follows_weights_preprocessing_rows_and_image_bytes(synth_folder, clip, tmp_path):
+def test_the_key_depends_on_weights_preprocessing_rows_and_image_bytes(synth_folder, clip, tmp_path):
     from fairvlm_core import PairTable
 
     folder = shutil.copytree(synth_folder, tmp_path / "data")
@@ -132,7 +132,7 @@ def test_images_are_decoded_once_whatever_notes_labels_and_weights(few, clip, tm
     cached_arrays(other, clip, tmp_path)
 
 
-def test_a_stopped_decoding_is_taken_up_after_its_last_whole_image(few, clip, tmp_path):
+def test_interrupted_decoding_continues_after_the_last_complete_image(few, clip, tmp_path):
     def stop(done: int, _total: int) -> None:
         if done >= 8:
             raise KeyboardInterrupt
@@ -149,7 +149,7 @@ def test_a_stopped_decoding_is_taken_up_after_its_last_whole_image(few, clip, tm
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_a_damaged_image_cache_is_made_anew(few, clip, tmp_path):
+def test_a_damaged_image_cache_is_made_again(few, clip, tmp_path):
     whole = cached_arrays(few, clip, tmp_path).pixels.clone()
     file = next(tmp_path.glob("pixels-*/pixels.npy"))
     content = bytearray(file.read_bytes())
@@ -158,7 +158,7 @@ def test_a_damaged_image_cache_is_made_anew(few, clip, tmp_path):
     assert torch.equal(cached_arrays(few, clip, tmp_path).pixels, whole)
 
 
-def test_no_room_for_the_images_is_one_clear_line(few, clip, tmp_path, monkeypatch):
+def test_too_little_disk_space_for_the_images_is_one_clear_line(few, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**40, 2**40 - 1, 1))
     with pytest.raises(StorageError, match=r"GiB left: free some space, choose a --workspace"):
         cached_arrays(few, clip, tmp_path)

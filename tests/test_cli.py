@@ -23,7 +23,7 @@ class Done:
 
 @pytest.fixture(scope="module")
 def fairvlm(zygote):
-    """Run a command in a process of its own: a fork of one that has imported everything."""
+    """Run a command in its own process, forked from one that has imported everything."""
 
     def run(*arguments, cwd=".", ok=True, **environment):
         ended = zygote.run([str(a) for a in arguments], cwd=str(cwd), stdout="out", environment=environment)
@@ -34,7 +34,7 @@ def fairvlm(zygote):
 
 
 def in_a_new_process(*arguments, cwd=None):
-    """The same as a shell starts it, imports and all."""
+    """Run a command as a shell does, with its imports."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     command = [*PYTHON, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, env=environment)
@@ -42,7 +42,7 @@ def in_a_new_process(*arguments, cwd=None):
 
 
 def one_line(done):
-    """What a refusal says: one line on standard error, nothing on standard output, exit 2."""
+    """The message of a refusal: one line on standard error, nothing on standard output, exit code 2."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -176,7 +176,7 @@ def test_mine_lists_real_pair_ids_with_the_contracts_columns(fairvlm, workspace,
     assert "Is the miner fair" in fairvlm("mine", "latest", "--workspace", workspace).stdout
 
 
-def test_mine_refuses_thresholds_that_are_none(refused, workspace):
+def test_mine_refuses_impossible_thresholds(refused, workspace):
     assert "faulty_sd" in refused("mine", "1", "--workspace", workspace, "--faulty-sd", "-1")
 
 
@@ -272,7 +272,7 @@ def test_the_real_chest_x_rays_come_in_and_train(fairvlm, shared, tmp_path):
 @pytest.mark.parametrize(
     ("given", "expected"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")]
 )
-def test_threads_that_wait_give_way_unless_told_otherwise(given, expected):
+def test_waiting_threads_release_their_cores_by_default(given, expected):
     code = (
         "import os, sys\nfrom fairvlm_core.cli import main\n"
         "try:\n    main(['--version'])\nexcept SystemExit:\n"

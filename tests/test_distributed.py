@@ -52,7 +52,7 @@ def trained(preset, table, arrays, team=ALONE, **options):
 
 
 def process(rank, folder, out, ports):
-    """What each of the two processes does, one thing after the other; the last of them ends rank 1 without a word."""
+    """The steps of each of the two processes, in order; the last one kills rank 1."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"  # as under torchrun, the store outlives every process
@@ -106,7 +106,7 @@ def ends(work):
 
 @pytest.fixture(scope="module")
 def together(synth_folder, tmp_path_factory):
-    """The folder in which two processes left what they found."""
+    """The folder with the results of two processes."""
     out = tmp_path_factory.mktemp("two")
     stores = [dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(4)]
     ports = [store.port for store in stores]
@@ -124,7 +124,7 @@ def together(synth_folder, tmp_path_factory):
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_two_processes_give_what_one_gives(preset, together, table, arrays):
+def test_two_processes_equal_one(preset, together, table, arrays):
     first, second = (torch.load(together / f"results-{r}.pt", weights_only=False)[preset] for r in (0, 1))
     alone = trained(preset, table, arrays)
     for name in ("losses", "margins", "weights", "scores"):
@@ -135,7 +135,7 @@ def test_two_processes_give_what_one_gives(preset, together, table, arrays):
     for name, value in alone["model"].items():
         assert torch.equal(first["model"][name], second["model"][name]), name
         assert torch.allclose(first["model"][name], value, rtol=1e-3, atol=1e-4), name
-    if preset == "robustfair":  # otherwise the comparison of flags would say little
+    if preset == "robustfair":  # so that there are flags to compare
         assert 0 < sum(flag != "clean" for flag in first["flags"]) < len(first["flags"])
 
 
@@ -188,7 +188,7 @@ def test_the_command_under_torchrun_gives_the_run_of_one_process(synth_folder, t
 
 
 def gradients(clip, arrays, rows, chunk_size=0, encoded=encode, bf16=False):
-    """Losses (B,), gradients by name, and the bytes that the graph holds between forward and backward."""
+    """Losses (B,), gradients by name, and the bytes kept between forward and backward pass."""
     held: dict[int, int] = {}
     own = {p.data_ptr() for p in clip.module.parameters()}
 
@@ -214,14 +214,14 @@ def assert_same(one, other):
         assert torch.allclose(value, other[1][name], rtol=1e-4, atol=1e-6), name
 
 
-def test_chunks_give_loss_and_gradient_of_the_whole_batch_and_hold_less(arrays):
+def test_chunks_give_loss_and_gradient_of_the_whole_batch_with_less_memory(arrays):
     clip, rows = load_clip("tiny"), np.arange(23)
     whole, chunks = gradients(clip, arrays, rows), gradients(clip, arrays, rows, chunk_size=5)
     assert_same(whole, chunks)
     assert chunks[2] < whole[2] / 10
 
 
-def test_checkpointing_gives_the_same_gradient_and_holds_less(arrays):
+def test_checkpointing_gives_the_same_gradient_with_less_memory(arrays):
     clip, rows = load_clip("tiny"), np.arange(12)
     whole = gradients(clip, arrays, rows)
     set_checkpointing(clip, True)
@@ -231,7 +231,7 @@ def test_checkpointing_gives_the_same_gradient_and_holds_less(arrays):
 
 
 def test_random_layers_see_the_same_random_state_when_a_chunk_is_encoded_again(arrays):
-    """Chunk by chunk with the graph held is what must come out; another random state gives something else."""
+    """Must equal encoding chunk by chunk with the graph kept; another random state gives another result."""
     from open_clip.transformer import PatchDropout
 
     clip, rows = load_clip("tiny"), np.arange(12)
@@ -249,7 +249,7 @@ def test_random_layers_see_the_same_random_state_when_a_chunk_is_encoded_again(a
         torch.manual_seed(6)
         return held(clip, arrays, rows, None, 4)
 
-    other = gradients(clip, arrays, rows, 4, careless)  # otherwise the layer would not be random at all
+    other = gradients(clip, arrays, rows, 4, careless)  # to check that the layer is random
     assert not torch.allclose(other[1]["visual.conv1.weight"], chunks[1]["visual.conv1.weight"], rtol=1e-2)
 
 
@@ -270,7 +270,7 @@ def apart(one, other):
 
 
 def test_bf16_in_chunks_or_with_checkpoints_is_bf16_as_a_whole(arrays):
-    """On the way back a chunk is encoded in the precision it was encoded in first."""
+    """The backward pass encodes a chunk in the same precision as the forward pass."""
     clip, rows = load_clip("tiny"), np.arange(23)
     full, whole, chunks = (
         gradients(clip, arrays, rows, size, bf16=bf16) for size, bf16 in ((0, False), (0, True), (5, True))
@@ -284,7 +284,7 @@ def test_bf16_in_chunks_or_with_checkpoints_is_bf16_as_a_whole(arrays):
     assert {value.dtype for value in whole[1].values()} == {torch.float32}
 
 
-def test_a_bf16_run_is_near_that_of_full_precision_and_keeps_its_books_in_32_bits(table, arrays):
+def test_a_bf16_run_is_close_to_full_precision_and_records_in_32_bits(table, arrays):
     few = {"epochs": 1, "batch_size": 25, "mining.warmup": 0}
     full = fit(table, RunConfig.build("robustfair", few | {"precision": "fp32"}), arrays=arrays)
     half = fit(table, RunConfig.build("robustfair", few | {"precision": "bf16"}), arrays=arrays)
@@ -297,7 +297,7 @@ def test_a_bf16_run_is_near_that_of_full_precision_and_keeps_its_books_in_32_bit
     assert len(np.unique(half.ledger.losses)) > 90, "losses in bf16 would have three digits"
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Refusals ------------------------------------------------------------------------------------------------------
 
 
 def test_shares_cover_every_row_and_have_one_length():
@@ -307,7 +307,7 @@ def test_shares_cover_every_row_and_have_one_length():
         assert np.array_equal(np.concatenate(shares)[:n], np.arange(n))
 
 
-def test_a_model_with_batch_normalisation_is_refused_in_parts():
+def test_batch_normalisation_is_refused_for_shared_or_chunked_batches():
     clip = load_clip("tiny")
     clip.module.visual.extra = nn.BatchNorm1d(4)
     set_up(clip, RunConfig(), 8)
@@ -321,7 +321,7 @@ def test_a_batch_smaller_than_the_team_is_refused():
         set_up(load_clip("tiny"), RunConfig(), 3, Team(1, 4))
 
 
-def test_a_team_names_no_single_gpu():
+def test_a_team_cannot_use_one_named_gpu():
     with pytest.raises(InputError, match="'cuda:0' is one device for 2 processes"):
         device_of("cuda:0", Team(1, 2))
     assert device_of("cpu", Team(1, 2)) == torch.device("cpu")

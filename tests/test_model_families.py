@@ -45,7 +45,7 @@ NEEDS_HUB = ("SigLIP", "BiomedCLIP")
 
 
 def words(folder: Path) -> None:
-    """A tokenizer of whole words, as the hub keeps one."""
+    """A hub tokenizer of whole words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -117,7 +117,7 @@ def few(table):
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, "BLIP-2"])
-def test_a_family_trains_mines_scores_and_comes_back(name, few, tmp_path):
+def test_a_family_is_trained_mined_scored_saved_and_loaded(name, few, tmp_path):
     folder = make(name, tmp_path / "model")
     clip = load_clip(str(folder))
     arrays = pair_arrays(few, clip)
@@ -151,7 +151,7 @@ def test_a_head_trains_on_every_family(name, few, tmp_path):
     assert torch.equal(embed(load_clip(str(tmp_path / "saved")), pair_arrays(few, clip))[0], image)
 
 
-def test_blip2_gives_what_transformers_gives_and_goes_back_to_it(tmp_path):
+def test_blip2_equals_transformers_and_is_saved_for_it(tmp_path):
     pytest.importorskip("transformers")
     from transformers import Blip2ForImageTextRetrieval
 
@@ -179,7 +179,7 @@ def test_cut_notes_are_counted_by_a_tokenizer_of_the_hub(tmp_path):
     assert clip.token_lengths([fits, fits + " disc", "disc"]).tolist() == [24, 25, 3]
 
 
-def test_what_is_missing_is_one_line(tmp_path, monkeypatch):
+def test_missing_parts_are_one_line(tmp_path, monkeypatch):
     folder = make("BiomedCLIP", tmp_path / "m")
     (folder / "text" / "config.json").unlink()
     with pytest.raises(InputError, match=r"config\.json is missing: fetch it beforehand"):

@@ -46,7 +46,7 @@ def test_features_have_unit_norm(tiny, arrays):
         assert torch.allclose(features.norm(dim=1), torch.ones(10), atol=1e-5)
 
 
-def test_a_saved_model_comes_back_the_same(tiny, tmp_path):
+def test_a_saved_model_is_loaded_unchanged(tiny, tmp_path):
     tiny.save(tmp_path / "copy")
     copy = load_clip(str(tmp_path / "copy"))
     tokens = copy.tokens(["cup-to-disc ratio 0.7"])[0]
@@ -93,7 +93,7 @@ def test_wrong_names_are_one_clear_line(name, words):
 
 @pytest.mark.parametrize("name", ["hf-hub:nobody/nothing", "ViT-B-32", "ViT-B-16:laion2b_s34b_b88k"])
 def test_a_hub_name_without_a_network_is_one_quick_line(name, tmp_path):
-    """A port where nobody listens stands for the hub; the client's own retries would take a minute."""
+    """The hub is a closed port here; the client's own retries would take a minute."""
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-W", "ignore", "-c", f"from fairvlm_core.models import load_clip\nload_clip({name!r})"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
@@ -141,5 +141,5 @@ def test_special_tokens_written_in_a_note_are_words(tiny):
     assert (tokens == end).sum() == 1, "a note cannot end itself early"
 
 
-def test_greyscale_and_alpha_images_are_taken(tiny):
+def test_greyscale_and_alpha_images_are_accepted(tiny):
     assert tiny.pixels(Image.new("RGB", (640, 480))).shape == (3, *tiny.image_size)

@@ -14,7 +14,7 @@ def unit(rng: np.random.Generator, n: int, width: int = 8) -> np.ndarray:
     return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
-def test_nearest_is_what_a_full_sort_gives() -> None:
+def test_nearest_equals_a_full_sort() -> None:
     features = unit(np.random.default_rng(1), 200)
     for row in (0, 57, 199):
         cosine = features @ features[row]
@@ -24,7 +24,7 @@ def test_nearest_is_what_a_full_sort_gives() -> None:
         assert np.allclose(found.similarity, cosine[expected], atol=1e-6)
 
 
-def test_nearest_keeps_to_the_rows_that_count() -> None:
+def test_nearest_searches_only_the_given_rows() -> None:
     features = unit(np.random.default_rng(2), 50)
     among = np.arange(50) % 2 == 0
     found = nearest(features, 4, k=100, among=among)
@@ -50,7 +50,7 @@ def test_better_fits_finds_the_exchanged_notes() -> None:
     assert len(right.best) == 0
 
 
-def test_the_same_note_twice_is_not_a_better_one() -> None:
+def test_an_equal_note_is_not_better() -> None:
     features = np.repeat(unit(np.random.default_rng(4), 5), 4, axis=0).astype(np.float16).astype(np.float32)
     assert better_fits(features, features, 0).n_better == 0
 
@@ -64,7 +64,7 @@ def test_the_same_note_twice_is_not_a_better_one() -> None:
         ({"row": 0, "among": np.ones(4, bool)}, "for 5 rows"),
     ],
 )
-def test_what_is_out_of_range_is_refused(arguments, words) -> None:
+def test_arguments_out_of_range_are_refused(arguments, words) -> None:
     with pytest.raises(InputError, match=words):
         nearest(np.eye(5), **arguments)
 

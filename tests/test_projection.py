@@ -1,4 +1,4 @@
-"""The map: planted clusters stay apart, the same seed gives the same points, and a run has it once it is finished."""
+"""The map: planted clusters stay separate, the same seed gives the same points, and a finished run has a map."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def neighbours_agree(points: np.ndarray, groups: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_umap_keeps_planted_clusters_and_repeats_itself(planted) -> None:
+def test_umap_keeps_planted_clusters_and_is_reproducible(planted) -> None:
     image, text, groups = planted
     found = project(image, text, seed=4)
     assert found.method == "UMAP"
@@ -59,14 +59,14 @@ def test_umap_keeps_planted_clusters_and_repeats_itself(planted) -> None:
 
 
 @pytest.mark.slow
-def test_above_the_limit_the_others_are_placed_among_a_sample(planted) -> None:
+def test_above_the_limit_umap_is_fitted_on_a_sample(planted) -> None:
     image, text, groups = planted
     found = project(image, text, seed=4, largest_fit=45)
     assert found.method == "UMAP, fitted on 45 of 66 pairs"
     assert neighbours_agree(found.image, groups) > 0.95
 
 
-def test_few_pairs_are_their_principal_components() -> None:
+def test_few_pairs_are_projected_to_principal_components() -> None:
     features = np.random.default_rng(1).normal(size=(9, 5))
     found = project(features, features[::-1], seed=0)
     assert found.method == "principal components (fewer than 15 pairs)"
@@ -78,8 +78,8 @@ def test_few_pairs_are_their_principal_components() -> None:
     assert project(np.ones((4, 3)), np.ones((4, 3)), seed=0).text.tolist() == [[0.0, 0.0]] * 4
 
 
-def test_where_umap_cannot_run_the_map_says_so(planted, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "umap", None)  # as where it is not installed
+def test_the_method_names_a_failure_of_umap(planted, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if not installed
     found = project(*planted[:2], seed=0)
     assert found.method == "principal components (UMAP cannot run here: ModuleNotFoundError)"
     assert np.isfinite(found.image).all()
@@ -112,7 +112,7 @@ def small_run(tmp_path: Path) -> Run:
     return run
 
 
-def test_a_run_keeps_its_map(small_run: Run) -> None:
+def test_a_map_is_stored_in_the_run(small_run: Run) -> None:
     assert not map_is_being_made(small_run)
     method = make_map(small_run)
     frame = small_run.projection()
@@ -130,7 +130,7 @@ def test_one_process_at_a_time_makes_a_map(small_run: Run) -> None:
     assert not (small_run.path / "projection.parquet").exists()
 
 
-def test_without_embeddings_there_is_one_line_and_the_run_is_as_it_was(small_run: Run) -> None:
+def test_without_embeddings_the_map_is_refused_and_the_run_unchanged(small_run: Run) -> None:
     (small_run.path / "embeddings.npz").unlink()
     small_run.set_status(state="finished")
     assert make_map_if_possible(small_run) is False
@@ -172,7 +172,7 @@ def test_a_run_is_finished_before_its_map_is_made(table, arrays, tmp_path: Path,
 
 
 def test_a_map_leaves_the_number_of_threads_so_that_a_run_after_it_equals_one_before(planted, monkeypatch):
-    """Numba sets OpenMP's number for the whole process when it starts its own threads, once in a process."""
+    """Numba sets the number of OpenMP threads of the whole process when it first starts its own."""
 
     class Numba:
         def __init__(self, **_):

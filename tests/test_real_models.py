@@ -28,7 +28,7 @@ def test_a_file_with_the_expected_hash_loads_and_another_does_not(weights):
 
 
 @pytest.mark.slow
-def test_random_weights_saved_to_a_file_come_back(tmp_path):
+def test_random_weights_are_saved_and_loaded(tmp_path):
     clip = load_clip("ViT-S-32-alt:random", seed=1)
     path = tmp_path / "w.pt"
     torch.save(clip.module.state_dict(), path)
@@ -37,7 +37,7 @@ def test_random_weights_saved_to_a_file_come_back(tmp_path):
     assert loaded.preprocess == clip.preprocess
 
 
-def test_siglips_published_preprocessing_is_not_clips():
+def test_siglip_is_published_with_another_preprocessing_than_clip():
     from fairvlm_core.models import _preprocessing
 
     tags = open_clip.list_pretrained_tags_by_model("ViT-B-16-SigLIP")

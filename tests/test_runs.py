@@ -1,4 +1,4 @@
-"""Runs on disk: whole or absent, in order, and truthful about their state."""
+"""Runs on disk: complete or absent, in order, with their true state."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def finished(table, arrays, tmp_path_factory):
     return run
 
 
-def test_a_finished_run_holds_everything(finished, table):
+def test_a_finished_run_has_all_its_files(finished, table):
     assert finished.status.state == "finished"
     assert finished.status.epoch == 2
     assert [line["epoch"] for line in finished.metrics()] == [1, 2]
@@ -80,7 +80,7 @@ def test_runs_are_numbered_in_order(store, table):
     assert made[0].status.state == "queued"
 
 
-def test_the_workspace_is_for_its_owner_alone(store, table):
+def test_only_the_owner_may_read_the_workspace(store, table):
     create_run(table, RunConfig(), store, read_options={})
     assert store.workspace.stat().st_mode & 0o077 == 0
 
@@ -122,7 +122,7 @@ def test_fault_24_a_reused_pid_is_not_taken_for_the_run(store, table):
     run.set_status(state="running", pid=os.getpid(), process_started=time.time() - 10_000)
     assert run.status.state == "interrupted"
     child = subprocess.Popen([sys.executable, "-c", "pass"])
-    time.sleep(0.5)  # a zombie: it ended and nobody asked
+    time.sleep(0.5)  # a zombie
     run.set_status(state="running", pid=child.pid, process_started=None)
     assert run.status.state == "interrupted"
     child.wait()

@@ -1,4 +1,4 @@
-"""The similarity map on SynthFundus, where the places of disc and cup are known."""
+"""The similarity map on SynthFundus, where the positions of disc and cup are known."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_map_points_at_the_disc(cases) -> None:
     assert times.mean() > 8
 
 
-def test_with_random_weights_it_does_not(cases) -> None:
+def test_with_random_weights_the_map_does_not_find_the_disc(cases) -> None:
     random = load_clip("tiny")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_with_random_weights_it_does_not(cases) -> None:
     assert np.mean(times) < np.mean([in_disc(c.map.heat, c.disc) for c in cases[:12]]) / 2
 
 
-def test_words_on_disc_cup_and_rim_carry_more_than_fillers(cases) -> None:
+def test_words_on_disc_cup_and_rim_score_higher_than_fillers(cases) -> None:
     about, filler = [], []
     for case in cases:
         for word in case.map.words:
@@ -98,7 +98,7 @@ def test_words_on_disc_cup_and_rim_carry_more_than_fillers(cases) -> None:
 
 
 @pytest.mark.parametrize("name", ["tiny", "ViT-S-32-alt:random", pytest.param("RN50:random", marks=pytest.mark.slow)])
-def test_contributions_sum_to_the_similarity_that_the_blur_takes_away(name, cases) -> None:
+def test_contributions_sum_to_the_similarity_lost_by_blurring(name, cases) -> None:
     """The completeness axiom of integrated gradients; also on a residual network, which has no patch tokens."""
     clip = load_clip(name)
     clip.module.eval()
@@ -177,7 +177,7 @@ def test_an_even_image_has_no_heat(clip) -> None:
     assert similarity_map(clip, pixels, "Large cup").heat.max() == 0
 
 
-def test_what_speaks_against_the_note_is_not_heat() -> None:
+def test_negative_contributions_are_no_heat() -> None:
     contributions = np.zeros((64, 64), np.float32)
     contributions[10, 10], contributions[50, 50] = -5, 1
     heat = heat_of(contributions)
@@ -195,8 +195,8 @@ def test_wrong_pixels_are_refused(clip) -> None:
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("size", [(300, 180), (180, 300), (200, 200)])
-def test_heat_lies_where_the_model_saw_it(clip, mode, size) -> None:
-    """A white spot goes through open_clip's own preprocessing; taken as heat, it comes back to its place."""
+def test_heat_is_resized_to_its_position_in_the_image(clip, mode, size) -> None:
+    """A white spot is preprocessed by open_clip; its heat must be at the original position."""
     picture = np.zeros((*size, 3), np.uint8)
     y, x = size[0] // 2 - 25, size[1] // 2 + 20
     picture[y - 6 : y + 6, x - 6 : x + 6] = 255
@@ -210,7 +210,7 @@ def test_heat_lies_where_the_model_saw_it(clip, mode, size) -> None:
     assert found_x == pytest.approx(x, abs=4)
 
 
-def test_what_the_model_did_not_see_has_no_heat() -> None:
+def test_cropped_regions_have_no_heat() -> None:
     laid = heat_on_image(np.ones((8, 8), np.float32), (100, 60), "shortest")
     assert laid[:20].max() == laid[80:].max() == 0
     assert laid[20:80].min() == pytest.approx(1)

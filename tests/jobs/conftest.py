@@ -1,4 +1,4 @@
-"""A workspace whose jobs are ended with the test, and runs registered in it."""
+"""A workspace whose processes are ended after the test, and runs registered in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]:
-    """An empty workspace; all processes that its jobs start carry its path in their environment and are ended."""
+    """An empty workspace. Its processes have its path in their environment and are ended after the test."""
     monkeypatch.setenv(TAG, str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield RunStore(tmp_path / "workspace")
@@ -36,7 +36,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
 
 @pytest.fixture
 def register(store: RunStore, table) -> Callable[..., Run]:
-    """Make a run in state `queued` that nobody has launched."""
+    """Make a run in state `queued` that is not launched."""
 
     def make(seed: int = 0, preset: str = "robustfair", **settings: Any) -> Run:
         return create_run(table, RunConfig.build(preset, QUICK | {"seed": seed} | settings), store, read_options={})

@@ -1,4 +1,4 @@
-"""What the tests of jobs share: a look at every process that was started for a workspace, and waiting."""
+"""Helpers for tests of jobs: the processes started for a workspace, and waiting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONG = QUICK | {"epochs": 5000}
 
 
 def started_for(tag: Path) -> list[psutil.Process]:
-    """Every living process with the tag in its environment, but this one."""
+    """Every other living process with the tag in its environment."""
     found = []
     for process in psutil.process_iter():
         try:

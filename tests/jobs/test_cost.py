@@ -1,4 +1,4 @@
-"""What a launch costs."""
+"""The estimated cost of a launch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_pairs_steps_and_seconds_are_counted():
     assert estimate([RunConfig(batch_size=4096, epochs=1)], 10, None).steps == 1
 
 
-def test_the_step_of_an_earlier_run_is_known(store, register, table, arrays):
+def test_the_step_of_an_earlier_run_is_used(store, register, table, arrays):
     run = register(epochs=2)
     assert known_step(store, run.config) is None
     execute(run, table=table, arrays=arrays)

@@ -1,4 +1,4 @@
-"""The life of a run in the background, with real workers, real children and real signals."""
+"""Runs in the background, with real workers, processes and signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fairvlm_core.launch import create_run, execute
 from fairvlm_core.runs import Run
 
 FAIRVLM = [sys.executable, "-m", "fairvlm_core"]
-pytestmark = pytest.mark.timeout(900)  # every worker imports torch, which a busy machine takes long for
+pytestmark = pytest.mark.timeout(900)  # every worker imports torch, which is slow on a busy machine
 
 
 def finished(*runs: Run) -> bool:
@@ -58,7 +58,7 @@ def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register, ta
     assert ended == sorted(ended)
     assert all(run.report()["test"]["overall"]["auc"] > 0 for run in runs)
     maps = [run.path / "projection.parquet" for run in (left, *runs)]
-    wait_until(lambda: all(path.exists() for path in maps))  # once nothing waits any more
+    wait_until(lambda: all(path.exists() for path in maps))  # made when no run waits
     wait_until(lambda: gone(store))
     assert jobs.jobs(store) == []
     assert jobs.serving(store, "cpu") is None
@@ -95,7 +95,7 @@ def test_cancelled_killed_and_resumed_runs_leave_the_queue_moving(store, registe
     assert waits.status.state == "cancelled"
 
 
-def test_a_killed_worker_ends_no_run_and_the_next_one_picks_up_what_waits(store, register):
+def test_a_killed_worker_ends_no_run_and_the_next_one_takes_the_waiting_runs(store, register):
     first, second, third = register(0, **LONG), register(1), register(2)
     jobs.launch(store, [first, second])
     wait_until(lambda: at_work(first))
@@ -147,7 +147,7 @@ def test_launches_and_cancels_leave_no_process(store, register):
     assert {run.status.state for run in store.runs()} == {"cancelled"}
 
 
-def test_a_worker_stands_by_for_a_launch_and_ends_when_nothing_comes(store, few):
+def test_a_worker_waits_for_a_launch_and_ends_without_one(store, few):
     assert jobs.stand_by(store, "cpu", 3600)
     assert not jobs.stand_by(store, "cpu", 3600)
     worker = jobs.serving(store, "cpu")
@@ -164,7 +164,7 @@ def test_a_worker_stands_by_for_a_launch_and_ends_when_nothing_comes(store, few)
     assert jobs.serving(store, "cpu") is None
 
 
-def test_a_worker_that_stands_by_ends_with_the_process_that_wanted_it(store):
+def test_a_waiting_worker_ends_with_the_process_that_started_it(store):
     script = (
         "import sys; from fairvlm_core import RunStore, jobs;"
         f"jobs.stand_by(RunStore({str(store.workspace)!r}), 'cpu', 3600); print(1, flush=True); sys.stdin.read()"
@@ -179,7 +179,7 @@ def test_a_worker_that_stands_by_ends_with_the_process_that_wanted_it(store):
     wait_until(lambda: gone(store))
 
 
-def test_a_run_that_cannot_begin_fails_and_says_so(store, register, tmp_path):
+def test_a_run_that_cannot_start_fails_with_a_message(store, register, tmp_path):
     run = register()
     (tmp_path / "torch.py").write_text("raise OSError('libtorch.so is broken')")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
@@ -191,7 +191,7 @@ def test_a_run_that_cannot_begin_fails_and_says_so(store, register, tmp_path):
     assert "libtorch.so is broken" in (run.path / "output.txt").read_text()
 
 
-def test_what_cannot_be_done_is_one_clear_line(store, register):
+def test_impossible_requests_are_one_clear_line(store, register):
     run = register()
     run.set_status(state="finished")
     for call in (jobs.cancel, lambda r: jobs.resume(store, r), lambda r: jobs.launch(store, [r])):
@@ -219,7 +219,7 @@ def test_a_run_that_is_only_registered_is_not_in_the_queue(store, register):
     assert run.status.ticket is None
 
 
-def test_a_clone_has_the_same_data_and_configuration_but_for_what_is_asked(store, register):
+def test_a_clone_has_the_same_data_and_configuration_except_for_the_given_settings(store, register):
     run = register(4, preset="robustfair-plus", learning_rate=1e-3)
     same = jobs.clone(store, run)
     assert same.config == run.config

@@ -1,4 +1,4 @@
-"""One process works on a run; which one, whether it lives, and that no other is ever signalled."""
+"""One process trains a run: it is identified, found alive or not, and no other process is ever signalled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STUBBORN = (
 )
 
 
-def test_a_process_is_itself_and_no_other():
+def test_a_process_is_identified():
     me = process_of()
     assert me.alive
     assert not replace(me, started=me.started + 0.01).alive  # the pid of another
@@ -33,7 +33,7 @@ def test_a_process_is_itself_and_no_other():
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     its = process_of(child.pid)
     time.sleep(0.3)
-    assert not its.alive  # it ended, and nobody has waited for it
+    assert not its.alive  # a zombie
     child.wait()
     assert not its.alive
 
@@ -59,7 +59,7 @@ def test_a_reused_pid_is_never_signalled():
         child.wait()
 
 
-def test_the_whole_tree_ends_gently_or_firmly():
+def test_a_process_tree_is_terminated_or_killed():
     parent = subprocess.Popen([sys.executable, "-c", PARENT])
     top = psutil.Process(parent.pid)
     while not top.children():
@@ -109,7 +109,7 @@ def test_a_removed_run_is_not_brought_back_by_its_lock(store):
     assert not store.root.exists()
 
 
-def test_a_process_that_is_stuck_is_said_and_a_clock_set_back_is_not(register):
+def test_a_process_without_heartbeat_is_reported_unless_the_clock_was_set_back(register):
     run = register()
     run.set_status(state="running", **process_of().record())
     assert run.status.silent is None
@@ -123,7 +123,7 @@ def test_a_process_that_is_stuck_is_said_and_a_clock_set_back_is_not(register):
     assert run.status.silent is None
 
 
-def test_the_heart_beats_while_nothing_else_happens(register, table, arrays, monkeypatch):
+def test_the_heartbeat_is_written_while_nothing_else_happens(register, table, arrays, monkeypatch):
     monkeypatch.setattr(launch, "_HEARTBEAT", 0.05)
     run = register()
     seen = []
@@ -137,7 +137,7 @@ def test_the_heart_beats_while_nothing_else_happens(register, table, arrays, mon
     assert np.all(np.diff(seen) > 0)
 
 
-def test_a_killed_run_that_someone_wanted_to_end_is_cancelled(register):
+def test_a_killed_run_with_a_cancel_request_is_cancelled(register):
     run = register()
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     its = process_of(child.pid)
@@ -169,7 +169,7 @@ def test_out_of_memory_says_what_to_lower(register, table, arrays, allocate):
     ids=["its own type", "driver", "cublas"],
 )
 def test_out_of_gpu_memory_says_what_to_lower(register, table, arrays, error):
-    """What torch raises where the card is full, raised in the midst of a step."""
+    """The errors of torch on a full GPU, raised during a step."""
 
     def full(*_) -> None:
         raise error
@@ -183,5 +183,5 @@ def test_out_of_gpu_memory_says_what_to_lower(register, table, arrays, error):
     )
 
 
-def test_an_error_of_another_kind_is_no_lack_of_memory():
+def test_other_errors_are_not_reported_as_out_of_memory():
     assert launch._exhausted_memory(RuntimeError("shapes do not fit")) is None
