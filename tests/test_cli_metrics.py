@@ -214,7 +214,7 @@ def add_run(store, score, frame, preset, seed):
     """A finished run with these scores."""
     facts = {"folder": "data", "name": "made", "fingerprint": "f", "attributes": ["race", "sex"]}
     run = store.create(RunConfig.build(preset, {"seed": seed}), facts, frame)
-    run.write_parquet("predictions.parquet", frame.assign(score=score))
+    run.write_parquet(run.files.predictions, frame.assign(score=score))
     groups = {name: frame[name] for name in ("race", "sex")}
     test = FairnessReport.from_predictions(frame["label"], score, groups, n_resamples=0, n_permutations=0)
     safeio.write_json(run.path / "report.json", {"schema_version": 1, "test": test.to_dict()})

@@ -61,7 +61,7 @@ def test_an_equal_note_is_not_better() -> None:
         ({"row": 5}, "0 to 4"),
         ({"row": -1}, "0 to 4"),
         ({"row": 0, "k": 0}, "1 or more"),
-        ({"row": 0, "among": np.ones(4, bool)}, "for 5 rows"),
+        ({"row": 0, "among": np.ones(4, bool)}, "each of 5 rows"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, words) -> None:

@@ -92,7 +92,7 @@ def test_bad_features_are_refused() -> None:
     broken[2, 1] = np.nan
     with pytest.raises(InputError, match="row 2 is not finite"):
         project(np.ones((4, 2)), broken, seed=0)
-    with pytest.raises(InputError, match="one pair or more"):
+    with pytest.raises(InputError, match="at least one pair"):
         project(np.ones((0, 2)), np.ones((0, 2)), seed=0)
     with pytest.raises(InputError, match="2 ids for 3 points"):
         project(np.eye(3), np.eye(3), seed=0).to_frame(["a", "b"])

@@ -69,7 +69,7 @@ def add(
         loss[:6] += 5  # six planted bad pairs
         ledger.record(epoch, np.arange(len(train)), loss=loss)
         ledger.close_epoch(epoch)
-    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    run.write_parquet(run.files.ledger, ledger.to_wide_frame())
     lines = [
         {
             "epoch": e, "train_loss": 3.0 - e / 2, "val_loss": 3.1 - e / 2, "best": e == 2, "mean_weight": 0.97,
@@ -84,7 +84,7 @@ def add(
     held_out = frame[frame["split"] != "train"].copy()
     noise = random.normal(size=len(held_out))
     held_out["score"] = 1 / (1 + np.exp(-(shift * (held_out["label"].to_numpy() - 0.5) + noise)))
-    run.write_parquet("predictions.parquet", held_out.reset_index(drop=True))
+    run.write_parquet(run.files.predictions, held_out.reset_index(drop=True))
     run.set_status(state="finished", epoch=3)
     return run
 
@@ -495,10 +495,10 @@ def test_damage_and_wrong_baselines_are_one_line(store) -> None:
     with pytest.raises(InputError, match="cannot be its own baseline"):
         build_content(run, baseline=run, options=QUICK)
     frame = other.predictions()
-    other.write_parquet("predictions.parquet", frame.iloc[:-3])
+    other.write_parquet(other.files.predictions, frame.iloc[:-3])
     with pytest.raises(InputError, match="not scored on the same test pairs"):
         build_content(run, baseline=other, options=QUICK)
-    other.write_parquet("predictions.parquet", frame.drop(columns="score"))
+    other.write_parquet(other.files.predictions, frame.drop(columns="score"))
     with pytest.raises(InputError, match="no column 'score'"):
         build_content(other, options=QUICK)
     values = safeio.read_json(run.path / "data.json")

@@ -43,7 +43,7 @@ def add_run(store: RunStore, table: PairTable, preset: str, seed: int, *, shift:
     predictions["probe_score"] = predictions["score"]
     for name in table.attributes:
         predictions[name] = held_out[name].astype(str)
-    run.write_parquet("predictions.parquet", predictions)
+    run.write_parquet(run.files.predictions, predictions)
     safeio.write_json(
         run.path / "report.json",
         {"schema_version": 1, "best_epoch": 2, "test": report_of(predictions, table), "val": {}, "probe": None},

@@ -34,7 +34,7 @@ def record(run: Run, *, attribute: str = "gender", group: str = "Male", shift: f
     for epoch, line in enumerate(losses):
         ledger.record(epoch, rows, loss=line, similarity=-line)
         ledger.close_epoch(epoch)
-    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    run.write_parquet(run.files.ledger, ledger.to_wide_frame())
     run.write_metrics([_line(run, train, epoch, fall) for epoch in range(1, EPOCHS + 1)])
     return run
 

@@ -22,7 +22,7 @@ def add_reviewable_run(workspace: Path, table: PairTable) -> Run:
     planted = table.planted().set_index("pair_id")["kind"]
     bad = np.array([planted[pair_id] == "mismatch" for pair_id in train.pair_ids])
     losses = np.random.default_rng(0).normal(2, 0.1, (2, len(train))) + 2 * bad
-    run.write_parquet("ledger.parquet", PairLossLedger.from_values(losses, train.pair_ids).to_wide_frame())
+    run.write_parquet(run.files.ledger, PairLossLedger.from_values(losses, train.pair_ids).to_wide_frame())
     clip = load_clip("tiny")
     clip.save(run.checkpoint)
     images, notes = embed(clip, pair_arrays(table, clip))

@@ -58,7 +58,7 @@ def add_bench_run(
     ledger = PairLossLedger(table.pair_ids[train.to_numpy(bool)], ("loss", "similarity", "margin"))
     for epoch, line in enumerate(losses):
         ledger.record(epoch, np.arange(len(line)), loss=line, similarity=-line, margin=2 * line)
-    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    run.write_parquet(run.files.ledger, ledger.to_wide_frame())
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(len(table), 8))
     text = image + 0.3 * rng.normal(size=image.shape)
@@ -66,7 +66,7 @@ def add_bench_run(
     if mapped:
         place = np.linspace(-1, 1, len(table))
         grid = np.stack([place, np.where(np.arange(len(table)) % 2 == 0, -0.5, 0.5)], 1).astype(np.float32)
-        run.write_parquet("projection.parquet", Projection(grid, -grid, "UMAP").to_frame(table.pair_ids))
+        run.write_parquet(run.files.projection, Projection(grid, -grid, "UMAP").to_frame(table.pair_ids))
     return run
 
 

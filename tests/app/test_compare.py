@@ -103,7 +103,7 @@ def test_a_group_with_one_label_stays_in_the_table_as_undefined(table, tmp_path)
     frame = run.predictions()
     healthy = frame.index[(frame["split"] == "test") & (frame["label"] == 0)][:3]
     frame.loc[healthy, "race"] = "B"
-    run.write_parquet("predictions.parquet", frame)
+    run.write_parquet(run.files.predictions, frame)
     result = compare_runs([run], n_resamples=20)
     values = compare.group_values(result, "race")
     shown = compare.group_table(values).set_index("Group")
@@ -166,7 +166,7 @@ def test_a_difference_that_does_not_exist_keeps_its_row(table, tmp_path) -> None
         frame["race"] = np.where(
             frame["pair_id"] == frame.loc[frame["split"] == "test", "pair_id"].min(), "Lonely", "Other"
         )
-        run.write_parquet("predictions.parquet", frame)
+        run.write_parquet(run.files.predictions, frame)
     values = compare.difference_values(compare_runs(runs, attribute="race", n_resamples=20).differences["dbpm"])
     row = compare.difference_table(values, "a", "b").set_index("Metric").loc["AUC, Lonely (race)"]
     assert row["a"].startswith("undefined (n+ = ")
@@ -179,7 +179,7 @@ def test_runs_with_other_test_pairs_are_refused(table, tmp_path) -> None:
     runs = added(RunStore(tmp_path), table, 0, clip=2.0, dbpm=2.0)
     frame = runs[1].predictions()
     for changed in (frame.iloc[:-1], frame.assign(label=1 - frame["label"])):
-        runs[1].write_parquet("predictions.parquet", changed)
+        runs[1].write_parquet(runs[1].files.predictions, changed)
         with pytest.raises(InputError, match="same test pairs"):
             compare_runs(runs, n_resamples=20)
     with pytest.raises(InputError, match="no column 'score'"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from commands import Zygote
 
 from fairvlm_core import safeio
@@ -34,12 +35,13 @@ class Undisturbed:
 
 
 def assert_equal_runs(run: Run, other: Run) -> None:
-    """Bit for bit but for times: model, ledger, metrics, predictions, embeddings, what was mined, report."""
+    """Bit for bit but for times: model, ledger, metrics, predictions, embeddings, report."""
     assert run.status.state == other.status.state == "finished"
     for name in ("open_clip_model.safetensors", "open_clip_config.json"):
         assert (run.checkpoint / name).read_bytes() == (other.checkpoint / name).read_bytes()
-    for name in ("ledger.parquet", "predictions.parquet", "mining.parquet", "pairs.parquet"):
-        assert run._parquet(name).equals(other._parquet(name)), name
+    for name in ("ledger", "predictions", "pairs"):
+        first, second = (pd.read_parquet(getattr(one.files, name)) for one in (run, other))
+        assert first.equals(second), name
     embeddings, others = run.embeddings(), other.embeddings()
     assert all((embeddings[side] == others[side]).all() for side in ("image", "text"))
     assert [timeless(line) for line in run.metrics()] == [timeless(line) for line in other.metrics()]
@@ -100,9 +102,9 @@ def _assert_whole(run: Run) -> None:
     """Whatever is there can be read."""
     assert run.status.state in ("queued", "failed", "interrupted", "finished")
     run.config, run.data, run.environment, run.pairs(), run.metrics()
-    for name in ("ledger.parquet", "mining.parquet", "predictions.parquet"):
-        if (run.path / name).exists():
-            assert len(run._parquet(name)) > 0
+    for path in (run.files.ledger, run.files.predictions):
+        if path.exists():
+            assert len(pd.read_parquet(path)) > 0
     if (run.path / "report.json").exists():
         assert run.report()["test"]
     if (run.path / "embeddings.npz").exists():

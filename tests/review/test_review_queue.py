@@ -60,7 +60,7 @@ def test_a_queue_of_a_run_whose_miner_gives_a_posterior_carries_it(lite, tmp_pat
     mining = {"mining.rule": "mismatch", "mining.weights": "posterior", "mining.warmup": 0}
     data = {"fingerprint": DATA, "name": "made", "attributes": ["race"]}
     run = RunStore(tmp_path).create(RunConfig.build("robustfair", mining), data, pairs)
-    run.write_parquet("ledger.parquet", ledger.to_wide_frame())
+    run.write_parquet(run.files.ledger, ledger.to_wide_frame())
     settings = QueueSettings(order="informative", control_share=0, second_share=0, size=4)
     queue = queue_from_run(lite, run, settings, name="posterior", by="Ada")
     items = lite.items(queue.queue_id)
