@@ -1,4 +1,4 @@
-"""What is known to be weak: in the packages (pip-audit), in our own code (bandit); and a list of all parts (SBOM).
+"""Known weaknesses of the installed packages (pip-audit) and of our own code (bandit), and a list of all components (SBOM).
 
 Fails on a known weakness and on a finding of bandit of medium severity or above. Advisory data that cannot be reached is
 one line, not a failure: this also runs on machines without a network.
@@ -25,19 +25,19 @@ def packages() -> bool:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         found = json.loads(done.stdout)["dependencies"]
     except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-        print(f"pip-audit: the advisory data could not be reached ({type(error).__name__}); no package was looked up")
+        print(f"pip-audit: the advisory data could not be reached ({type(error).__name__}); no package was checked")
         return True
     audited = [package for package in found if "skip_reason" not in package]
-    missing = f"; {len(found) - len(audited)} could not be looked up" if len(audited) < len(found) else ""
+    missing = f"; {len(found) - len(audited)} could not be checked" if len(audited) < len(found) else ""
     if not audited:
-        print(f"pip-audit: the advisory data could not be reached; {len(found)} packages were not looked up")
+        print(f"pip-audit: the advisory data could not be reached; {len(found)} packages were not checked")
         return True
     weak = [package for package in audited if package["vulns"]]
-    print(f"pip-audit: {len(audited)} of {len(found)} packages looked up, {len(weak)} with a known weakness{missing}")
+    print(f"pip-audit: {len(audited)} of {len(found)} packages checked, {len(weak)} with a known weakness{missing}")
     for package in weak:
         for weakness in package["vulns"]:
-            mended = ", ".join(weakness["fix_versions"]) or "no version yet"
-            print(f"  {package['name']} {package['version']}: {weakness['id']}, mended in {mended}")
+            fixed = ", ".join(weakness["fix_versions"]) or "no version yet"
+            print(f"  {package['name']} {package['version']}: {weakness['id']}, fixed in {fixed}")
     return not weak
 
 

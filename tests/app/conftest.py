@@ -1,4 +1,4 @@
-"""Workspaces for the pages: hand-made runs with known figures, and one that was really trained."""
+"""Workspaces for the pages: hand-made runs with known metrics."""
 
 from __future__ import annotations
 

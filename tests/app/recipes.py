@@ -1,4 +1,4 @@
-"""Hand-made runs with known figures, and what a page shows, for the tests of the app."""
+"""Hand-made runs with known metrics, and the text of a page, for the tests of the app."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def report_of(predictions: pd.DataFrame, table: PairTable) -> dict[str, Any]:
 
 
 def set_running(run: Run, epoch: int = 1) -> None:
-    """Make a run look as if this process trained it now."""
+    """Give a run the state of one that this process trains."""
     for name in ("predictions.parquet", "report.json"):
         (run.path / name).unlink(missing_ok=True)
     run.set_status(state="running", epoch=epoch, message=f"epoch {epoch} of 2", finished=None, **process_of().record())
 
 
 def words_of(app: AppTest) -> str:
-    """All that a page says, in one text."""
+    """All text of a page."""
     parts = [app.title, app.subheader, app.markdown, app.caption, app.text, app.error, app.warning, app.info, app.code]
     return "\n".join(str(element.value) for elements in parts for element in elements)
 

@@ -1,4 +1,4 @@
-"""The app as a server in a process of its own, and a Chromium to look at it, for the tests in a real browser."""
+"""The app as a server in its own process, and a Chromium, for the tests in a real browser."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def serve(workspace: Path, *options: str, port: int | None = None, **environment
 
 @contextmanager
 def chromium() -> Iterator:
-    """A browser without a profile of its own."""
+    """A browser; a test makes its own profile in it."""
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield browser

@@ -1,4 +1,4 @@
-"""The command line with a fault at its system calls: started as a process of its own, never inside pytest.
+"""The command line with a fault at one of its system calls: a process of its own, never part of pytest's.
 
 `driver.py PLAN ARGUMENTS…` runs `fairvlm ARGUMENTS…` with PLAN, a JSON object:
 
@@ -38,7 +38,7 @@ NEEDS_ROOM = ("os.mkdir", "open", "os.fsync")
 
 
 class Fault:
-    """Counts what changes below a folder, and lets one of the calls go wrong."""
+    """Counts the changes below a folder, and makes one of the calls fail."""
 
     def __init__(self, plan: dict[str, Any]):
         self.within = os.fspath(Path(plan["within"]).absolute())
@@ -100,7 +100,7 @@ def run(plan: dict[str, Any], arguments: list[str]) -> None:
 
 def serve() -> None:
     for name in ("cli.app", "cli.training", "intake.folder", "launch", "models"):
-        importlib.import_module(f"fairvlm_core.{name}")  # what every child would import anew
+        importlib.import_module(f"fairvlm_core.{name}")  # so that no child needs to import them
     print("ready", flush=True)
     for line in sys.stdin:
         job = json.loads(line)

@@ -46,7 +46,7 @@ def test_fault_21_what_a_kill_left_aside_is_put_back_and_temporaries_are_swept(t
     (tmp_path / ".status.json.abcd1234").write_text("half")
     (tmp_path / ".lock").write_text("")
     (tmp_path / "status.json").write_text("{}")
-    assert safeio.sweep(tmp_path) == 0, "what is young may belong to a process at work"
+    assert safeio.sweep(tmp_path) == 0, "a young file may belong to a running process"
     assert safeio.sweep(tmp_path, older_than=-1) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint", "status.json"]
     assert safeio.check_folder(place) is None

@@ -26,7 +26,7 @@ def moments(n: int, name: str, seed: int) -> list[tuple[str, float]]:
 
 # "disk": at a change to the disk (making the run, saving, final writing). "time": anywhere between the start of the command
 # and its end (reading, decoding, steps, validation). Both in forks of one process that has imported everything; "process":
-# as "time", each command a process of its own, imports and all.
+# as "time", each command starts as a new process and imports everything.
 LONG_MOMENTS = [*moments(14, "disk", 1), *moments(8, "time", 2), *moments(3, "process", 3)]
 MOMENTS = LONG_MOMENTS if LONG else [("disk", 0.1), ("disk", 0.8), ("time", 0.7)]
 
@@ -65,7 +65,7 @@ def go_on(folder: Path, workspace: Path, zygote: Zygote | None = None) -> Run:
 
 @pytest.fixture(scope="module")
 def usual_seconds(few_pairs: Path, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """How long the whole command takes here and now in a fork."""
+    """Seconds of the whole command in a fork."""
     workspace = tmp_path_factory.mktemp("usual")
     started = time.monotonic()
     assert zygote.run(train_arguments(few_pairs, workspace), workspace).code == 0
@@ -74,7 +74,7 @@ def usual_seconds(few_pairs: Path, zygote: Zygote, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def usual_seconds_of_a_process(few_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
-    """The same, imports and all."""
+    """The same for a new process."""
     started = time.monotonic()
     arguments = train_arguments(few_pairs, tmp_path_factory.mktemp("usual"))
     subprocess.run([*FAIRVLM, *arguments], env=QUIET, check=True, capture_output=True, timeout=250)
@@ -99,7 +99,7 @@ def test_fault_20_a_run_killed_at_any_moment_resumes_bit_for_bit(
         assert runs[0].status.state in ("queued", "interrupted", "finished")
         runs[0].metrics()
     if runs and runs[0].status.state == "finished":
-        assert_equal_runs(runs[0], undisturbed.run)  # killed after its last word
+        assert_equal_runs(runs[0], undisturbed.run)  # killed after it had finished
         return
     assert_equal_runs(go_on(few_pairs, workspace, None if kind == "process" else zygote), undisturbed.run)
 

@@ -63,7 +63,7 @@ def fairvlm(zygote: Zygote, *arguments: object, workspace: Path, ok: bool = True
 
 @dataclass(frozen=True)
 class Canary:
-    """A run on data whose notes and patient ids hold words that occur nowhere else, and all that was said meanwhile."""
+    """A run on data whose notes and patient ids hold words that occur nowhere else, and all output of the commands."""
 
     data: Path
     workspace: Path
@@ -78,7 +78,7 @@ def canary(few_pairs: Path, zygote: Zygote, tmp_path_factory: pytest.TempPathFac
         return row | {"text": f"{NOTE} {row['text']} {NOTE}", "patient_id": f"{NAME}-{i}"}
 
     data, workspace = rewritten(few_pairs, place / "data", marked), place / "workspace"
-    (data / rows_of(data)[0]["image"]).write_bytes(b"no image")  # left out and told
+    (data / rows_of(data)[0]["image"]).write_bytes(b"no image")  # left out and reported
     apart = ("--set", "learning_rate=1e30", "--set", "gradient_clip=1e30")  # a run that fails
     said = [zygote.run(["check", str(data)], workspace, stdout="said").said]
     for arguments in (("train", data, *SETTINGS), ("train", data, *SETTINGS, *apart), ("runs",)):
@@ -112,11 +112,11 @@ def test_fault_18_no_patient_is_named_in_a_log_a_file_name_or_an_error(canary):
         if path.suffix in (".txt", ".json", ".jsonl"):
             assert NAME.encode() not in path.read_bytes(), path
     assert NAME not in canary.said
-    assert "not finite" in canary.said, "the failing run was told of"
+    assert "not finite" in canary.said, "the failing run is reported"
 
 
 def test_fault_18_a_defect_of_ours_is_logged_without_its_words(few_pairs, tmp_path):
-    """A library's error may quote the text it stumbled over; the lines of code are enough to find the place."""
+    """A library's error may quote the text that caused it; the lines of code are enough to find the place."""
 
     def stumble(*_) -> None:
         raise KeyError(f"no embedding for {NOTE} of {NAME}")
@@ -167,7 +167,7 @@ def serving(command: list[str], port: int, cwd: Path, workspace: Path) -> Iterat
             pytest.fail("the server does not answer")
         yield address
     finally:
-        process.terminate()  # it alone: what it started must not outlive it
+        process.terminate()  # only this process: what it started must end with it
         process.wait(20)
         with contextlib.suppress(ProcessLookupError):
             for _ in range(100):
@@ -339,7 +339,7 @@ def test_fault_18_hostile_content_opens_no_dialog_and_asks_nobody_outside(browse
         "[data-stale=true]')",
         timeout=90_000,
     )
-    for name in tab.get_by_role("tab").all():  # what a tab hides is there all the same; open each once
+    for name in tab.get_by_role("tab").all():  # open each once
         name.click()
         tab.wait_for_timeout(400)
     tab.wait_for_timeout(500)
