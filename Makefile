@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo app test test-all faults bench lint metrics format clean
+.PHONY: help demo app test test-slow faults bench lint metrics format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,8 +32,8 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loa
 test: .venv/installed-test  ## run the tests but for the slow ones (2 processes)
 	$(PYTEST) -m "not slow"
 
-test-all: .venv/installed-test  ## run all tests, the slow ones as well
-	$(PYTEST)
+test-slow: .venv/installed-test  ## run the slow tests only
+	$(PYTEST) -m slow
 
 faults: .venv/installed-test  ## run the fault tests in their long form and print their table
 	@mkdir -p build && rm -f build/faults.xml

@@ -57,11 +57,11 @@ class Count:
         return "green" if self.passed else "RED (no test ran)"
 
 
-def count_outcomes(report: Path) -> tuple[dict[int, Count], list[str]]:
+def count_outcomes(*reports: Path) -> tuple[dict[int, Count], list[str]]:
     """Outcomes by fault number, and the names of whatever failed."""
     counts: dict[int, Count] = defaultdict(Count)
     failures = []
-    for case in ElementTree.parse(report).iter("testcase"):
+    for case in (case for report in reports for case in ElementTree.parse(report).iter("testcase")):
         name = case.get("name", "")
         failed = case.find("failure") is not None or case.find("error") is not None
         if failed:
@@ -91,11 +91,12 @@ def lines_of(counts: dict[int, Count]) -> list[str]:
     return [*lines, f"{green} of {len(FAULTS)} faults green"]
 
 
-def main(report: Path) -> int:
-    if not report.is_file():
-        print(f"{report} is missing: the tests did not run to their end", file=sys.stderr)
+def main(*reports: Path) -> int:
+    missing = [report for report in reports if not report.is_file()]
+    if missing:
+        print(f"{missing[0]} is missing: the tests did not run to their end", file=sys.stderr)
         return 1
-    counts, failures = count_outcomes(report)
+    counts, failures = count_outcomes(*reports)
     print("\n".join(lines_of(counts)))
     for failure in failures:
         print(f"failed: {failure}")
@@ -104,4 +105,4 @@ def main(report: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(*map(Path, sys.argv[1:])))
