@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ import pandas as pd
 from ..errors import InputError
 from ..ledger import HistoryKind, PairLossLedger
 from .notices import Notice, Reason
-from .rules import RANKING_RULES, WEIGHTING_RULES, Evidence, Flags, RankingRule, location_and_spread
+from .rules import RANKING_RULES, WEIGHTING_RULES, Evidence, Flags, Judgement, RankingRule, location_and_spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -200,7 +200,7 @@ def mine_bad_pairs(
     z, faulty_above, noisy_below = evidence.z, math.nan, math.nan
     notice = _nothing_because(n_seen, sigma, spread, n_epochs, warmup, min(faulty_sd, noisy_sd), ranking)
     if notice is None:
-        judged = ranking.judge(evidence)
+        judged = _checked(ranking, ranking.judge(evidence), n)
         z, faulty, noisy, notice = judged.z, judged.faulty, judged.noisy & ~judged.faulty, judged.notice
         posterior = posterior if judged.posterior is None else judged.posterior
         faulty_above, noisy_below = judged.faulty_above, judged.noisy_below
@@ -311,20 +311,34 @@ def fits(rule: str, weights: str) -> bool:
     return RANKING_RULES[rule].gives_posterior or not WEIGHTING_RULES[weights].needs_posterior
 
 
+def _checked(ranking: RankingRule, judged: Judgement, n: int) -> Judgement:
+    """A rule's answer with masks as bool arrays; `InputError` names the rule where it is not one value a pair."""
+    if not isinstance(judged, Judgement):
+        raise InputError(f"ranking rule {ranking.name!r}: must return a Judgement (got {type(judged).__name__})")
+    for name in ("z", "faulty", "noisy", "posterior"):
+        values = getattr(judged, name)
+        if values is not None and np.shape(values) != (n,):
+            raise InputError(f"ranking rule {ranking.name!r}: {name} must have shape ({n},) (got {np.shape(values)})")
+    return replace(judged, faulty=np.asarray(judged.faulty, bool), noisy=np.asarray(judged.noisy, bool))
+
+
 def _with_posterior() -> list[str]:
     return [name for name, rule in RANKING_RULES.items() if rule.gives_posterior]
 
 
 def _weights(name: str, flags: Flags) -> np.ndarray:
     weighting = WEIGHTING_RULES[name]
-    if weighting.needs_posterior:
-        return weighting.weigh(flags)
     weight = np.ones(len(flags.z))
+    if weighting.needs_posterior:
+        weight[:] = weighting.weigh(flags)
+        return weight
     flagged = np.flatnonzero(flags.faulty | flags.noisy)
     if len(flagged):
         z, faulty, noisy, posterior = (a[flagged] for a in (flags.z, flags.faulty, flags.noisy, flags.posterior))
         some = Flags(z, faulty, noisy, posterior, flags.sigma)
         weight[flagged] = weighting.weigh(some)
+    if not (np.isfinite(weight).all() and weight.min() >= 0):
+        raise InputError(f"weighting rule {name!r}: weights must be finite and 0 or more")
     return weight
 
 

@@ -14,6 +14,7 @@ from fairvlm_core.errors import InputError
 from fairvlm_core.mining import (
     RANKING_RULES,
     WEIGHTING_RULES,
+    Judgement,
     Notice,
     Reason,
     mine_bad_pairs,
@@ -80,6 +81,43 @@ def test_unknown_rules_and_combinations_that_do_not_fit_are_refused():
         RunConfig.build("dbpm", {"mining.weights": "posterior"})
     with pytest.raises(InputError, match="rule: 'mismatch' needs mismatch, which is recorded in training"):
         mine_bad_pairs(losses(), rule="mismatch", weights="posterior")
+
+
+@pytest.fixture
+def register():
+    """Registers a rule for one test."""
+    added = []
+
+    def add(registry, decorator, name, rule):
+        decorator(name)(rule)
+        added.append((registry, name))
+        return name
+
+    yield add
+    for registry, name in added:
+        del registry._parts[name]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda _: np.zeros(3), "must return a Judgement .got ndarray"),
+        (
+            lambda _: Judgement(np.zeros(3), np.zeros(3), np.zeros(3)),
+            r"z must have shape \(50,\) \(got \(3,\)\)",
+        ),
+    ],
+)
+def test_a_ranking_rule_that_does_not_rank_every_pair_is_refused(register, rule, message):
+    with pytest.raises(InputError, match=f"ranking rule 'odd': {message}"):
+        mine_bad_pairs(losses(), rule=register(RANKING_RULES, ranking_rule, "odd", rule))
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_a_weighting_rule_that_gives_no_weight_is_refused(register, weight):
+    name = register(WEIGHTING_RULES, weighting_rule, "odd", lambda flags: np.full(len(flags.z), weight))
+    with pytest.raises(InputError, match="weighting rule 'odd': weights must be finite and 0 or more"):
+        mine_bad_pairs(losses(), weights=name)
 
 
 def test_a_plugin_file_is_found_by_every_command(tmp_path):
