@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import InputError
-from ..fairness.intervals import holm
+from ..fairness.intervals import holm, wilson
 from ..words import many, p_equals, percent
 from .bad_pairs import MiningResult
 
@@ -240,8 +240,8 @@ def _group_audits(
         n, k = int(sizes[i]), int(hits[i])
         rate_interval = removed_interval = None
         if n > 1:
-            wilson = stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
-            rate_interval = (float(wilson.low), float(wilson.high))
+            low, high = wilson(k / n, n, confidence)
+            rate_interval = (float(low), float(high))
             half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * math.sqrt(squares[i] / (n - 1) / n))
             if squares[i] == 0:
                 # No pair of this group differs from the others: the removed weight is bounded by the flag rate.
