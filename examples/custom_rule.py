@@ -5,7 +5,8 @@
 The file is also a plugin. With it, commands and the app know both rules by name:
 
     export FAIRVLM_PLUGINS=examples/custom_rule.py
-    fairvlm train DATA --preset dbpm --set mining.rule="always among the worst" --set mining.weights="leave out"
+    fairvlm train DATA --preset dbpm --set mining.rule="always among the worst" --set mining.weights="leave out" \\
+        --set mining.faulty_sd=1.5
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The fairness term of the objective: the part of the training loop that fairness presets exchange.
+"""The fairness term of the objective. Presets differ in the term that they use.
 
 The loop adds `FairnessTerm.__call__` to the loss of a batch. `FairnessTerm` itself adds nothing; `LedgerTerm` is the
-Sinkhorn divergence over the ledger's values; `ReleasedTerm` repeats what the released code does. All return λ · term.
+Sinkhorn divergence over the ledger's values; `ReleasedTerm` repeats the released code. Each returns λ times its term.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class FairnessTerm:
 class LedgerTerm(FairnessTerm):
     """Every group's divergence from everyone over the ledger's latest values (`LedgerDivergence`), from epoch 2 on.
 
-    A pair's gradient is bounded: λ times its pull is at most 1/B, which is what its own loss pulls.
+    A pair's gradient is bounded: λ times the gradient of the term is at most 1/B, the gradient of the pair's own mean loss.
     """
 
     def __init__(self, config: FairnessConfig, groups: Groups):

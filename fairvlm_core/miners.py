@@ -1,4 +1,4 @@
-"""Who says how much each pair counts: the part of the training loop that mining presets exchange.
+"""The miner: gives every pair its weight in training. Presets differ in the miner that they use.
 
 The loop asks a `Miner` for weights before each epoch and in each step, and shows it the features after each epoch.
 `Miner` itself mines nothing; `LedgerMiner` applies a ranking and a weighting rule to the ledger of losses; `SlotMiner`
@@ -70,7 +70,7 @@ class LedgerMiner(Miner):
         observer = RANKING_RULES[config.rule].observer
         self._config, self._observer = config, observer and observer(notes, seed)
         self._mined: MiningResult | None = None
-        self._first: PairLossLedger | None = None  # what the pretrained model says, until an epoch is recorded
+        self._first: PairLossLedger | None = None  # values of the pretrained model, until an epoch is recorded
         if self._observer is not None:
             self.channels, self.observes_pretrained = self._observer.channels, True
 
@@ -107,9 +107,9 @@ class LedgerMiner(Miner):
 
 
 class SlotMiner(Miner):
-    """As released: the history is that of a position in the epoch, whatever pairs are there now; an unbounded density.
+    """As released: keeps the history of a batch position, not of a pair. See docs/released.md.
 
-    What is remembered is the mean loss of a batch after weighting. See docs/released.md.
+    It stores the mean weighted loss of each batch. Weights follow the normal density and may exceed 1.
     """
 
     def __init__(self, trusted: np.ndarray, slots: int, epochs: int):

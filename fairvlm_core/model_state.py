@@ -49,8 +49,10 @@ class WeightAverage:
             return
         own = copied(module.state_dict())
         module.load_state_dict(own | self._values)
-        yield
-        module.load_state_dict(own)
+        try:
+            yield
+        finally:
+            module.load_state_dict(own)
 
     def state(self) -> dict[str, Any]:
         return {"values": copied(self._values), "steps": self._steps}

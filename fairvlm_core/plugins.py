@@ -1,6 +1,6 @@
 """Rules and metrics of your own: how they are registered, and how they are found.
 
-A `Registry` maps names to parts. The built-in parts register themselves when their module is imported. Your own parts
+A `Registry` maps names to rules or metrics. The built-in ones register themselves when their module is imported. Your own
 are imported the first time a registry is listed, or is asked for a name that it does not know:
 
 * modules named by the entry points of an installed package, in the group ``fairvlm.plugins``;
@@ -85,7 +85,7 @@ def load_plugins() -> None:
     Raises
     ------
     InputError
-        A plugin cannot be imported. The message names it, and the line of the first error.
+        A plugin cannot be imported. The message names it and the error.
     """
     for point in _entry_points():
         _load(f"entry point {point.name}", point.load)

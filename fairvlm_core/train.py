@@ -1,6 +1,6 @@
 """Fine-tuning, top to bottom: one loop for every preset.
 
-Presets exchange two objects of the loop: the miner (`miners.py`), which gives pairs their weights, and the fairness term
+Presets differ in two objects of the loop: the miner (`miners.py`), which gives pairs their weights, and the fairness term
 (`fairness_terms.py`). All random draws come from (seed, epoch): a run that stopped after any epoch continues bit for bit
 from that epoch's `TrainState`.
 """
@@ -430,7 +430,7 @@ def _check_losses(loss: Tensor, pair_ids: np.ndarray, step: int, steps: int) -> 
         broken = pair_ids[~finite.cpu().numpy()]
         raise TrainingError(
             f"loss is not finite at step {step + 1} of {steps} for pairs {', '.join(broken[:5])}"
-            f"{' and others' if len(broken) > 5 else ''}: lower learning_rate, or look at these pairs"
+            f"{' and others' if len(broken) > 5 else ''}: lower learning_rate, or check these pairs"
         )
 
 

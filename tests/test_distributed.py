@@ -9,8 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from multiprocessing import resource_tracker
 
 import numpy as np
 import pytest
@@ -112,9 +110,6 @@ def together(synth_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
     stores = [dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(4)]
     ports = [store.port for store in stores]
-    with warnings.catch_warnings():  # a test before this one may have ended the tracker with all its child processes
-        warnings.simplefilter("ignore")
-        resource_tracker.ensure_running()
     context = torch.multiprocessing.get_context("spawn")
     processes = [context.Process(target=process, args=(rank, synth_folder, out, ports)) for rank in (0, 1)]
     for one in processes:

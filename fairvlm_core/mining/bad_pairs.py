@@ -149,7 +149,7 @@ def mine_bad_pairs(
         see `judge_mismatch`. `ranking_rule` registers others.
     weights : str
         A registered weighting rule. ``bounded``: w as above. ``pdf``: times 1 / (σ √(2π)) as in the released code, above
-        1 when σ < 0.4, which turns bad pairs *up*. ``posterior``: 1 − P(wrong note), for rules that give it.
+        1 when σ < 0.4, which gives bad pairs *more* weight. ``posterior``: 1 − P(wrong note), for rules that give it.
         `weighting_rule` registers others.
 
     Returns

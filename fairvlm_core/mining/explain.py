@@ -19,16 +19,16 @@ def explain_pair(result: MiningResult, row: int) -> str:
     if not np.isfinite(value):
         return "It was never seen in training, so nothing is known of its loss."
     name = f"mean {result.channel}"
-    if result.sigma == 0:
+    if result.sigma == 0 and result.kind[row] == "clean":
         return f"Its {name} {value:.2f} equals that of the other pairs: the spread is 0."
     middle, unit = ("median", "robust sd") if result.spread == "mad" else ("mean", "sd")
-    distance = (value - result.mu) / result.sigma  # z may be the rule's own ranking
+    distance = (value - result.mu) / (result.sigma or 1.0)  # z may be the rule's own ranking
     where = (
         f"Its {name} {value:.2f} is {abs(distance):.1f} {unit} {'above' if distance >= 0 else 'below'} the {middle} "
         f"{result.mu:.2f}"
     )
     rule, kind = RANKING_RULES[result.rule], result.kind[row]
-    if rule.explain is not None and np.isfinite(result.posterior[row]):
+    if rule.explain is not None:
         return f"{rule.explain(result, row)} {where}."
     if kind == "faulty" and rule.gives_posterior:
         share = f"{result.posterior[row]:.2f}"

@@ -28,10 +28,10 @@ class Reason(Enum):
     UNLIKELY_SHARE = "the higher group would hold {share:.1%} of the pairs: the mixture flags nothing as faulty"
     TOO_FEW_FOR_MISMATCH = "wrong notes can be found among {needed} pairs or more (got {n})"
     SMALL_SHARE = "{share:.1%} of the notes look like notes of other images: none is flagged"
-    WEAK_FEATURES = "own notes look like notes of other images: the features say too little to flag any"
+    WEAK_FEATURES = "own notes look like notes of other images: the features do not separate right from wrong notes"
     FALLING_TAIL = (
         "the share of notes that look like notes of other images falls from {first:.0%} to {last:.0%} along the tail, "
-        "as it does where no note is wrong: none is flagged"
+        "which also happens without wrong notes: none is flagged"
     )
     NO_WRONG_NOTE = (
         "no wrong note is flagged: too few notes look like notes of other images, or the features say too little"

@@ -202,18 +202,18 @@ RANKING_RULES: Registry[RankingRule] = Registry("ranking rule")
 WEIGHTING_RULES: Registry[WeightingRule] = Registry("weighting rule")
 
 
-def ranking_rule(name: str, **facts: Any) -> Callable[[Callable[[Evidence], Judgement]], Callable]:
-    """Register the decorated function as a ranking rule; `facts` are further fields of `RankingRule`."""
+def ranking_rule(name: str, **fields: Any) -> Callable[[Callable[[Evidence], Judgement]], Callable]:
+    """Register the decorated function as a ranking rule; `fields` are further fields of `RankingRule`."""
 
     def register(judge: Callable[[Evidence], Judgement]) -> Callable:
-        RANKING_RULES.add(name, RankingRule(name, judge, facts.pop("title", name), **facts))
+        RANKING_RULES.add(name, RankingRule(**{"name": name, "judge": judge, "title": name, **fields}))
         return judge
 
     return register
 
 
-def weighting_rule(name: str, **facts: Any) -> Callable[[Callable[[Flags], np.ndarray]], Callable]:
-    """Register the decorated function as a weighting rule; `facts` are further fields of `WeightingRule`.
+def weighting_rule(name: str, **fields: Any) -> Callable[[Callable[[Flags], np.ndarray]], Callable]:
+    """Register the decorated function as a weighting rule; `fields` are further fields of `WeightingRule`.
 
     >>> @weighting_rule("half")
     ... def half(flags):
@@ -221,7 +221,7 @@ def weighting_rule(name: str, **facts: Any) -> Callable[[Callable[[Flags], np.nd
     """
 
     def register(weigh: Callable[[Flags], np.ndarray]) -> Callable:
-        WEIGHTING_RULES.add(name, WeightingRule(name, weigh, facts.pop("title", name), **facts))
+        WEIGHTING_RULES.add(name, WeightingRule(**{"name": name, "weigh": weigh, "title": name, **fields}))
         return weigh
 
     return register
@@ -267,7 +267,7 @@ def bounded(flags: Flags) -> np.ndarray:
 
 @weighting_rule("pdf", title="Density (as released)", live=_live_pdf)
 def pdf(flags: Flags) -> np.ndarray:
-    """The normal density, as in the released code: above 1 where σ < 0.4, which turns bad pairs up."""
+    """The normal density, as in the released code: above 1 where σ < 0.4, which gives bad pairs more weight."""
     return bounded(flags) * _height(flags.sigma)
 
 

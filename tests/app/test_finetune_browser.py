@@ -59,7 +59,8 @@ def test_a_fine_tune_is_launched_and_watched_until_it_has_figures(served: Served
     assert (run.config.seed, run.config.epochs, run.status.state) == (11, 2, "finished")
     assert f"run={run.id}" in visit.page.url
     assert f"{run.report()['test']['overall']['auc']:.3f}" in visit.text()
-    assert visit.page.locator(".js-plotly-plot").first.bounding_box()["height"] == before  # nothing jumped
+    same = "height => document.querySelector('.js-plotly-plot')?.getBoundingClientRect().height === height"
+    visit.page.wait_for_function(same, arg=before, timeout=PATIENCE)  # nothing jumped
     visit.page.get_by_role("link", name="Compare runs").last.click()
     visit.page.wait_for_selector("h1:has-text('Compare runs')")
     assert run.id in visit.page.url
