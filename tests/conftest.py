@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _threads():
     torch.set_num_threads(1)
+    resource_tracker.ensure_running()  # now, so that it is not ended with the processes that a test started
 
 
 @pytest.fixture(scope="session")

@@ -343,6 +343,8 @@ def test_fault_18_hostile_content_opens_no_dialog_and_asks_nobody_outside(browse
         name.click()
         tab.wait_for_timeout(400)
     tab.wait_for_timeout(500)
+    if page in ("Data", "Bad_pairs"):
+        tab.wait_for_selector("img[src*='/media/']", state="attached")
     taken = tab.evaluate("window.taken")
     links = tab.locator("[src*='example.invalid'], [href*='example.invalid'], [srcset*='example.invalid']").count()
     frames = tab.locator("[data-testid=stMain] iframe[src*='example.invalid'], [data-testid=stMain] script").count()
