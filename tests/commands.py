@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import http.client
 import json
 import os
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,21 @@ class Ended:
     out: str = ""
 
 
+@dataclass(frozen=True)
+class Started:
+    """A command that runs."""
+
+    zygote: Zygote
+    pid: int
+    out: Path
+    said: Path
+
+    def end(self, seconds: float) -> Ended:
+        """Wait for its end."""
+        code = self.zygote.wait(self.pid, seconds)
+        return Ended(code, *(path.read_text(encoding="utf-8") for path in (self.said, self.out)))
+
+
 class Zygote:
     """A process that forks a child for every command; see faults/driver.py."""
 
@@ -44,6 +61,18 @@ class Zygote:
     def run(self, arguments: list[str], within: Path | str = os.devnull, **plan: Any) -> Ended:
         """Run `fairvlm arguments…` in a fork; `plan` as in faults/driver.py."""
         return Ended(**self._ask(plan | {"arguments": arguments, "within": str(within)}))
+
+    def start(self, arguments: list[str], folder: Path, **environment: str) -> Started:
+        """Start `fairvlm arguments…` in a fork and do not wait for it; its output goes to new files in a folder."""
+        files = [str(folder / f"{uuid.uuid4()}.txt") for _ in range(2)]
+        job = {"arguments": arguments, "within": os.devnull, "background": files, "environment": environment}
+        return Started(self, self._ask(job)["pid"], *map(Path, files))
+
+    def wait(self, pid: int, seconds: float) -> int:
+        """Exit status of a started process."""
+        code = self._ask({"wait": pid, "seconds": seconds})["code"]
+        assert code is not None, f"it still runs after {seconds} s"
+        return code
 
     def start_app(self, workspace: Path, *options: str, **environment: str) -> int:
         """The process id of the app that serves a workspace; `options` are Streamlit's."""
@@ -79,3 +108,16 @@ class Zygote:
 def shared_zygote() -> Zygote:
     """The one of this test process."""
     return Zygote()
+
+
+def http_answer(port: int, path: str, host: str, method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of one request with any `Host`, as a page at a re-pointed name would send it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.putrequest(method, path, skip_host=True)
+        connection.putheader("Host", host)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+    finally:
+        connection.close()

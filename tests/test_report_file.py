@@ -6,11 +6,8 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -510,25 +507,25 @@ def test_damage_and_wrong_baselines_are_one_line(store) -> None:
 # The command
 
 
-def fairvlm(*arguments, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "-m", "fairvlm_core", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+@pytest.fixture
+def fairvlm(zygote):
+    return lambda *arguments, cwd: zygote.run([*map(str, arguments)], cwd=str(cwd), stdout="out")
 
 
-def test_the_command_writes_a_file_or_prints_the_same(store, tmp_path) -> None:
+def test_the_command_writes_a_file_or_prints_the_same(fairvlm, store, tmp_path) -> None:
     add(store)
     add(store, 1)
     options = ("--workspace", store.workspace, "--resamples", 50)
     done = fairvlm("report", "1", *options, "--baseline", "2", cwd=tmp_path)
-    assert (done.returncode, done.stdout.strip()) == (0, "0001-dbpm-s0-report.html"), done.stderr
+    assert (done.code, done.out.strip()) == (0, "0001-dbpm-s0-report.html"), done.said
     html = (tmp_path / "0001-dbpm-s0-report.html").read_text(encoding="utf-8")
-    printed = json.loads(fairvlm("report", "1", *options, "--baseline", "2", "--json", cwd=tmp_path).stdout)
+    printed = json.loads(fairvlm("report", "1", *options, "--baseline", "2", "--json", cwd=tmp_path).out)
     made = datetime.strptime(re.search(r"made (.+?) UTC by", html)[1], "%d %B %Y, %H:%M").replace(tzinfo=UTC)
     assert render_html(printed | {"created": made.isoformat()}) == html
     both = fairvlm(
         "report", "1", *options, "--json", "--out", "both.html", "--min-cell", "0", "--no-pair-ids", cwd=tmp_path
     )
-    assert json.loads(both.stdout)["privacy"] == {
+    assert json.loads(both.out)["privacy"] == {
         "min_cell": 0, "groups_hidden": False, "pair_ids": False, "notes": False
     }  # fmt: skip
     assert (tmp_path / "both.html").exists()
@@ -539,10 +536,10 @@ def test_the_command_writes_a_file_or_prints_the_same(store, tmp_path) -> None:
         (("--min-cell", "-2"), "min_cell: -2 is negative"),
     ):
         refused = fairvlm("report", "1", *options, *wrong, cwd=tmp_path)
-        assert refused.returncode == 2
-        assert refused.stdout == ""
-        assert said in refused.stderr
-        assert len(refused.stderr.strip().splitlines()) == 1
+        assert refused.code == 2
+        assert refused.out == ""
+        assert said in refused.said
+        assert len(refused.said.strip().splitlines()) == 1
 
 
 # From disk, in a browser

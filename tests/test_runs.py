@@ -145,28 +145,20 @@ def test_changed_data_is_refused(store, table, arrays):
         execute(Run(run.path), table=table, arrays=arrays)
 
 
-_TRAIN = """
-import sys, torch
-torch.set_num_threads(1)
-from fairvlm_core import RunStore
-from fairvlm_core.launch import execute
-execute(RunStore(sys.argv[1]).get("1"), resume="--resume" in sys.argv)
-"""
-
-
-def test_fault_20_a_killed_run_is_interrupted_and_resumes_bit_for_bit(store, table, arrays):
+def test_fault_20_a_killed_run_is_interrupted_and_resumes_bit_for_bit(store, table, arrays, zygote, tmp_path):
     config = RunConfig.build("robustfair", {"epochs": 6, "batch_size": 16})
     run = create_run(table, config, store, read_options={})
-    process = subprocess.Popen([sys.executable, "-c", _TRAIN, str(store.workspace)], start_new_session=True)
+    command = ["train", "--resume", run.id, "--no-map", "--workspace", str(store.workspace)]
+    process = zygote.start(command, tmp_path)
     deadline = time.time() + 120
     while len(run.metrics()) < 2 and time.time() < deadline:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.end(30).code == -signal.SIGKILL
     assert run.status.state == "interrupted"
     state = latest_state(run)
     assert 2 <= state.epoch < 6
-    subprocess.run([sys.executable, "-c", _TRAIN, str(store.workspace), "--resume"], check=True)
+    assert zygote.run(command).code == 0
     assert run.status.state == "finished"
     whole = fit(table, config, arrays=arrays)
     assert np.array_equal(run.ledger().losses, whole.ledger.losses)

@@ -6,14 +6,14 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Started, Zygote
 
 from fairvlm_core import InputError, PairTable, RunConfig, RunStore
 from fairvlm_core.analysis.comparison import compare_runs
@@ -23,7 +23,6 @@ from fairvlm_core.sweep import storage as storage_module
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
 pytest.importorskip("optuna")
-FAIRVLM = [sys.executable, "-m", "fairvlm_core"]
 SHORT = {"epochs": "1", "batch_size": "16", "device": "cpu"}
 CHOICES = ["fairness.weight=0.1|0.5|1"]
 
@@ -70,13 +69,15 @@ def space(*items: str, **settings: str) -> Space:
     return Space.read(items, settings=SHORT | settings)
 
 
-def worker(folder: Path, store: RunStore, trials: int, *more: str) -> subprocess.Popen:
-    command = [*FAIRVLM, "sweep", str(folder), "--workspace", str(store.workspace), "--trials", str(trials), *more]
-    # A suite in the background of a shell ignores Ctrl-C, and so would its children.
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+@pytest.fixture
+def worker(zygote: Zygote, folder: Path, store: RunStore, tmp_path: Path) -> Callable[..., Started]:
+    """Start `fairvlm sweep` in a process of its own."""
+
+    def start(trials: int, *more: str) -> Started:
+        arguments = ["sweep", str(folder), "--workspace", str(store.workspace), "--trials", str(trials), *more]
+        return zygote.start(arguments, tmp_path)
+
+    return start
 
 
 def settings(epochs: int = 1) -> list[str]:
@@ -127,10 +128,10 @@ def test_a_trial_is_the_mean_of_ordinary_runs_on_validation(store, pairs):
             sweep(other, store, storage, Plan(4))
 
 
-def test_two_workers_share_a_study_and_a_killed_one_is_made_good(store, folder, pairs):
+def test_two_workers_share_a_study_and_a_killed_one_is_made_good(store, pairs, worker):
     """Two at once, one of them killed in the middle of a run: every trial once, the killed run goes on."""
     varied = ["--param", "fairness.weight=0.01..1:log", *settings(epochs=3), "--json"]
-    both = [worker(folder, store, 4, *varied) for _ in range(2)]
+    both = [worker(4, *varied) for _ in range(2)]
     storage = place_of("sweep", store.workspace)
     victim = None
     until = time.monotonic() + 120
@@ -143,8 +144,8 @@ def test_two_workers_share_a_study_and_a_killed_one_is_made_good(store, folder, 
                 break
         time.sleep(0.01)
     assert victim is not None
-    said = [process.communicate(timeout=200) for process in both]
-    assert sorted(process.returncode for process in both) == [-signal.SIGKILL, 0], said
+    ended = [process.end(200) for process in both]
+    assert sorted(each.code for each in ended) == [-signal.SIGKILL, 0], ended
     found = sweep(pairs, store, storage, Plan(4))  # takes the rest of the plan from the study
     assert [trial.state for trial in found.trials] == ["complete"] * 4
     drawn = [trial.params["fairness.weight"] for trial in found.trials]
@@ -155,21 +156,21 @@ def test_two_workers_share_a_study_and_a_killed_one_is_made_good(store, folder, 
     assert len(store.runs()) == 4  # no run twice
     assert not list((store.workspace / "sweeps" / "sweep.alive").glob("*"))
     assert (store.workspace / "sweeps" / "sweep.journal").stat().st_mode & 0o077 == 0
-    printed = json.loads(next(out for out, _ in said if out))  # exactly one document
+    printed = json.loads(next(each.out for each in ended if each.out))  # exactly one document
     assert (printed["study"], printed["split"], printed["n_val"]) == ("sweep", "val", 30)
     assert len(printed["trials"]) >= 3
 
 
-def test_ctrl_c_leaves_the_trial_for_the_next_call(store, folder):
-    process = worker(folder, store, 1, "--param", "fairness.weight=0.1..1", *settings(epochs=400), "--objective", "auc")
+def test_ctrl_c_leaves_the_trial_for_the_next_call(store, worker):
+    process = worker(1, "--param", "fairness.weight=0.1..1", *settings(epochs=400), "--objective", "auc")
     until = time.monotonic() + 120
     while not any(run.status.epoch >= 1 for run in store.runs()) and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command continues" in err
-    assert "Traceback" not in err
+    os.kill(process.pid, signal.SIGINT)
+    ended = process.end(60)
+    assert ended.code == 130
+    assert "the same command continues" in ended.said
+    assert "Traceback" not in ended.said
     run = store.runs()[0]
     assert run.status.state == "cancelled"
     storage = place_of("sweep", store.workspace)
@@ -220,14 +221,14 @@ def test_a_database_serves_as_storage_and_its_heartbeat_frees_what_was_left(stor
 
 
 @pytest.mark.timeout(900)
-def test_two_workers_share_a_study_in_postgresql(store, folder, pairs, postgres_server):
+def test_two_workers_share_a_study_in_postgresql(store, pairs, worker, postgres_server):
     asked = ["--param", "fairness.weight=0.01..1:log", "--objective", "auc,es_auc", "--seeds", "1", *settings()]
-    other = worker(folder, store, 3, *asked, "--study", "team", "--storage", postgres_server)
+    other = worker(3, *asked, "--study", "team", "--storage", postgres_server)
     storage = place_of("team", store.workspace, postgres_server)
     plan = Plan(3, ("auc", "es_auc"), space("fairness.weight=0.01..1:log"), 1)
     sweep(pairs, store, storage, plan)
-    _, err = other.communicate(timeout=600)
-    assert other.returncode == 0, err
+    ended = other.end(250)
+    assert ended.code == 0, ended.said
     found = read_sweep(storage)
     assert [(trial.number, trial.state) for trial in found.trials] == [(i, "complete") for i in range(3)]
     assert len({trial.params["fairness.weight"] for trial in found.trials}) == 3

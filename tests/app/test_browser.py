@@ -128,7 +128,7 @@ PAGES = {
 
 
 @pytest.mark.parametrize(
-    ("path", "theme"), [*((path, "light") for path in PAGES), *((path, "dark") for path in PAGES if "?" not in path)]
+    ("path", "theme"), [*((path, "light") for path in PAGES), *((path, "dark") for path in ("", "Compare_runs"))]
 )
 def test_every_page_opens_by_its_address(contexts, served, path: str, theme: str) -> None:
     address = served.address

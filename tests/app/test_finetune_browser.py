@@ -15,7 +15,7 @@ pytestmark = [*in_a_browser, pytest.mark.timeout(900)]
 PATIENCE = 240_000
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left(served: Served):  # noqa: F811
     """The workers that the page started serve the workspace of this test alone; they are ended with it."""
     yield

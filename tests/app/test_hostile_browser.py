@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import http_answer
 from recipes import add_run
 from recorded import record
 from review_data import add_queue, add_reviewable_run
@@ -61,7 +63,8 @@ def test_fault_18_hostile_names_are_shown_and_fetch_nothing(address: str) -> Non
     with chromium() as browser:
         context = browser.new_context(viewport={"width": 1280, "height": 1400})
         visit = Visit(context.new_page())
-        named = []
+        named, dialogs, pictures = [], [], set()
+        visit.page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         for path in PAGES:
             visit.open(f"{address}/{path}")
             name = visit.page.get_by_label("Your name")
@@ -75,6 +78,13 @@ def test_fault_18_hostile_names_are_shown_and_fetch_nothing(address: str) -> Non
                 assert frame.locator("[src*=evil], [href*=evil], .katex").count() == 0, path
             assert "encountered an error" not in visit.text(), path
             named.append("evil" in html)
+            pictures |= {src for src in visit.page.eval_on_selector_all("img", "all => all.map(one => one.src)")}
+    assert dialogs == []
+    port = urlparse(address).port
+    media = [urlparse(src).path for src in pictures if "/media/" in src]
+    hosts = ("localhost", "evil.invalid")
+    answers = {(host, http_answer(port, path, f"{host}:{port}")[0]) for path in media for host in hosts}
+    assert answers == {("localhost", 200), ("evil.invalid", 400)}, "pictures are for names of this machine alone"
     assert visit.outside == []
     assert visit.errors == []
     assert sum(named) >= len(PAGES) - 3  # the names are on the pages, not left out

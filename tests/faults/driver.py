@@ -14,6 +14,8 @@
 * ``after``: seconds after which the child is killed from outside, wherever it is.
 * ``cwd``: the folder it runs in; ``environment``: variables added to its own.
 * ``stdout``: "out" to answer with what it prints as well, "said" to answer with it before standard error, in one text.
+* ``background``: file for what it prints and file for standard error; the answer comes at once and has the child's ``pid``.
+  ``{"wait": pid, "seconds": n}`` gives its exit status, null where it still runs then.
 * ``app``: arguments of `streamlit run` instead of ``arguments``; the answer comes at once and has the child's ``pid``.
   ``{"stop": pid}`` kills it.
 * ``plain_user``: for root no folder is read-only; a child that may not override permissions is a user like any other.
@@ -30,6 +32,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,9 @@ def serve() -> None:
         if "app" in job or "stop" in job:
             print(json.dumps({"pid": start_app(job) if "app" in job else stop_app(job["stop"])}), flush=True)
             continue
+        if "background" in job or "wait" in job:
+            print(json.dumps(start(job) if "background" in job else wait(job["wait"], job["seconds"])), flush=True)
+            continue
         from_child, to_parent = os.pipe()  # a limit on the size of files does not reach a pipe
         printed, to_print = os.pipe()
         child = os.fork()
@@ -141,6 +147,26 @@ def serve() -> None:
 def _read(descriptor: int) -> str:
     with os.fdopen(descriptor, encoding="utf-8", errors="replace") as pipe:
         return pipe.read()
+
+
+def start(job: dict[str, Any]) -> dict[str, int]:
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores it
+        for path, target in zip((os.devnull, *job["background"]), range(3), strict=True):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), target)
+        os._exit(_exit_code(job))
+    return {"pid": child}
+
+
+def wait(child: int, seconds: float) -> dict[str, int | None]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return {"code": os.waitstatus_to_exitcode(status)}
+        time.sleep(0.02)
+    return {"code": None}
 
 
 def start_app(job: dict[str, Any]) -> int:

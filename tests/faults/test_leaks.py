@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import http.client
 import os
 import shutil
 import socket
@@ -21,7 +20,7 @@ from urllib.parse import urlparse
 
 import pandas as pd
 import pytest
-from commands import QUIET, Ended, Zygote
+from commands import QUIET, Ended, Zygote, http_answer
 from fault_runs import SETTINGS
 
 from fairvlm_core.config import RunConfig
@@ -187,19 +186,6 @@ def websocket_status(port: int, host: str, origin: str | None = None) -> str:
         return connection.recv(64).split()[1].decode()
 
 
-def http_answer(port: int, path: str, host: str, method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
-    """Status, body and headers of one request with any `Host`, as a page at a re-pointed name would send it."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.putrequest(method, path, skip_host=True)
-        connection.putheader("Host", host)
-        connection.endheaders()
-        answer = connection.getresponse()
-        return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-    finally:
-        connection.close()
-
-
 def foreign_hosts(port: int) -> tuple[str, ...]:
     return (
         "example.invalid", f"example.invalid:{port}", f"localhost.example.invalid:{port}", f"0.0.0.0:{port}",
@@ -306,6 +292,7 @@ def browser() -> Iterator:
         browser.close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("page", PAGES)
 def test_fault_18_hostile_content_opens_no_dialog_and_asks_nobody_outside(browser, hostile, page):

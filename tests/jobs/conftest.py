@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunStore]
     monkeypatch.setenv(TAG, str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield RunStore(tmp_path / "workspace")
-    for process in started_for(tmp_path):
-        process.kill()
-    psutil.wait_procs(started_for(tmp_path), timeout=10)
+    while left := started_for(tmp_path):
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=0.5)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +41,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> PairTable:
 def register(store: RunStore, table) -> Callable[..., Run]:
     """Make a run in state `queued` that is not launched."""
 
-    def make(seed: int = 0, preset: str = "robustfair", **settings: Any) -> Run:
-        return create_run(table, RunConfig.build(preset, QUICK | {"seed": seed} | settings), store, read_options={})
+    def make(seed: int = 0, preset: str = "robustfair", on: PairTable = table, **settings: Any) -> Run:
+        return create_run(on, RunConfig.build(preset, QUICK | {"seed": seed} | settings), store, read_options={})
 
     return make

@@ -11,10 +11,10 @@ import time
 
 import psutil
 import pytest
-from jobs_at_work import LONG, QUICK, started_for, wait_until
+from jobs_at_work import LONG, TAG, started_for, wait_until
 
 from fairvlm_core import InputError, RunConfig, RunStore, jobs
-from fairvlm_core.launch import create_run, execute
+from fairvlm_core.launch import execute
 from fairvlm_core.runs import Run
 
 FAIRVLM = [sys.executable, "-m", "fairvlm_core"]
@@ -35,11 +35,11 @@ def gone(store: RunStore) -> bool:
     return not started_for(store.workspace.parent)
 
 
-def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register, table):
-    left = register(3)
-    execute(left, table=table)
+def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register, few):
+    left = register(3, "clip", few)
+    execute(left, table=few)
     left.set_status(ticket=1, device="cpu")  # finished by a worker that was killed before it made the map
-    runs = [register(seed) for seed in (2, 0, 1)]
+    runs = [register(seed, "clip", few) for seed in (2, 0, 1)]
     jobs.launch(store, runs)
     assert [(job.run.id, job.place) for job in jobs.jobs(store) if job.place] == [
         (run.id, place) for place, run in enumerate(runs, 1)
@@ -65,7 +65,7 @@ def test_three_runs_are_trained_in_their_order_one_at_a_time(store, register, ta
     logs = (*store.workspace.glob("jobs/*.log"), *(path for run in runs for path in run.path.glob("*.txt")))
     said = "".join(path.read_text() for path in logs)
     assert "started" in said
-    assert not [note for note in table.frame["text"] if str(note)[:40] in said], "no note in a log"
+    assert not [note for note in few.frame["text"] if str(note)[:40] in said], "no note in a log"
 
 
 def test_cancelled_killed_and_resumed_runs_leave_the_queue_moving(store, register):
@@ -111,11 +111,11 @@ def test_a_killed_worker_ends_no_run_and_the_next_one_takes_the_waiting_runs(sto
     wait_until(lambda: finished(second, third))
 
 
-def test_two_launches_at_the_same_moment_start_one_worker(store, synth_folder):
-    command = [*FAIRVLM, "train", str(synth_folder), "--epochs", "1", "--batch-size", "32", "--set", "device=cpu"]
+def test_two_launches_at_the_same_moment_start_one_worker(store, synth_folder, zygote, tmp_path):
+    command = ["train", str(synth_folder), "--epochs", "1", "--batch-size", "32", "--set", "device=cpu"]
     command += ["--background", "--no-map", "--workspace", str(store.workspace), "--seed"]
-    both = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True) for seed in (0, 1)]
-    names = {process.communicate(timeout=300)[0].splitlines()[-1] for process in both}
+    both = [zygote.start([*command, str(seed)], tmp_path, **{TAG: str(tmp_path)}) for seed in (0, 1)]
+    names = {process.end(250).out.splitlines()[-1] for process in both}
     assert names == {run.id for run in store.runs()}
     assert len(names) == 2
 
@@ -147,19 +147,15 @@ def test_launches_and_cancels_leave_no_process(store, register):
     assert {run.status.state for run in store.runs()} == {"cancelled"}
 
 
-def test_a_worker_waits_for_a_launch_and_ends_without_one(store, few):
-    assert jobs.stand_by(store, "cpu", 3600)
-    assert not jobs.stand_by(store, "cpu", 3600)
+def test_a_worker_waits_for_a_launch_and_ends_without_one(store, register, few):
+    assert jobs.stand_by(store, "cpu", 5)
+    assert not jobs.stand_by(store, "cpu", 5)
     worker = jobs.serving(store, "cpu")
-    run = create_run(few, RunConfig.build("clip", QUICK), store, read_options={})  # so few that its map takes no time
+    run = register(0, "clip", few)
     jobs.launch(store, [run])
     assert jobs.serving(store, "cpu") == worker
     wait_until(lambda: finished(run) and (run.path / "projection.parquet").exists())
     assert jobs.serving(store, "cpu") == worker
-    psutil.Process(worker.pid).kill()
-    wait_until(lambda: gone(store))
-
-    assert jobs.stand_by(store, "cpu", 0.5)
     wait_until(lambda: gone(store))
     assert jobs.serving(store, "cpu") is None
 
