@@ -68,9 +68,9 @@ class BestEpoch:
     def __init__(self):
         self.epoch, self._value, self._model = 0, -math.inf, {}
 
-    def offer(self, epoch: int, value: float | None, module: nn.Module) -> bool:
-        """Whether this epoch is the best so far; an undefined value (None) never is."""
-        better = value is not None and value > self._value
+    def offer(self, epoch: int, value: float, module: nn.Module) -> bool:
+        """Whether this epoch is the best so far."""
+        better = value > self._value
         if better:
             self.epoch, self._value, self._model = epoch, value, copied(module.state_dict())
         return better

@@ -202,7 +202,6 @@ class ReleasedDivergence:
 
     def __init__(self, groups: Groups, batch_size: int, generator: torch.Generator):
         self.streams = [self._stream(torch.nonzero(m)[:, 0], batch_size, generator) for m in groups.membership]
-        self.n_groups = len(groups.names)
 
     @staticmethod
     def _stream(rows: Tensor, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

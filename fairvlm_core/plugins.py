@@ -51,12 +51,25 @@ class Registry(Mapping[str, Part]):
     def __init__(self, kind: str):
         self.kind = kind
         self._parts: dict[str, Part] = {}
+        self._built_in: frozenset[str] = frozenset()
 
     def add(self, name: str, part: Part) -> None:
-        """Register a part; one with the same name is replaced, so that a notebook cell can be run twice."""
-        if not name or name != name.strip():
-            raise InputError(f"the name of a {self.kind} must not be empty or padded with blanks (got {name!r})")
+        """Register a part. Your own part of the same name is replaced, so that a notebook cell can be run twice.
+
+        Raises
+        ------
+        InputError
+            The name is blank or padded, or belongs to a built-in part.
+        """
+        if not isinstance(name, str) or not name or name != name.strip():
+            raise InputError(f"the name of a {self.kind} must be text without blanks at its ends (got {name!r})")
+        if name in self._built_in:
+            raise InputError(f"{name!r} is a built-in {self.kind}; choose another name")
         self._parts[name] = part
+
+    def close_built_in(self) -> None:
+        """Protect the parts registered so far from being replaced."""
+        self._built_in = frozenset(self._parts)
 
     def __getitem__(self, name: str) -> Part:
         if name not in self._parts:

@@ -157,7 +157,8 @@ def fit(
     Raises
     ------
     InputError
-        A split is empty or has one label only; an attribute is unknown.
+        A split is empty, or validation or test has one label only; there are fewer than two training pairs; an attribute
+        is unknown; `state` is of other pairs; `select_by` is es_auc and validation has none.
     TrainingError
         The loss is not finite (step and pairs are named), or another process of the team has ended.
     """
@@ -306,9 +307,12 @@ class _Parts:
         )
 
     def load(self, state: TrainState) -> None:
+        ledger = PairLossLedger.from_state_dict(state.ledger)
+        if not np.array_equal(ledger.pair_ids, self.ledger.pair_ids):
+            raise InputError("state: it belongs to other training pairs than those of this table")
         self.module.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
-        self.ledger = PairLossLedger.from_state_dict(state.ledger)
+        self.ledger = ledger
         self.miner.load(state.miner)
         self.average.load(state.average)
         self.best.load(state.best)
@@ -443,16 +447,21 @@ def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().float().cpu().numpy()
 
 
-def _selection_value(config: RunConfig, val_loss: float, val: dict[str, Any]) -> float | None:
+def _selection_value(config: RunConfig, val_loss: float, val: dict[str, Any]) -> float:
     if config.select_by == "es_auc":
         values = [a["es_auc"] for a in val["attributes"].values() if a["es_auc"] is not None]
-        return float(np.mean(values)) if values else None
+        if not values:
+            raise InputError(
+                "setting select_by: no attribute has a validation ES-AUC, so none can be compared; use auc"
+            )
+        return float(np.mean(values))
     return -val_loss if config.select_by == "loss" else val["overall"]["auc"]
 
 
 def _validate(
     clip: Clip, arrays: PairArrays, table: PairTable, rows: np.ndarray, batch_size: int, team: Team
 ) -> tuple[float, dict[str, Any]]:
+    """Mean loss over whole batches (a short last one would have lower losses and is left out), and the report."""
     image, text = embed_together(clip, arrays, rows, team)
     losses = []
     size = min(batch_size, len(rows))

@@ -135,6 +135,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(preset, table, ar
         assert plain_lines == [(e.train_loss, e.val_loss, e.sinkhorn) for e in whole.history]
 
 
+def test_a_state_of_other_pairs_is_refused(table, arrays):
+    states = []
+    run(table, arrays, settings={"epochs": 2}, on_epoch=lambda _, state: states.append(copy.deepcopy(state)))
+    states[0].ledger["pair_ids"] = states[0].ledger["pair_ids"][::-1].copy()
+    with pytest.raises(InputError, match="state: it belongs to other training pairs"):
+        run(table, arrays, settings={"epochs": 2}, state=states[0])
+
+
+def test_es_auc_selects_no_epoch_where_validation_has_none(table, arrays):
+    without = replace(table, attributes=())
+    with pytest.raises(InputError, match="setting select_by: no attribute has a validation ES-AUC"):
+        run(without, arrays, settings={"select_by": "es_auc"})
+
+
 def test_released_leaves_projections_and_scale_alone(table, arrays):
     from fairvlm_core.models import load_clip
 

@@ -366,8 +366,8 @@ def _scored(
         return ScoredMethod(method, (_report(runs[0], scores[0], pairs, metric, n_resamples),), {})
     reports = tuple(_report(run, score, pairs, metric, 0) for run, score in zip(runs, scores, strict=True))
     # The means of ES-AUC contain those of AUC, its base metric.
-    wanted = [metric] if METRICS[metric].base == "auc" else [metric, "auc"]
-    means = {name: mean_over_seeds(pairs.label, list(scores), pairs.groups, metric=name, **options) for name in wanted}
+    names = [metric] if METRICS[metric].base == "auc" else [metric, "auc"]
+    means = {name: mean_over_seeds(pairs.label, list(scores), pairs.groups, metric=name, **options) for name in names}
     return ScoredMethod(method, reports, means)
 
 

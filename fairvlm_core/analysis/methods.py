@@ -56,7 +56,7 @@ class LeftOut:
     other: RunEntry | None = None
 
     def __str__(self) -> str:
-        if self.other is None:
+        if self.other is None or self.reason is Reason.NOT_FINISHED:
             note = f" ({self.run.note})" if self.run.note else ""
             return f"run {self.run.id} is {self.run.state}: only finished runs can be compared{note}"
         if self.reason is Reason.OTHER_DATA:

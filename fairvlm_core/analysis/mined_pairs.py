@@ -241,13 +241,13 @@ def beside(order: np.ndarray, pair: str, by: int) -> str | None:
 
 
 def sample_rows(
-    candidates: np.ndarray, strata: np.ndarray, flagged: np.ndarray, wanted: np.ndarray, chance: np.ndarray, limit: int
+    candidates: np.ndarray, strata: np.ndarray, flagged: np.ndarray, first: np.ndarray, chance: np.ndarray, limit: int
 ) -> np.ndarray:
-    """At most `limit` of the candidates: first those wanted, then those flagged, then the same share of every stratum.
+    """At most `limit` of the candidates: those in `first`, then those flagged, then the same share of every stratum.
 
     Parameters
     ----------
-    candidates, flagged, wanted : bool arrays of shape (N,)
+    candidates, flagged, first : bool arrays of shape (N,)
     strata : int array of shape (N,)
     chance : float array of shape (N,)
         In [0, 1): lower values are drawn first.
@@ -269,7 +269,7 @@ def sample_rows(
     # A pair's rank in its stratum, as a share: the smallest shares are the same share of every stratum.
     part = pd.Series(chance[rows]).groupby(strata[rows])
     share = (part.rank(method="first") - 0.5) / part.transform("size")
-    urgency = np.select([wanted[rows], flagged[rows]], [0, 1], 2)
+    urgency = np.select([first[rows], flagged[rows]], [0, 1], 2)
     return rows[np.sort(np.lexsort((share, urgency))[:limit])]
 
 

@@ -100,6 +100,7 @@ _BUILT_IN = (
 )
 for _one in _BUILT_IN:
     METRICS.add(_one.name, _one)
+METRICS.close_built_in()
 # Prevalence is reported, but no property of a model: it is not in METRICS.
 GROUP_METRICS = (*(m.name for m in _BUILT_IN if not m.compares_groups), "prevalence")
 SUMMARY_METRICS = (*(m.name for m in _BUILT_IN if m.compares_groups), "prevalence_gap")

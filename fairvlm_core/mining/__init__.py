@@ -27,6 +27,9 @@ from .rules import (
     weighting_rule,
 )
 
+RANKING_RULES.close_built_in()
+WEIGHTING_RULES.close_built_in()
+
 __all__ = [
     "KINDS",
     "RANKING_RULES",

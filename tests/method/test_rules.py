@@ -148,3 +148,15 @@ def test_every_reason_makes_a_message():
     messages = [str(Notice(reason, values)) for reason in Reason]
     assert len(set(messages)) == len(Reason)
     assert all("{" not in message for message in messages)
+
+
+def test_built_in_parts_cannot_be_replaced_and_own_ones_can(register):
+    with pytest.raises(InputError, match="'threshold' is a built-in ranking rule"):
+        ranking_rule("threshold")(lambda evidence: evidence.by_limits(evidence.value))
+    with pytest.raises(InputError, match="'bounded' is a built-in weighting rule"):
+        weighting_rule("bounded")(lambda flags: flags.z)
+    with pytest.raises(InputError, match="must be text without blanks at its ends"):
+        ranking_rule(" odd")(lambda evidence: evidence.by_limits(evidence.value))
+    register(RANKING_RULES, ranking_rule, "twice", lambda evidence: evidence.by_limits(evidence.value))
+    ranking_rule("twice")(lambda evidence: evidence.by_limits(-evidence.value))
+    assert mine_bad_pairs(losses(), rule="twice").n_flagged == {"faulty": 0, "noisy": 2}
