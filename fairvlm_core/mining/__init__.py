@@ -4,6 +4,7 @@
 and `weighting_rule` register rules of your own beside the built-in ones. `margin` is a value to mine that is independent of
 the batch; `word_features`, `disagreement` and `mismatch_probability` find wrong notes by comparison with the other pairs;
 `outlyingness` finds pairs that share a marker. `audit_mining` asks whether one group of patients loses more of its data.
+`lemon_scores` ranks pairs by another method, for comparison.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .rules import (
     ranking_rule,
     weighting_rule,
 )
+from .similarity import lemon_scores
 
 RANKING_RULES.close_built_in()
 WEIGHTING_RULES.close_built_in()
@@ -54,6 +56,7 @@ __all__ = [
     "explain_pair",
     "fit_bad_tail",
     "fits",
+    "lemon_scores",
     "margin",
     "mine_bad_pairs",
     "mismatch_probability",
