@@ -70,6 +70,14 @@ def synth(
     shortcut_rate: Annotated[float, typer.Option(help="Share with a non-clinical marker on both sides")] = 0.03,
     size: Annotated[int, typer.Option(help="Side of the images in pixels")] = 128,
     proportions: Annotated[str, typer.Option(help="Group sizes: real or balanced")] = "real",
+    disparity: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ATTRIBUTE=GROUP:KIND[:STRENGTH]",
+            help="A disadvantage of one group: device (other camera), few (few training pairs), notes (more wrong notes), "
+            "labels (more wrong labels); may be repeated",
+        ),
+    ] = None,
     layout: Annotated[str, typer.Option(help="manifest or fairvlmed")] = "manifest",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder")] = False,
 ) -> None:
@@ -86,6 +94,7 @@ def synth(
         shortcut_rate=shortcut_rate,
         size=size,
         proportions=proportions,
+        disparity=tuple(disparity or ()),
     )
     with show.progress() as bar:
         data = synthesize(config, progress=show.watch(bar, "images"))
@@ -95,6 +104,8 @@ def synth(
         f"{len(data.frame)} pairs in {out} ({layout} layout): {kinds.get('mismatch', 0)} planted mismatches, "
         f"{kinds.get('shortcut', 0)} planted shortcuts, recorded in planted.csv"
     )
+    for one in data.disparity:
+        typer.echo(f"{one.disparity}: {len(one.pair_ids)} pairs changed, recorded in disparity.json")
 
 
 @app.command()

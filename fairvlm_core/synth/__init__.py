@@ -8,8 +8,19 @@
 
 from __future__ import annotations
 
-from .config import SynthConfig
+from .config import Disparity, DisparityKind, SynthConfig
+from .disparity import AppliedDisparity, other_device
 from .generate import SynthData, synthesize
 from .write import check_target, write_synth
 
-__all__ = ["SynthConfig", "SynthData", "check_target", "synthesize", "write_synth"]
+__all__ = [
+    "AppliedDisparity",
+    "Disparity",
+    "DisparityKind",
+    "SynthConfig",
+    "SynthData",
+    "check_target",
+    "other_device",
+    "synthesize",
+    "write_synth",
+]

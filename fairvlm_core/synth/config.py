@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,87 @@ SMALLEST_SIZE, LARGEST_SIZE = 32, 2048
 
 # Every random draw comes from (seed, purpose, site, split, index) alone, so that a change of one setting (a mismatch
 # rate, the number of training pairs) leaves everything else the same, byte for byte.
-_PURPOSES = ("cohort", "findings", "image", "note", "plant", "marker", "vessels", "short-note")
+_PURPOSES = (
+    "cohort", "findings", "image", "note", "plant", "marker", "vessels", "short-note", "device", "few", "notes", "labels",
+)  # fmt: skip
+
+
+class DisparityKind(StrEnum):
+    """A disadvantage of one group; docs/synthfundus.md describes each."""
+
+    DEVICE = "device"
+    FEW = "few"
+    NOTES = "notes"
+    LABELS = "labels"
+
+
+DEFAULT_STRENGTH = {
+    DisparityKind.DEVICE: 0.5,
+    DisparityKind.FEW: 0.25,
+    DisparityKind.NOTES: 0.30,
+    DisparityKind.LABELS: 0.25,
+}
+
+
+@dataclass(frozen=True)
+class Disparity:
+    """One disadvantage of one group.
+
+    Args:
+        attribute: ``race``, ``gender``, ``ethnicity`` or ``language``.
+        group: a group of it.
+        kind: ``device`` (its images come from another device, in all splits), ``few`` (few training pairs), ``notes``
+            (more wrong notes in training) or ``labels`` (more wrong labels in training).
+        strength: 0 to 1. Of ``device``: loss of contrast, blur and noise, 0: inverted grey levels alone; of ``few``: share
+            of the group's training patients that stay in it; of ``notes`` and ``labels``: share of its training pairs
+            that get a wrong one. :meth:`parse` takes `DEFAULT_STRENGTH` where none is given.
+
+    Raises:
+        InputError: an unknown attribute, group or kind, or a strength outside its range.
+
+    Example:
+        >>> str(Disparity.parse("race=Asian:notes"))
+        'race=Asian:notes:0.3'
+        >>> Disparity.parse("race=Purple:few")
+        Traceback (most recent call last):
+            ...
+        fairvlm_core.errors.InputError: disparity: 'Purple' is no group of race; choose one of Asian, Black, White
+    """
+
+    attribute: str
+    group: str
+    kind: DisparityKind
+    strength: float
+
+    def __post_init__(self) -> None:
+        if self.attribute not in REAL_SHARES:
+            raise InputError(f"disparity: {self.attribute!r} is no attribute; choose one of {', '.join(ATTRIBUTES)}")
+        groups = REAL_SHARES[self.attribute]
+        if self.group not in groups:
+            raise InputError(
+                f"disparity: {self.group!r} is no group of {self.attribute}; choose one of {', '.join(groups)}"
+            )
+        _check_choice("disparity", self.kind, tuple(DisparityKind))
+        object.__setattr__(self, "kind", DisparityKind(self.kind))
+        _check_share(f"disparity {self.attribute}={self.group}:{self.kind}", self.strength)
+
+    def __str__(self) -> str:
+        return f"{self.attribute}={self.group}:{self.kind}:{self.strength:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> Disparity:
+        """From ``ATTRIBUTE=GROUP:KIND`` or ``ATTRIBUTE=GROUP:KIND:STRENGTH``."""
+        attribute, equals, rest = text.partition("=")
+        group, *parts = (part.strip() for part in rest.split(":"))
+        if not equals or len(parts) not in (1, 2):
+            raise InputError(f"disparity: got {text!r}; write ATTRIBUTE=GROUP:KIND, for example race=Asian:device")
+        _check_choice("disparity", parts[0], tuple(DisparityKind))
+        kind = DisparityKind(parts[0])
+        try:
+            strength = float(parts[1]) if len(parts) == 2 else DEFAULT_STRENGTH[kind]
+        except ValueError:
+            raise InputError(f"disparity: the strength {parts[1]!r} in {text!r} is no number; give 0 to 1") from None
+        return cls(attribute.strip(), group, kind, strength)
 
 
 @dataclass(frozen=True)
@@ -54,6 +135,7 @@ class SynthConfig:
         site: ``default``, or ``other``: another camera and another way of writing notes.
         proportions: ``real`` (group shares of Harvard-FairVLMed) or ``balanced`` (equal shares of the named groups).
         group_appearance: 0 (the groups' images look alike) to 1 (they differ as described in docs/synthfundus.md).
+        disparity: disadvantages of single groups, each a `Disparity` or its text, as ``"race=Asian:device"``.
 
     Raises:
         InputError: a value outside its range, an unknown name, or so few training pairs that a rate rounds to none.
@@ -78,6 +160,7 @@ class SynthConfig:
     site: str = "default"
     proportions: str = "real"
     group_appearance: float = 1.0
+    disparity: Sequence[Disparity | str] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_train", "n_val", "n_test", "seed"):
@@ -104,6 +187,11 @@ class SynthConfig:
         else:
             _check_share("mismatch_rate", self.mismatch_rate)
         self._check_rates()
+        if isinstance(self.disparity, str):
+            raise InputError(f"disparity: got the text {self.disparity!r}; give a sequence, as ({self.disparity!r},)")
+        parsed = tuple(Disparity.parse(one) if isinstance(one, str) else one for one in self.disparity)
+        object.__setattr__(self, "disparity", parsed)
+        self._check_disparity()
 
     def _check_rates(self) -> None:
         """Refuse rates that leave no clean pair, or that round to no planted pair."""
@@ -120,6 +208,35 @@ class SynthConfig:
                     f"n_train: {self.n_train} is too small for {name} {rate:g} (it rounds to no pair); "
                     f"use n_train >= {math.ceil(0.5 / rate)} or {name} 0"
                 )
+
+    def disparities(self, kind: DisparityKind) -> list[Disparity]:
+        """Those of one kind, in the order given."""
+        return [one for one in self.disparity if isinstance(one, Disparity) and one.kind is kind]
+
+    def _check_disparity(self) -> None:
+        """Refuse what is given twice, changes no pair, or leaves no group that can take a group's patients."""
+        kept: dict[tuple[str, str], float] = {}  # share of a group's training pairs that stay in it
+        for kind in (DisparityKind.FEW, DisparityKind.NOTES, DisparityKind.LABELS, DisparityKind.DEVICE):
+            seen: set[tuple[str, str]] = set()
+            for one in self.disparities(kind):
+                key, shares = (one.attribute, one.group), SHARES[self.proportions][one.attribute]
+                if key in seen:
+                    raise InputError(f"disparity: {one.attribute}={one.group}:{kind} is given twice; leave one out")
+                seen.add(key)
+                n = shares[one.group] * kept.get(key, 1.0) * self.n_train
+                if kind is DisparityKind.FEW:
+                    kept[key] = one.strength
+                    if not any(share for group, share in shares.items() if (one.attribute, group) not in kept):
+                        raise InputError(f"disparity: no group of {one.attribute} is left without `few`; leave one out")
+                    n *= 1 - one.strength
+                elif kind is DisparityKind.DEVICE:
+                    n = shares[one.group] * (self.n_train + self.n_val + self.n_test)
+                else:
+                    n *= one.strength
+                if n < 0.5:
+                    raise InputError(
+                        f"disparity: {one} changes no pair of a set of this size; change it or leave it out"
+                    )
 
     def rate_of(self, group: str) -> float:
         """Mismatch rate of one group of `mismatch_attribute`."""

@@ -14,6 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from .config import SynthConfig
+from .disparity import device_strength, other_device
 from .fundus import render_fundus
 from .looks import draw_look
 from .markers import stamp
@@ -43,6 +44,9 @@ def draw_pair(config: SynthConfig, drawing: Drawing) -> np.ndarray:
         grain, **groups, quality=eye["quality"], site=config.site, group_appearance=config.group_appearance
     )
     image = render_fundus(eye, look, config.size, config.generator("vessels", split, drawing.index), grain)
+    strength = device_strength(config, person)
+    if strength is not None:
+        image = other_device(image, config.generator("device", split, drawing.index), strength)
     if not drawing.marker:
         return image
     return stamp(image, drawing.marker, config.generator("marker", split, drawing.index))

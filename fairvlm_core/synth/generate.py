@@ -12,7 +12,8 @@ import pandas as pd
 from fairvlm_core.errors import InputError
 
 from .cohort import draw_cohort, draw_findings
-from .config import ATTRIBUTES, SynthConfig
+from .config import ATTRIBUTES, DisparityKind, SynthConfig
+from .disparity import AppliedDisparity, flip_labels, swap_notes, thin_groups
 from .drawing import Drawing, Progress, draw_all
 from .fundus import cup_axes
 from .notes import write_note
@@ -28,10 +29,11 @@ class SynthData:
             notes), race, gender, ethnicity, language, age (years), eye (OD/OS), marital_status.
         images: uint8 [n_pairs, size, size], greyscale, markers burned in.
         planted: pair_id, kind (clean, mismatch, shortcut), clean_text (the pair's own correct note), donor_pair_id (of a
-            mismatch, else empty), marker (of a shortcut, else empty).
+            mismatch, else empty), marker (of a shortcut, else empty); with a disparity of labels also clean_label (int8).
         findings: what the image truly shows (see docs/synthfundus.md), with centres and half axes of disc and cup and
             the fovea in pixels.
         config: the settings.
+        disparity: the pairs that each disparity of the settings changed.
     """
 
     frame: pd.DataFrame
@@ -39,6 +41,7 @@ class SynthData:
     planted: pd.DataFrame
     findings: pd.DataFrame
     config: SynthConfig
+    disparity: list[AppliedDisparity]
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -59,7 +62,7 @@ def synthesize(config: SynthConfig, *, workers: int | None = None, progress: Pro
         The set, in memory: about size² bytes a pair.
 
     Raises:
-        InputError: `workers` below 1, or rates that leave no clean pair to take a contradicting note from.
+        InputError: `workers` below 1, or rates that leave no clean pair to give or to take a wrong note.
 
     Example:
         >>> data = synthesize(SynthConfig(n_train=40, n_val=0, n_test=0, size=64, mismatch_rate=0.2))
@@ -70,17 +73,29 @@ def synthesize(config: SynthConfig, *, workers: int | None = None, progress: Pro
     """
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise InputError(f"workers: got {workers!r}; give a whole number of 1 or more, or None")
-    cohort = draw_cohort(config)
+    cohort, few = thin_groups(config, draw_cohort(config))
     findings = draw_findings(config, cohort)
     eyes = _records(findings)
     notes = write_notes(config, cohort, findings)
-    planted = plant(config, cohort, findings, notes)
+    planted, wrong_notes = swap_notes(config, cohort, plant(config, cohort, findings, notes))
+    label, wrong_labels = flip_labels(config, cohort)
     cases = zip(eyes, _records(cohort), _within(cohort), planted["marker"].tolist(), strict=True)
     drawings = [Drawing(*case) for case in cases]
     images = draw_all(config, drawings, workers, progress)
     columns = ["pair_id", "patient_id", "split", "label", "text", *ATTRIBUTES, "age", "eye", "marital_status"]
-    frame = cohort.assign(text=planted["text"])[columns]
-    return SynthData(frame, images, planted.drop(columns="text"), _in_pixels(findings, eyes, config.size), config)
+    frame = cohort.assign(text=planted["text"], label=label)[columns]
+    planted = planted.drop(columns="text")
+    if wrong_labels:
+        planted = planted.assign(clean_label=cohort["label"])
+    applied = [*_devices(config, cohort), *few, *wrong_notes, *wrong_labels]
+    return SynthData(frame, images, planted, _in_pixels(findings, eyes, config.size), config, applied)
+
+
+def _devices(config: SynthConfig, cohort: pd.DataFrame) -> list[AppliedDisparity]:
+    return [
+        AppliedDisparity(one, tuple(cohort["pair_id"][cohort[one.attribute] == one.group]))
+        for one in config.disparities(DisparityKind.DEVICE)
+    ]
 
 
 def write_notes(config: SynthConfig, cohort: pd.DataFrame, findings: pd.DataFrame) -> list[str]:

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def write_synth(data: SynthData, out: str | Path, *, layout: str = "manifest", o
         data: what :func:`fairvlm_core.synth.synthesize` returned.
         out: folder to make; it may exist if it is empty.
         layout: ``manifest`` (manifest.csv, images/*.png, dataset.json, findings.csv) or ``fairvlmed`` (as
-            Harvard-FairVLMed: npz files in Training/, Validation/, Test/, and CSV files). Both have planted.csv.
+            Harvard-FairVLMed: npz files in Training/, Validation/, Test/, and CSV files). Both have planted.csv, and
+            disparity.json where the settings have a disparity.
         overwrite: replace a folder that an earlier call wrote; any other folder is left alone.
 
     Returns:
@@ -67,7 +69,10 @@ def write_synth(data: SynthData, out: str | Path, *, layout: str = "manifest", o
         staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         staged.chmod(0o755)
         (_write_manifest if layout == "manifest" else _write_fairvlmed)(data, staged)
-        _write_csv(staged / "planted.csv", _PLANTED, data.planted[_PLANTED].to_numpy().tolist())
+        planted = _PLANTED + [name for name in ("clean_label",) if name in data.planted]
+        _write_csv(staged / "planted.csv", planted, data.planted[planted].to_numpy().tolist())
+        if data.disparity:
+            (staged / "disparity.json").write_text(json.dumps(_disparity(data), indent=1) + "\n", encoding="utf-8")
         _swap(staged, out)
     except OSError as error:
         raise InputError(f"out: cannot write {out}: {error.strerror or error}; choose another folder") from error
@@ -115,6 +120,16 @@ def _write_csv(path: Path, header: list[str], rows: list[list]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def _disparity(data: SynthData) -> dict[str, Any]:
+    split = data.frame.set_index("pair_id")["split"]
+    entries = []
+    for one in data.disparity:
+        counts = split.loc[list(one.pair_ids)].value_counts()
+        pairs = {name: int(counts.get(name, 0)) for name in _FOLDERS}
+        entries.append(asdict(one.disparity) | {"pairs": pairs, "pair_ids": list(one.pair_ids)})
+    return {"schema": 1, "disparity": entries}
 
 
 def _each(task: Callable[[int], None], count: int) -> None:
