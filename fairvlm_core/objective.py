@@ -191,6 +191,73 @@ class LedgerDivergence:
         return slopes.gather(1, index) * (1 - share) + slopes.gather(1, index + 1) * share
 
 
+@dataclass(frozen=True)
+class GroupDistances:
+    """How far each of G groups is from everyone; float64 Tensors of shape (G,), in the unit of the values squared.
+
+    Attributes
+    ----------
+    value, chance : Tensor
+        S_ε of all pairs, and its mean when the values are shuffled over the pairs.
+    weighted, weighted_chance : Tensor
+        The same where each pair counts by its weight; NaN for a group without weight.
+    """
+
+    value: Tensor
+    chance: Tensor
+    weighted: Tensor
+    weighted_chance: Tensor
+
+
+def group_distances(
+    groups: Groups, values: Tensor, weights: np.ndarray, *, blur: float, seed: int, n_shuffles: int = 10
+) -> GroupDistances:
+    """Every group's divergence from everyone, with its level by chance, over all pairs and by the pairs' weights.
+
+    A group of n pairs differs from everyone by chance alone, the more the smaller it is. The shuffles keep the sizes of the
+    groups and each value's weight. The same seed gives the same shuffles, so curves over epochs share them. They are
+    solved on half the knots: the level changes by about 3 % and takes an eighth of the time.
+
+    Parameters
+    ----------
+    groups : Groups
+        Over N pairs.
+    values : Tensor of shape (N,)
+    weights : ndarray of shape (N,)
+        ≥ 0, and not all 0.
+    blur : float
+        √ε in standard deviations of everyone's values.
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> losses = torch.tensor([0.0, 1.0] * 50 + [5.0])              # the pair of loss 5 has no weight
+    >>> race = Groups.of({"race": ["A"] * 50 + ["B"] * 51})
+    >>> found = group_distances(race, losses, np.r_[np.ones(100), 0.0], blur=0.25, seed=0)
+    >>> bool((found.value > 1e-4).all()), bool((found.weighted < 1e-9).all())
+    (True, True)
+    """
+    value, chance = _with_chance(groups, values, np.ones(len(values)), blur, seed, n_shuffles)
+    if np.ptp(weights) == 0:
+        return GroupDistances(value, chance, value, chance)
+    return GroupDistances(value, chance, *_with_chance(groups, values, weights, blur, seed, n_shuffles))
+
+
+def _with_chance(
+    groups: Groups, values: Tensor, weights: np.ndarray, blur: float, seed: int, n_shuffles: int
+) -> tuple[Tensor, Tensor]:
+    exact, fast = LedgerDivergence(groups, blur=blur), LedgerDivergence(groups, blur=blur, knots=48)
+    exact.start_epoch(values, weights)
+    value, chance = exact.solve(), torch.zeros(len(groups.names), dtype=torch.float64)
+    rng = np.random.default_rng(seed)
+    for _ in range(n_shuffles):
+        order = rng.permutation(len(values))
+        fast.start_epoch(values[torch.from_numpy(order)], weights[order])
+        chance += fast.solve() / n_shuffles
+    empty = groups.membership.to(torch.float64) @ torch.as_tensor(weights, dtype=torch.float64) <= 0
+    return torch.where(empty, torch.nan, value), torch.where(empty, torch.nan, chance)
+
+
 class ReleasedDivergence:
     """The fairness term of the released research code, kept for comparison; see docs/released.md.
 

@@ -31,7 +31,7 @@ from .miners import Miner, make_miner
 from .mining import MiningResult, margin
 from .model_state import BestEpoch, WeightAverage, copied
 from .models import Clip, load_clip
-from .objective import Groups, LedgerDivergence, pair_losses
+from .objective import Groups, group_distances, pair_losses
 from .pairs import PairTable
 
 _LARGEST_LOGIT_SCALE = math.log(100.0)
@@ -41,7 +41,8 @@ _LARGEST_LOGIT_SCALE = math.log(100.0)
 class EpochReport:
     """What is recorded after an epoch: plain values, one line of metrics.jsonl.
 
-    `val` holds AUC, ES-AUC and group AUC of the validation split; `sinkhorn` one entry a quantity, attribute and group.
+    `val` holds AUC, ES-AUC and group AUC of the validation split; `sinkhorn` one entry a quantity, attribute and group: its
+    `n` pairs and the values of `GroupDistances`, by the weights that the miner gave at the start of the epoch.
     """
 
     epoch: int
@@ -184,7 +185,8 @@ def fit(
         started = time.perf_counter()
         torch.manual_seed(_mix(config.seed, epoch) + team.rank)  # for dropout, where a model has it
         clip.module.train()
-        term.begin_epoch(ledger, miner.begin_epoch(ledger))
+        weights = miner.begin_epoch(ledger)
+        term.begin_epoch(ledger, weights)
         used_weight, step_times = 0.0, []
 
         for slot, (rows, fill) in enumerate(_batches(config.seed, epoch, n, batch_size)):
@@ -230,7 +232,7 @@ def fit(
             train_loss=float(np.mean(ledger.losses[epoch])),
             val_loss=val_loss,
             val=val,
-            sinkhorn=_sinkhorn_lines(table, train, ledger, config.fairness.blur),
+            sinkhorn=_sinkhorn_lines(table, train, ledger, weights, config),
             flagged=miner.n_flagged,
             mean_weight=used_weight / n,
             learning_rate=rate,
@@ -485,16 +487,19 @@ def _report(table: PairTable, rows: np.ndarray, score: np.ndarray) -> FairnessRe
     )
 
 
-def _sinkhorn_lines(table: PairTable, train: np.ndarray, ledger: PairLossLedger, blur: float) -> list[dict[str, Any]]:
-    """Every group's divergence in the latest epoch over all pairs, unweighted, so that all presets can be compared."""
+def _sinkhorn_lines(
+    table: PairTable, train: np.ndarray, ledger: PairLossLedger, weights: np.ndarray, config: RunConfig
+) -> list[dict[str, Any]]:
+    """Every group's distance from everyone in the latest epoch, as plain values (see `GroupDistances`)."""
     groups = Groups.of({name: table.attribute(name)[train] for name in table.attributes})
-    lines: list[dict[str, Any]] = []
+    sizes, lines = groups.membership.sum(1).tolist(), []
     for quantity in ("loss", "similarity") if groups.names else ():
-        divergence = LedgerDivergence(groups, blur=blur)
-        divergence.start_epoch(torch.from_numpy(ledger.channel(quantity)[-1]), None)
-        found = zip(groups.names, groups.membership.sum(1).tolist(), divergence.solve().tolist(), strict=True)
-        for (attribute, group), n, value in found:
-            lines.append({"quantity": quantity, "attribute": attribute, "group": group, "n": n, "value": value})
+        values = torch.from_numpy(ledger.channel(quantity)[-1])
+        found = group_distances(groups, values, weights, blur=config.fairness.blur, seed=_mix(config.seed, 0, 3))
+        for g, (attribute, group) in enumerate(groups.names):
+            named = {"quantity": quantity, "attribute": attribute, "group": group, "n": sizes[g]}
+            numbers = {name: float(column[g]) for name, column in vars(found).items()}
+            lines.append(named | {name: value if math.isfinite(value) else None for name, value in numbers.items()})
     return lines
 
 

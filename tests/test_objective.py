@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairvlm_core.objective import Groups, LedgerDivergence, ReleasedDivergence, pair_losses
+from fairvlm_core.objective import Groups, LedgerDivergence, ReleasedDivergence, group_distances, pair_losses
 from fairvlm_core.sinkhorn import group_sinkhorn
 
 
@@ -216,3 +216,58 @@ def test_weights_of_almost_nothing_keep_the_term_finite():
     divergence.term(torch.arange(n), live).backward()
     assert torch.isfinite(divergence.divergence).all()
     assert torch.isfinite(live.grad).all()
+
+
+def chance_to_second_order(n, total, blur):
+    """Mean S_ε of n out of `total` uniform values from all: (ε/2) (1/n − 1/total) Σ_k λ_k / (1 − λ_k²).
+
+    The Hessian of S_ε at equal distributions (Lavenant et al., arXiv 2405.04987, section 3), averaged over groups drawn at
+    random. λ_k are the eigenvalues below 1 of the plan of the values with themselves, here by POT.
+    """
+    knots = (np.arange(80) + 0.5) / 80
+    eps = blur**2 * knots.var()
+    plan = ot.sinkhorn(np.full(80, 1 / 80), np.full(80, 1 / 80), (knots[:, None] - knots) ** 2 / 2, eps, stopThr=1e-12)
+    eigenvalues = np.linalg.eigvalsh(80 * plan)[:-1]
+    return eps / 2 * (1 / n - 1 / total) * (eigenvalues / (1 - eigenvalues**2)).sum()
+
+
+def test_the_level_by_chance_is_that_of_the_second_order():
+    n, k = 6000, 30
+    values = torch.from_numpy(np.random.default_rng(0).random(n))
+    groups = Groups.of({"site": np.arange(n) % k})
+    found = group_distances(groups, values, np.ones(n), blur=0.5, seed=1)
+    expected = chance_to_second_order(n // k, n, 0.5)
+    assert found.chance.mean() == pytest.approx(expected, rel=0.1)
+    assert torch.equal(found.weighted, found.value)
+    assert torch.equal(found.weighted_chance, found.chance)
+
+
+def test_equal_groups_are_at_the_level_by_chance_and_a_shift_is_above_it():
+    rng = np.random.default_rng(2)
+    groups = Groups.of({"sex": np.arange(1000) % 2})
+    noise = rng.normal(size=(12, 1000))
+    same = [group_distances(groups, torch.from_numpy(x), np.ones(1000), blur=0.25, seed=3) for x in noise]
+    above = torch.stack([one.value - one.chance for one in same]).mean()
+    assert abs(above) < 0.5 * torch.stack([one.chance for one in same]).mean()
+    # Each mean is 0.25 from the middle.
+    shifted = torch.from_numpy(noise[0] + 0.5 * (np.arange(1000) % 2))
+    found = group_distances(groups, shifted, np.ones(1000), blur=0.25, seed=3)
+    assert (found.value - found.chance).numpy() == pytest.approx(0.25**2 / 2, rel=0.3)
+    assert (found.value > 10 * found.chance).all()
+
+
+def test_pairs_of_little_weight_do_not_make_a_group_look_far_away():
+    """The miner turns down pairs that stay high: over all pairs their group is far away, by the weights it is not."""
+    rng = np.random.default_rng(4)
+    race = np.where(np.arange(1200) < 300, "A", "B")
+    values, weights = rng.normal(size=1200), np.ones(1200)
+    values[:60] += 8.0
+    weights[:60] = 1e-3
+    groups = Groups.of({"race": race, "site": np.where(np.arange(1200) < 60, "bad", "other")})
+    found = group_distances(groups, torch.from_numpy(values), weights, blur=0.25, seed=0)
+    assert found.value[0] > 0.3
+    assert found.weighted[0] - found.weighted_chance[0] < 0.02
+    left_out = group_distances(groups, torch.from_numpy(values), (weights == 1) * 1.0, blur=0.25, seed=0)
+    assert torch.isnan(left_out.weighted).tolist() == [False, False, True, False]
+    again = group_distances(groups, torch.from_numpy(values), weights, blur=0.25, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(vars(again).values(), vars(found).values(), strict=True))

@@ -84,6 +84,8 @@ def test_sinkhorn_is_recorded_for_every_group_every_epoch(plain, table):
             lines = [line for line in epoch.sinkhorn if line["quantity"] == quantity]
             assert {(line["attribute"], line["group"]) for line in lines} == groups
             assert all(line["value"] > -1e-9 and line["n"] > 0 for line in lines)
+            assert all(line["chance"] > 0 for line in lines)
+            assert all((line["weighted"], line["weighted_chance"]) == (line["value"], line["chance"]) for line in lines)
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
@@ -106,6 +108,9 @@ def test_mining_turns_weights_down_after_the_warm_up_only(table, arrays):
     weights = [epoch.mean_weight for epoch in result.history]
     assert weights[:2] == [1.0, 1.0]
     assert max(weights[2:]) < 1
+    by_weight = [[line["weighted"] != line["value"] for line in epoch.sinkhorn] for epoch in result.history]
+    assert not any(by_weight[0] + by_weight[1])
+    assert all(by_weight[2] + by_weight[3])
 
 
 def test_planted_mismatches_rank_above_chance(plain, table):
