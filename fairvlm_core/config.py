@@ -1,7 +1,7 @@
 """One frozen, validated configuration object; presets are values of it.
 
-A preset sets mining and fairness term only. All presets share model, optimiser and schedule, so that two runs differ by the
-method alone. `RunConfig.build` applies a user's settings on top of a preset.
+A preset sets mining, fairness term and group method only. All presets share model, optimiser and schedule, so that two runs
+differ by the method alone. `RunConfig.build` applies a user's settings on top of a preset.
 """
 
 from __future__ import annotations
@@ -102,6 +102,26 @@ class FairnessConfig(_Frozen):
     blur: Positive = Field(0.25, description="√ε of the entropic term, in standard deviations of the pooled values")
 
 
+class GroupsConfig(_Frozen):
+    """How much each group counts in training: methods for comparison with the Sinkhorn term (see docs/method.md)."""
+
+    method: Literal["none", "reweight", "balanced", "dro", "inferred"] = Field(
+        "none",
+        description="none: every pair counts alike; reweight: by the inverse of its group's share; balanced: groups are "
+        "drawn equally often; dro: groups with a high loss count more and more; inferred: the same for clusters of images. "
+        "All but inferred take the attributes of fairness.attributes",
+    )
+    cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        10.0, description="Largest weight of a pair in reweight and balanced, as a multiple of the mean"
+    )
+    step_size: Positive = Field(0.01, description="η of dro and inferred: how fast groups with a high loss gain weight")
+    clusters: int = Field(8, ge=2, le=1000, description="Number of groups of inferred: clusters of image features")
+
+    @property
+    def needs_attribute(self) -> bool:
+        return self.method not in ("none", "inferred")
+
+
 class RunConfig(_Frozen):
     """Everything that determines a run besides its data.
 
@@ -146,6 +166,7 @@ class RunConfig(_Frozen):
     adapter_width: int = Field(64, ge=0, le=4096, description="Bottleneck of head's residual adapter; 0: none")
     mining: MiningConfig = MiningConfig()
     fairness: FairnessConfig = FairnessConfig()
+    groups: GroupsConfig = GroupsConfig()
 
     @field_validator("trainable")
     @classmethod
@@ -160,6 +181,10 @@ class RunConfig(_Frozen):
             )
         if self.mining.key == "slot" and self.mining.channel != "loss":
             raise ValueError("mining.key=slot keeps losses only: set mining.channel=loss")
+        if self.groups.method == "balanced" and self.fairness.weight:
+            raise ValueError(
+                "groups.method=balanced draws pairs unevenly, the term needs even draws: fairness.weight=0"
+            )
         return self
 
     @classmethod
@@ -292,6 +317,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mining": {"enabled": True, "key": "slot", "weights": "pdf", "warmup": 0},
         "fairness": {"weight": 1e-7, "quantity": "similarity", "estimator": "released", "only_first": True},
     },
+    # Other methods, for comparison
+    "group-weights": {"groups": {"method": "reweight"}},
+    "group-balanced": {"groups": {"method": "balanced"}},
+    "group-dro": {"groups": {"method": "dro"}},
+    "inferred-groups": {"groups": {"method": "inferred"}},
 }
 PRESET_SUMMARIES: dict[str, str] = {
     "clip": "plain CLIP fine-tuning; the ledger is recorded, nothing is down-weighted",
@@ -302,4 +332,8 @@ PRESET_SUMMARIES: dict[str, str] = {
     "robustfair": "mining and a Sinkhorn term on losses, several attributes: the paper as described",
     "robustfair-plus": "wrong notes found by comparison with the other pairs, from before the first step on: our method",
     "robustfair-released": "what the released research code does, kept for comparison",
+    "group-weights": "for comparison: each pair counts by the inverse of its group's share",
+    "group-balanced": "for comparison: batches in which all groups come equally often",
+    "group-dro": "for comparison: groups with a high loss count more and more (group DRO)",
+    "inferred-groups": "for comparison: group DRO over clusters of images, without attributes",
 }

@@ -1,8 +1,8 @@
 """Fine-tuning, top to bottom: one loop for every preset.
 
-Presets differ in two objects of the loop: the miner (`miners.py`), which gives pairs their weights, and the fairness term
-(`fairness_terms.py`). All random draws come from (seed, epoch): a run that stopped after any epoch continues bit for bit
-from that epoch's `TrainState`.
+Presets differ in three objects of the loop: the miner (`miners.py`), which gives pairs their weights, the fairness term
+(`fairness_terms.py`), and the group method (`group_weights.py`), which draws batches and weighs groups. All random draws
+come from (seed, epoch): a run that stopped after any epoch continues bit for bit from that epoch's `TrainState`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
 from .fairness_terms import FairnessTerm, LedgerTerm, ReleasedTerm
 from .features import PairArrays, pair_arrays
+from .group_weights import GroupWeights, Sampling, filled_batches, make_group_weights
 from .ledger import PairLossLedger
 from .miners import Miner, make_miner
 from .mining import MiningResult, margin
 from .model_state import BestEpoch, WeightAverage, copied
 from .models import Clip, load_clip
-from .objective import Groups, group_distances, pair_losses
+from .objective import Groups, PairLosses, group_distances, pair_losses
 from .pairs import PairTable
 
 _LARGEST_LOGIT_SCALE = math.log(100.0)
@@ -73,6 +74,7 @@ class TrainState:
     average: dict[str, Any]
     best: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
+    groups: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> TrainState:
@@ -172,14 +174,20 @@ def fit(
     steps = steps_per_epoch * config.epochs
     set_up(clip, config, batch_size, team)
     term = _fairness_term(table, train, config, batch_size, clip, arrays, team)
-    parts = _parts(table, train, config, steps_per_epoch, clip, trusted)
+    parts = _parts(table, train, config, batch_size, clip, trusted)
     miner, ledger, optimizer, average = parts.miner, parts.ledger, parts.optimizer, parts.average
     if state is not None:
         parts.load(state)
         ledger = parts.ledger
-    elif miner.observes_pretrained:
-        miner.observe(*embed_together(clip, arrays, train, team))
-    features = torch.zeros(2, n, int(clip.config["model_cfg"]["embed_dim"]))
+    elif miner.observes_pretrained or parts.groups.observes_pretrained:
+        image, text = embed_together(clip, arrays, train, team)
+        miner.observe(image, text)
+        parts.groups.observe(image)
+
+    def forward(rows: np.ndarray) -> tuple[Tensor, Tensor, PairLosses]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device)):
+            image, text = encode(clip, arrays, train[rows], team, config.chunk_size)
+            return image, text, pair_losses(image, text, clip.scale, clip.bias)
 
     for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
@@ -187,20 +195,19 @@ def fit(
         clip.module.train()
         weights = miner.begin_epoch(ledger)
         term.begin_epoch(ledger, weights)
-        used_weight, step_times = 0.0, []
+        visits = _Visits(ledger, epoch, int(clip.config["model_cfg"]["embed_dim"]))
+        used_weight, drawn, step_times = 0.0, 0, []
 
-        for slot, (rows, fill) in enumerate(_batches(config.seed, epoch, n, batch_size)):
+        for slot, (rows, fill) in enumerate(parts.groups.batches(epoch)):
             tick = time.perf_counter()
             step = epoch * steps_per_epoch + slot
             rate = _set_learning_rate(optimizer, config, step, steps)
-            with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device)):
-                image, text = encode(clip, arrays, train[np.concatenate([rows, fill])], team, config.chunk_size)
-                pairs = pair_losses(image, text, clip.scale, clip.bias)
+            image, text, pairs = forward(np.concatenate([rows, fill]))
             loss = pairs.loss[: len(rows)]  # the pairs that fill up the batch are negatives only
             _check_losses(loss, ledger.pair_ids[rows], step, steps)
 
             weight = miner.weigh(rows, loss)
-            objective = (weight * loss).mean() + term(rows, pairs)
+            objective = (weight * parts.groups.weigh(rows, loss) * loss).mean() + term(rows, pairs)
             _check_objective(objective, step, steps)
             optimizer.zero_grad(set_to_none=True)
             objective.backward()
@@ -211,17 +218,18 @@ def fit(
                 clip.module.get_parameter("logit_scale").clamp_(0, _LARGEST_LOGIT_SCALE)
             average.add(clip.module)
 
-            similarity = pairs.similarity[: len(rows)]
-            ledger.record(epoch, rows, loss=_numpy(loss), similarity=_numpy(similarity))
-            for side, values in enumerate((image, text)):
-                features[side, rows] = values[: len(rows)].detach().float().cpu()
-            used_weight += float(weight.sum())
+            visits.record(rows, image, text, pairs)
+            used_weight, drawn = used_weight + float(weight.sum()), drawn + len(rows)
             step_times.append(time.perf_counter() - tick)
             if on_step is not None:
                 on_step(step + 1, steps)
 
-        margins = margin(features[0], features[1], float(clip.scale.detach()), seed=config.seed)
-        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(features[0], features[1]))
+        for rows, fill in visits.missing(batch_size, np.random.default_rng(_mix(config.seed, epoch, 4))):
+            with torch.no_grad():
+                visits.record(rows, *forward(np.concatenate([rows, fill])))
+        image, text = visits.features
+        margins = margin(image, text, float(clip.scale.detach()), seed=config.seed)
+        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
         with average.applied(clip.module):
@@ -234,7 +242,7 @@ def fit(
             val=val,
             sinkhorn=_sinkhorn_lines(table, train, ledger, weights, config),
             flagged=miner.n_flagged,
-            mean_weight=used_weight / n,
+            mean_weight=used_weight / drawn,
             learning_rate=rate,
             seconds=time.perf_counter() - started,
             step_seconds=float(np.median(step_times)),
@@ -281,7 +289,14 @@ def _attributes(table: PairTable, config: RunConfig) -> tuple[str, ...]:
             raise InputError(
                 f"attribute {name!r} is not in the data; there are {', '.join(table.attributes) or 'none'}"
             )
+    if config.groups.needs_attribute and not chosen:
+        raise InputError(f"setting groups.method: {config.groups.method} needs an attribute and the data have none")
     return chosen[:1] if config.fairness.only_first else chosen
+
+
+def _groups(table: PairTable, train: np.ndarray, config: RunConfig) -> Groups:
+    chosen = {name: table.attribute(name)[train] for name in _attributes(table, config)}
+    return Groups.of(chosen, config.fairness.attribute_weights)
 
 
 @dataclass
@@ -294,6 +309,7 @@ class _Parts:
     miner: Miner
     average: WeightAverage
     best: BestEpoch
+    groups: GroupWeights
     history: list[EpochReport]
 
     def state(self) -> TrainState:
@@ -305,6 +321,7 @@ class _Parts:
             miner=self.miner.state(),
             average=self.average.state(),
             best=self.best.state(),
+            groups=self.groups.state(),
             history=[asdict(line) for line in self.history],
         )
 
@@ -318,6 +335,7 @@ class _Parts:
         self.miner.load(state.miner)
         self.average.load(state.average)
         self.best.load(state.best)
+        self.groups.load(state.groups)
         self.history = [EpochReport(**line) for line in state.history]
 
 
@@ -325,11 +343,13 @@ def _parts(
     table: PairTable,
     train: np.ndarray,
     config: RunConfig,
-    steps_per_epoch: int,
+    batch_size: int,
     clip: Clip,
     trusted: Collection[str] | None,
 ) -> _Parts:
     pair_ids = table.pair_ids[train]
+    steps_per_epoch = -(-len(train) // batch_size)
+    drawn = Sampling(len(train), batch_size, lambda epoch: np.random.default_rng(_mix(config.seed, epoch, 2)))
     miner = make_miner(
         config.mining,
         np.isin(pair_ids, list(trusted or ())),
@@ -345,6 +365,7 @@ def _parts(
         miner=miner,
         average=WeightAverage(clip.module, config.averaging * steps_per_epoch * config.epochs),
         best=BestEpoch(),
+        groups=make_group_weights(config.groups, drawn, _groups(table, train, config), config.seed),
         history=[],
     )
 
@@ -368,9 +389,7 @@ def _fairness_term(
     arrays: PairArrays,
     team: Team,
 ) -> FairnessTerm:
-    groups = Groups.of(
-        {name: table.attribute(name)[train] for name in _attributes(table, config)}, config.fairness.attribute_weights
-    )
+    groups = _groups(table, train, config)
     if config.fairness.weight == 0 or not groups.names:
         return FairnessTerm()
     if config.fairness.estimator == "ledger":
@@ -418,16 +437,28 @@ def _mix(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _batches(seed: int, epoch: int, n: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of each batch, and the rows that fill up a short last one.
+class _Visits:
+    """Records every training pair once in an epoch, at its first visit."""
 
-    In-batch losses grow with log B. The last batch is filled with pairs of the same epoch that serve as negatives and
-    count neither in the loss nor in the ledger, so that its pairs are comparable with all others.
-    """
-    order = np.random.default_rng(_mix(seed, epoch, 2)).permutation(n)
-    for start in range(0, n, batch_size):
-        rows = order[start : start + batch_size]
-        yield rows, order[: batch_size - len(rows)]
+    def __init__(self, ledger: PairLossLedger, epoch: int, width: int):
+        self._ledger, self._epoch, self._seen = ledger, epoch, np.zeros(len(ledger), bool)
+        self.features = torch.zeros(2, len(ledger), width)
+
+    def record(self, rows: np.ndarray, image: Tensor, text: Tensor, pairs: PairLosses) -> None:
+        """Take in a batch; its first entries are those of the rows."""
+        new = np.flatnonzero(~self._seen[rows])
+        if len(new) == 0:
+            return
+        loss, similarity = _numpy(pairs.loss)[new], _numpy(pairs.similarity)[new]
+        self._ledger.record(self._epoch, rows[new], loss=loss, similarity=similarity)
+        for side, values in enumerate((image, text)):
+            self.features[side, rows[new]] = values[new].detach().float().cpu()
+        self._seen[rows] = True
+
+    def missing(self, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of the pairs that were not drawn, filled with pairs that were."""
+        missing, drawn = (generator.permutation(np.flatnonzero(self._seen == seen)) for seen in (False, True))
+        return filled_batches(missing, batch_size, drawn)
 
 
 def _check_losses(loss: Tensor, pair_ids: np.ndarray, step: int, steps: int) -> None:

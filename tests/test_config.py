@@ -6,13 +6,14 @@ from fairvlm_core import PRESETS, InputError, RunConfig
 from fairvlm_core.config import PRESET_SUMMARIES, setting_names
 
 
-def test_all_eight_presets_are_values_of_one_configuration():
+def test_all_presets_are_values_of_one_configuration():
     assert list(PRESETS) == [
         "clip", "fairclip", "a-fairclip", "fairclip-plus", "dbpm", "robustfair", "robustfair-plus", "robustfair-released",
+        "group-weights", "group-balanced", "group-dro", "inferred-groups",
     ]  # fmt: skip
     assert set(PRESET_SUMMARIES) == set(PRESETS)
     built = {name: RunConfig.build(name) for name in PRESETS}
-    assert len({config.method_key for config in built.values()}) == 8
+    assert len({config.method_key for config in built.values()}) == len(PRESETS)
     shared = {(c.model, c.epochs, c.batch_size, c.learning_rate, c.seed) for c in built.values()}
     assert len(shared) == 1, "presets differ by the method alone"
 
@@ -43,6 +44,8 @@ def test_runs_that_differ_by_the_seed_alone_share_their_method_key():
         ("clip", {"learning_rate": "inf"}, ["learning_rate"]),
         ("clip", {"mining.weights": "posterior"}, ["mixture"]),
         ("clip", {"seed": -1}, ["seed"]),
+        ("group-weights", {"groups.cap": 0.5}, ["groups.cap"]),
+        ("group-balanced", {"fairness.weight": 1}, ["groups.method=balanced", "fairness.weight=0"]),
     ],
 )
 def test_bad_settings_are_one_clear_line(preset, settings, words):

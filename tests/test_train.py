@@ -11,7 +11,8 @@ import torch
 
 from fairvlm_core import PRESETS, InputError, RunConfig, fit
 from fairvlm_core.errors import TrainingError
-from fairvlm_core.train import _batches, check_table
+from fairvlm_core.group_weights import filled_batches
+from fairvlm_core.train import _mix, check_table
 
 SHORT = {"epochs": 3, "batch_size": 16}
 
@@ -39,7 +40,7 @@ def test_every_pair_is_in_the_ledger_once_an_epoch(plain, table):
 
 
 def test_a_short_last_batch_is_filled_with_negatives_that_do_not_count():
-    batches = list(_batches(seed=0, epoch=0, n=100, batch_size=16))
+    batches = list(filled_batches(order := np.random.default_rng(0).permutation(100), 16, order))
     assert sorted(np.concatenate([rows for rows, _ in batches])) == list(range(100))
     assert all(len(rows) + len(fill) == 16 for rows, fill in batches)
     rows, fill = batches[-1]
@@ -50,7 +51,7 @@ def test_a_short_last_batch_is_filled_with_negatives_that_do_not_count():
 def test_pairs_of_the_short_last_batch_lose_as_much_as_others(table, arrays):
     """Before training the last 4 of 100 pairs lose as much as the rest; unfilled, log 4 / log 16 of it."""
     losses = run(table, arrays, settings={"epochs": 1, "learning_rate": 1e-12}).ledger.losses[0]
-    order = np.concatenate([rows for rows, _ in _batches(seed=0, epoch=0, n=100, batch_size=16)])
+    order = np.random.default_rng(_mix(0, 0, 2)).permutation(100)
     last, rest = losses[order[96:]].mean(), losses[order[:96]].mean()
     assert 0.65 < last / rest < 1.35
 
@@ -126,7 +127,10 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(table, arrays
     assert not same(run(table, arrays, settings={"seed": 1}), plain)
 
 
-@pytest.mark.parametrize("preset", ["robustfair", "robustfair-plus", "robustfair-released"])
+@pytest.mark.parametrize(
+    "preset",
+    ["robustfair", "robustfair-plus", "robustfair-released", "group-balanced", "group-dro", "inferred-groups"],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(preset, table, arrays):
     settings = {"mining.faulty_sd": 1.5} if preset == "robustfair" else {}
     states = []

@@ -31,6 +31,10 @@ _LABELS = {
     "mining.noisy_sd": "Limit for shared markers, β_n",
     "mining.warmup": "Warm-up epochs",
     "fairness.blur": "Blur √ε",
+    "groups.method": "Group method",
+    "groups.cap": "Largest weight of a pair",
+    "groups.step_size": "Step size η of the group weights",
+    "groups.clusters": "Clusters of images",
 }
 _HELP = {
     "epochs": "How often every training pair is seen. More epochs take longer and may overfit.",

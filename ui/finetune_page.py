@@ -37,6 +37,7 @@ _FIRST_PAINT = 3.0
 _GROUPS = {
     "mining": ("Mining: which pairs are flagged", ":material/troubleshoot:"),
     "fairness": ("Fairness: what is kept equal, and how", ":material/balance:"),
+    "groups": ("Groups: how much each of them counts", ":material/groups:"),
     "advanced": ("Advanced: optimiser, device, selection", ":material/settings:"),
 }
 ABOUT_FORM = (

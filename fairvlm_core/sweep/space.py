@@ -58,7 +58,7 @@ class Space:
     """What is varied, and the preset and the fixed settings that all trials share.
 
     Where the preset itself is varied, settings of a term that a preset does not use (fairness.* at weight 0, mining.* while
-    mining is off) are not applied to it, so that it stays what its name says.
+    mining is off, groups.* without a group method) are not applied to it, so that it stays what its name says.
 
     Examples
     --------
@@ -143,6 +143,8 @@ class Space:
                 unused.add("fairness")
             if not config.mining.enabled and "mining.enabled" not in names:
                 unused.add("mining")
+            if config.groups.method == "none" and "groups.method" not in names:
+                unused.add("groups")
         return [p for p in self.parameters if p.name.partition(".")[0] not in unused]
 
 

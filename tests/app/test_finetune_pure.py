@@ -36,6 +36,7 @@ def test_every_setting_has_its_place_in_the_form():
     assert [knob.name for knob in found][:3] == ["epochs", "batch_size", "learning_rate"]
     assert groups["mining.faulty_sd"] == "mining"
     assert groups["fairness.blur"] == "fairness"
+    assert groups["groups.step_size"] == "groups"
     assert groups["weight_decay"] == "advanced"
 
 
