@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -179,15 +179,9 @@ def fit(
     if state is not None:
         parts.load(state)
         ledger = parts.ledger
-    elif miner.observes_pretrained or parts.groups.observes_pretrained:
-        image, text = embed_together(clip, arrays, train, team)
-        miner.observe(image, text)
-        parts.groups.observe(image)
-
-    def forward(rows: np.ndarray) -> tuple[Tensor, Tensor, PairLosses]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device)):
-            image, text = encode(clip, arrays, train[rows], team, config.chunk_size)
-            return image, text, pair_losses(image, text, clip.scale, clip.bias)
+    else:
+        parts.observe_pretrained(lambda: embed_together(clip, arrays, train, team))
+    forward = _forward(clip, arrays, train, config, device, team)
 
     for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
@@ -195,7 +189,7 @@ def fit(
         clip.module.train()
         weights = miner.begin_epoch(ledger)
         term.begin_epoch(ledger, weights)
-        visits = _Visits(ledger, epoch, int(clip.config["model_cfg"]["embed_dim"]))
+        visits = _Visits(ledger, epoch, forward, int(clip.config["model_cfg"]["embed_dim"]))
         used_weight, drawn, step_times = 0.0, 0, []
 
         for slot, (rows, fill) in enumerate(parts.groups.batches(epoch)):
@@ -224,9 +218,7 @@ def fit(
             if on_step is not None:
                 on_step(step + 1, steps)
 
-        for rows, fill in visits.missing(batch_size, np.random.default_rng(_mix(config.seed, epoch, 4))):
-            with torch.no_grad():
-                visits.record(rows, *forward(np.concatenate([rows, fill])))
+        visits.complete(batch_size, np.random.default_rng(_mix(config.seed, epoch, 4)))
         image, text = visits.features
         margins = margin(image, text, float(clip.scale.detach()), seed=config.seed)
         ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text))
@@ -338,6 +330,13 @@ class _Parts:
         self.groups.load(state.groups)
         self.history = [EpochReport(**line) for line in state.history]
 
+    def observe_pretrained(self, features: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        """Show the pretrained model's features (N, D) to the parts that need them, before the first epoch."""
+        if self.miner.observes_pretrained or self.groups.observes_pretrained:
+            image, text = features()
+            self.miner.observe(image, text)
+            self.groups.observe(image)
+
 
 def _parts(
     table: PairTable,
@@ -405,6 +404,22 @@ def _fairness_term(
     return ReleasedTerm(config.fairness, groups, batch_size, logits_of, generator_of)
 
 
+_Forward = Callable[[np.ndarray], tuple[Tensor, Tensor, PairLosses]]
+
+
+def _forward(
+    clip: Clip, arrays: PairArrays, train: np.ndarray, config: RunConfig, device: torch.device, team: Team
+) -> _Forward:
+    """Rows of training pairs as one batch: features of both sides, and the pairs' losses."""
+
+    def forward(rows: np.ndarray) -> tuple[Tensor, Tensor, PairLosses]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device)):
+            image, text = encode(clip, arrays, train[rows], team, config.chunk_size)
+            return image, text, pair_losses(image, text, clip.scale, clip.bias)
+
+    return forward
+
+
 def _bf16(config: RunConfig, device: torch.device) -> bool:
     if config.precision == "bf16":
         return True
@@ -440,8 +455,9 @@ def _mix(*numbers: int) -> int:
 class _Visits:
     """Records every training pair once in an epoch, at its first visit."""
 
-    def __init__(self, ledger: PairLossLedger, epoch: int, width: int):
-        self._ledger, self._epoch, self._seen = ledger, epoch, np.zeros(len(ledger), bool)
+    def __init__(self, ledger: PairLossLedger, epoch: int, forward: _Forward, width: int):
+        self._ledger, self._epoch, self._forward = ledger, epoch, forward
+        self._seen = np.zeros(len(ledger), bool)
         self.features = torch.zeros(2, len(ledger), width)
 
     def record(self, rows: np.ndarray, image: Tensor, text: Tensor, pairs: PairLosses) -> None:
@@ -455,10 +471,12 @@ class _Visits:
             self.features[side, rows[new]] = values[new].detach().float().cpu()
         self._seen[rows] = True
 
-    def missing(self, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches of the pairs that were not drawn, filled with pairs that were."""
+    @torch.no_grad()
+    def complete(self, batch_size: int, generator: np.random.Generator) -> None:
+        """Visit the pairs that were not drawn, in batches that are filled with pairs that were."""
         missing, drawn = (generator.permutation(np.flatnonzero(self._seen == seen)) for seen in (False, True))
-        return filled_batches(missing, batch_size, drawn)
+        for rows, fill in filled_batches(missing, batch_size, drawn):
+            self.record(rows, *self._forward(np.concatenate([rows, fill])))
 
 
 def _check_losses(loss: Tensor, pair_ids: np.ndarray, step: int, steps: int) -> None:
