@@ -47,8 +47,10 @@ with page(
     elif training.open:
         with training:
             methods, metrics = sinkhorn_page.choose_methods(here, entry)
-            sinkhorn_page.over_training(methods, metrics, attribute, quantity)
+            counted = sinkhorn_page.choose_counted(methods, metrics)
+            sinkhorn_page.over_training(methods, metrics, attribute, quantity, counted)
     elif worth.open:
         with worth:
             methods, metrics = sinkhorn_page.choose_methods(here, entry)
-            sinkhorn_page.against_fairness(here, entry, methods, metrics, attribute, quantity)
+            counted = sinkhorn_page.choose_counted(methods, metrics)
+            sinkhorn_page.against_fairness(here, entry, methods, metrics, attribute, quantity, counted)

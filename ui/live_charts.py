@@ -36,11 +36,12 @@ def flagged_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
 
 
 def sinkhorn_chart(values: pd.DataFrame, epochs: int) -> go.Figure:
-    """A line an attribute; columns attribute, epoch, value as from `divergence_curves`."""
+    """A line an attribute, above the level by chance; columns attribute, epoch, value as from `divergence_curves`."""
     wide = values.pivot(index="epoch", columns="attribute", values="value").reset_index()
     attributes = list(dict.fromkeys(values["attribute"]))
     names = {name: (name, COLOURS[i % len(COLOURS)]) for i, name in enumerate(attributes)}
-    return _lines(wide, epochs, "Sinkhorn divergence", names)
+    chart = _lines(wide, epochs, "Divergence above chance", names)
+    return chart.add_hline(0, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
 
 
 def _lines(frame: pd.DataFrame, epochs: int, title: str, names: dict[str, tuple[str, str]]) -> go.Figure:

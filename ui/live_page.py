@@ -163,7 +163,11 @@ def _curves(run: Run, lines: list, epochs: int) -> None:
     charts = (
         (live_charts.loss_chart(frame, epochs), "loss", "Loss of training and validation pairs by epoch"),
         (live_charts.quality_chart(frame, epochs, n["val"]), "quality", "Validation AUC and mean ES-AUC by epoch"),
-        (live_charts.sinkhorn_chart(distance, epochs), "sinkhorn", "Sinkhorn divergence of the losses by attribute"),
+        (
+            live_charts.sinkhorn_chart(distance, epochs),
+            "sinkhorn",
+            "Divergence of the losses above chance by attribute",
+        ),
         (live_charts.flagged_chart(frame, epochs, n["train"]), "flagged", "Flagged pairs by epoch"),
     )
     for row in (charts[:2], charts[2:]):

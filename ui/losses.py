@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from fairvlm_core.analysis.divergences import GroupDivergence
 from fairvlm_core.analysis.loss_distributions import SMALL, Distributions, QuantileShift
 from fairvlm_core.words import NOTHING, number, span
 
@@ -20,8 +21,8 @@ def quantile_table(found: Distributions, epoch: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Group", "n", *names])
 
 
-def shift_table(shifts: Sequence[QuantileShift], sinkhorn: Mapping[str, float], unit: str) -> pd.DataFrame:
-    """Group, n, difference of medians with its interval, Wasserstein distance, Sinkhorn divergence."""
+def shift_table(shifts: Sequence[QuantileShift], sinkhorn: Mapping[str, GroupDivergence], unit: str) -> pd.DataFrame:
+    """Group, n, difference of medians with its interval, Wasserstein distance, Sinkhorn divergence, level by chance."""
     rows = [
         {
             "Group": s.group,
@@ -29,7 +30,8 @@ def shift_table(shifts: Sequence[QuantileShift], sinkhorn: Mapping[str, float], 
             "Median minus everyone's": number(s.median[0]) if s.median else f"n < {SMALL}: not shown",
             "95 % interval": span(*s.median[1:]) if s.median else NOTHING,
             f"Wasserstein distance ({unit})": number(s.wasserstein),
-            f"Sinkhorn divergence ({unit}²)": number(sinkhorn.get(s.group), 4),
+            f"Sinkhorn divergence ({unit}²)": number(sinkhorn[s.group].value if s.group in sinkhorn else None, 4),
+            "By chance": number(sinkhorn[s.group].chance if s.group in sinkhorn else None, 4),
         }
         for s in shifts
     ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.analysis.divergences import Counted, GroupDivergence, group_divergences
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.loss_distributions import SMALL
 from fairvlm_core.runs import Run
@@ -30,7 +29,8 @@ ABOUT_QUANTILES = (
     "At each probability: the group's quantile minus everyone's. A flat line at zero means equal distributions; a line "
     "above zero means higher values; a slope means a wider or narrower spread. The band holds 95 % of 300 bootstrap draws "
     "of the pairs. The Wasserstein distance is the area between the two distribution functions. The Sinkhorn divergence "
-    "is a smooth version of it, and the fairness term uses it (see *Divergence over training*).",
+    "is a smooth version of it, and the fairness term uses it (see *Divergence over training*); *by chance* is its mean "
+    "when pairs are put into groups at random.",
     r"\Delta_g(p) = Q_g(p) - Q(p), \qquad W_1(P_g, P) = \int \left| F_g(x) - F(x) \right| dx",
 )
 
@@ -97,8 +97,7 @@ def quantiles(run: Run, attribute: str, quantity: str) -> None:
     at_epoch()
 
 
-def _divergence_at(run: Run, attribute: str, quantity: str, epoch: int) -> Mapping[str, float]:
+def _divergence_at(run: Run, attribute: str, quantity: str, epoch: int) -> dict[str, GroupDivergence]:
     line = next((line for line in run_metrics(run) if line["epoch"] == epoch), {"sinkhorn": []})
-    return {
-        s["group"]: s["value"] for s in line["sinkhorn"] if s["attribute"] == attribute and s["quantity"] == quantity
-    }
+    found = group_divergences(line, quantity, Counted.ALL)  # of all pairs, as the quantiles are
+    return {one.group: one for one in found if one.attribute == attribute}

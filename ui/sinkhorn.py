@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fairvlm_core.analysis.divergences import Effect
+from fairvlm_core.analysis.divergences import Effect, MiningRise
 from fairvlm_core.words import NOTHING, many, number, signed
 
 _EQUAL = 0.005  # a relative change below this is called "the same"
@@ -50,7 +50,7 @@ def moved(before: float, after: float) -> str:
     """
     if not (np.isfinite(before) and np.isfinite(after)):
         return "is not known for both"
-    if before <= 0:
+    if before <= 0 or after <= 0:
         return f"went from {before:.3g} to {after:.3g}"
     change = after / before - 1
     if change > _FOLDS:
@@ -58,6 +58,20 @@ def moved(before: float, after: float) -> str:
     if abs(change) < _EQUAL:
         return f"stayed the same ({before:.4g} to {after:.4g})"
     return f"{'fell' if change < 0 else 'rose'} by {abs(change):.0%}".replace("%", " %")
+
+
+def rise_words(rise: MiningRise) -> str:
+    """Why the distance over all pairs grows under mining.
+
+    >>> rise_words(MiningRise("robustfair-plus", 0.1, 0.61, 0.002))
+    "robustfair-plus: over all pairs the distance rises from 0.100 to 0.610, by the miner's weights it ends at 0.002. \
+Pairs that are down-weighted are no longer fitted, so their losses stay high."
+    """
+    return (
+        f"{rise.method}: over all pairs the distance rises from {number(rise.first)} to {number(rise.last)}, by the "
+        f"miner's weights it ends at {number(rise.weighted)}. Pairs that are down-weighted are no longer fitted, so "
+        "their losses stay high."
+    )
 
 
 def within_run(walked: pd.DataFrame) -> str:
@@ -75,7 +89,7 @@ def within_run(walked: pd.DataFrame) -> str:
 
 
 def divergence_table(band: pd.DataFrame) -> pd.DataFrame:
-    """Method, Group, n, Seeds, First epoch, Last epoch, Epochs, Change: first and last value of every curve."""
+    """Method, Group, n, Seeds, First epoch, Last epoch, By chance, Epochs, Change: both ends of every curve."""
     rows = []
     for (method, group), part in band.groupby(["method", "group"], sort=False):
         first, last = part.iloc[0], part.iloc[-1]
@@ -87,6 +101,7 @@ def divergence_table(band: pd.DataFrame) -> pd.DataFrame:
                 "Seeds": int(last["n_runs"]),
                 "First epoch": number(first["mean"], 4),
                 "Last epoch": number(last["mean"], 4),
+                "By chance": number(last["chance"], 4),
                 "Epochs": int(last["epoch"]),
                 "Change": moved(first["mean"], last["mean"]) if len(part) > 1 else NOTHING,
             }

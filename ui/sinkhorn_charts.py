@@ -35,6 +35,8 @@ def method_marks(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
 def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go.Figure:
     """A panel for each group, the mean over groups first: a line for each method in the group's colour, seeds as a band.
 
+    The dotted line at 0 is the level by chance.
+
     Parameters
     ----------
     band
@@ -67,6 +69,7 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
             facts = [
                 f"<b>{chart_text(method, 60)}</b>, {chart_text(group) or 'mean over groups'}<br>epoch {row.epoch}: "
                 f"{number(row.mean, 4)} ({span(row.low, row.high, 4)}; {many(row.n_runs, 'seed')})"
+                f"<br>level by chance: {number(row.chance, 4)}"
                 for row in part.itertuples()
             ]
             chart.add_scatter(
@@ -77,6 +80,7 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
     chart.update_yaxes(type="log" if logarithmic else "linear", exponentformat="power", nticks=6)
     if not logarithmic:
         chart.update_yaxes(rangemode="tozero")
+        chart.add_hline(0, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
     chart.update_yaxes(title_text=chart_text(title, 60), col=1)
     chart.update_xaxes(dtick=_epoch_step(band["epoch"].max() if len(band) else 1))
     chart.update_xaxes(title_text="Epoch", row=rows)
@@ -150,4 +154,4 @@ def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Fi
 
 
 def _axis(quantity: str) -> str:
-    return f"Sinkhorn divergence of the {quantity}, mean over groups ({quantity}²)"
+    return f"Divergence of the {quantity} above chance, mean over groups ({quantity}²)"

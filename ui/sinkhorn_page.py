@@ -9,10 +9,11 @@ import streamlit as st
 
 from fairvlm_core.analysis import divergences
 from fairvlm_core.analysis.comparison import pairing_words
-from fairvlm_core.analysis.divergences import MEAN
+from fairvlm_core.analysis.divergences import MEAN, Counted
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.methods import Method, methods_of
 from fairvlm_core.errors import InputError
+from fairvlm_core.words import listed
 
 from . import sinkhorn, sinkhorn_charts, widgets
 from .frame import Here
@@ -21,24 +22,27 @@ from .reads import difference, fairness_report
 from .words import literal
 
 ABOUT_DIVERGENCE = (
-    "How far the distribution of a group's losses (or similarities) is from everyone's at the end of each epoch; 0 for "
-    "equal distributions. The miner's weights are not used, so that runs of all methods can be compared. Differences "
-    "smaller than the **blur** (√ε) are smoothed away; it is given in standard deviations of everyone's values, so that "
-    "one setting fits losses of any size. As blur goes to 0, the divergence becomes half the squared Wasserstein "
-    "distance. Its unit is that of the values squared. It also shrinks when all losses shrink, so a falling curve alone "
-    "does not show fairness. For a method with several seeds the line is their mean, and the band goes from the smallest "
-    "to the largest seed.",
+    "How far the distribution of a group's losses (or similarities) is from everyone's at the end of each epoch, above the "
+    "level by chance: the mean when the same values are put into groups of the same sizes at random. 0 means that the "
+    "group differs no more than a random group; small groups can be a little below 0. Pairs count **by the miner's "
+    "weights** or **all alike**: where pairs are down-weighted, their losses stay high, and a group with more of them "
+    "looks far away over all pairs. Differences smaller than the **blur** (√ε) are smoothed away; it is given in standard "
+    "deviations of everyone's values, so that one setting fits losses of any size. The unit is that of the values "
+    "squared. The divergence also shrinks when all losses shrink, so a falling curve alone does not show fairness. For a "
+    "method with several seeds the line is their mean, and the band goes from the smallest to the largest seed.",
     r"S_\varepsilon(P_g, P) = \mathrm{OT}_\varepsilon(P_g, P) - \tfrac12 \mathrm{OT}_\varepsilon(P_g, P_g) - \tfrac12 "
     r"\mathrm{OT}_\varepsilon(P, P), \quad c(x, y) = \tfrac12 (x - y)^2, \quad \varepsilon = \mathrm{blur}^2",
 )
 ABOUT_ANSWER = (
-    "The fairness term makes the divergence small. What matters is whether all groups are served equally well. Left: the "
+    "The fairness term makes the divergence small; here it is the distance above the level by chance. What matters is "
+    "whether all groups are served equally well. Left: the "
     "epochs of each run on validation, from the open mark to the star, the epoch that validation selected. Right: every "
     "run at its selected epoch, with the test ES-AUC, its 95 % interval, and the level that groups of these sizes reach "
     "by chance. The sentence compares two methods on the same test patients.",
     r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
 )
 _MOST = 4
+_COUNTED = {Counted.WEIGHTED.value: "By the miner's weights", Counted.ALL.value: "All alike"}
 
 
 def choose_methods(here: Here, entry: RunEntry) -> tuple[list[Method], dict[str, list[dict[str, Any]]]]:
@@ -68,33 +72,57 @@ def choose_methods(here: Here, entry: RunEntry) -> tuple[list[Method], dict[str,
     return methods, metrics
 
 
-def over_training(methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str) -> None:
+def choose_counted(methods: Sequence[Method], metrics: Mapping[str, Any]) -> Counted:
+    """How pairs count; asked where a chosen run mines. Without the weights of a run, all pairs count alike."""
+    runs = [run for method in methods for run in method.runs]
+    if not any(run.settings.get("mining.enabled") for run in runs):
+        return Counted.ALL
+    without = [run.id for run in runs if divergences.recorded(metrics[run.id]) is Counted.ALL]
+    usual = Counted.ALL if without else Counted.WEIGHTED
+    asked = st.segmented_control(
+        "Pairs count", list(_COUNTED), default=usual.value, key="pairs_count", bind="query-params", required=True,
+        format_func=_COUNTED.__getitem__,
+    )  # fmt: skip
+    counted = Counted(asked)
+    if without and counted is Counted.WEIGHTED:
+        st.caption(literal(f"Left out, recorded without the miner's weights by an older version: {listed(without)}."))
+    return counted
+
+
+def over_training(
+    methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str, counted: Counted
+) -> None:
     """Divergence by group and epoch, methods overlaid."""
     widgets.section("Divergence over training", *ABOUT_DIVERGENCE)
-    band = divergences.bands(divergences.divergences(_runs(methods), metrics, attribute, quantity))
+    band = divergences.bands(divergences.divergences(_runs(methods), metrics, attribute, quantity, counted))
     if band.empty:
         widgets.empty("Nothing to show", "Choose a method above whose runs have finished an epoch.")
         return
+    for rise in divergences.mining_rises(_runs(methods), metrics, attribute, quantity):
+        st.info(literal(sinkhorn.rise_words(rise)), icon=":material/help:")
     logarithmic = st.toggle("Logarithmic axis", key="sinkhorn.log")
     widgets.chart(
-        sinkhorn_charts.divergence_chart(band, f"Divergence ({quantity}²)", logarithmic=logarithmic),
+        sinkhorn_charts.divergence_chart(band, f"Above chance ({quantity}²)", logarithmic=logarithmic),
         "sinkhorn.over_training",
         f"Sinkhorn divergence of the {quantity} by {attribute} over epochs",
     )
     if (band["n_runs"] > 1).any():
         st.caption("Lines are means over seeds; bands go from the smallest to the largest seed.")
     if logarithmic and (band["low"] <= 0).any():
-        st.caption("A logarithmic axis cannot show 0: epochs with a divergence of 0 are left out.")
+        st.caption("A logarithmic axis cannot show 0 or less: epochs at the level by chance or below are left out.")
+    if band["chance"].isna().any():
+        st.caption("Runs of an older version recorded no level by chance: their divergence is shown as it is.")
     saved = band.assign(group=band["group"].where(band["group"] != MEAN, "mean over groups"))
     widgets.chart_table(sinkhorn.divergence_table(band), saved, f"divergence-{attribute}.csv".replace("/", "-"))
 
 
 def against_fairness(
-    here: Here, entry: RunEntry, methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str
-) -> None:
+    here: Here, entry: RunEntry, methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str,
+    counted: Counted,
+) -> None:  # fmt: skip
     """The divergence against ES-AUC, and whether fairness improved."""
     widgets.section("The divergence changed: did fairness improve?", *ABOUT_ANSWER)
-    walked = divergences.paths(_runs(methods), metrics, attribute, quantity)
+    walked = divergences.paths(_runs(methods), metrics, attribute, quantity, counted)
     if walked.empty:
         widgets.empty("Nothing to show", f"No chosen run has a validation ES-AUC for {literal(attribute)}.")
         return

@@ -1,5 +1,8 @@
 """The Sinkhorn divergence over training, by method, run and group, and beside it the ES-AUC.
 
+Groups differ by chance alone, small ones more than large ones. What is shown is the distance above that level, and
+`group_divergences` is the only place that reads it.
+
 Runs are given by method: a mapping of the method's name to its runs. `metrics` are the lines of metrics.jsonl by run id; a
 run without lines has no rows.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -48,6 +52,56 @@ class Effect:
     n: int
 
 
+class Counted(Enum):
+    """How pairs count: by the weight that the miner gave them at the start of the epoch, or all alike."""
+
+    WEIGHTED = "weighted"
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class GroupDivergence:
+    """One group in one epoch: its divergence from everyone, and the level by chance (None where it was not recorded)."""
+
+    attribute: str
+    group: str
+    n: int
+    value: float
+    chance: float | None
+
+    @property
+    def distance(self) -> float:
+        """The divergence above chance, about 0 for groups that do not differ; where no level is known, all of it.
+
+        >>> GroupDivergence("sex", "F", 90, 0.5, 0.125).distance, GroupDivergence("sex", "F", 90, 0.5, None).distance
+        (0.375, 0.5)
+        """
+        return self.value if self.chance is None else self.value - self.chance
+
+
+def group_divergences(line: Mapping[str, Any], quantity: str, counted: Counted) -> list[GroupDivergence]:
+    """Every group in a line of metrics.
+
+    Runs of version 0.1 recorded the value of all pairs only. It is also that by the weights where all weights were 1;
+    elsewhere such a line has no groups by the weights. A group whose pairs all have weight 0 is left out, too.
+    """
+    found = []
+    unweighted = line.get("mean_weight") == 1
+    for entry in line["sinkhorn"]:
+        value, chance = entry["value"], entry.get("chance")
+        if counted is Counted.WEIGHTED and not ("weighted" not in entry and unweighted):
+            value, chance = entry.get("weighted"), entry.get("weighted_chance")
+        if entry["quantity"] == quantity and value is not None:
+            found.append(GroupDivergence(entry["attribute"], entry["group"], int(entry["n"]), float(value), chance))
+    return found
+
+
+def recorded(lines: Sequence[Mapping[str, Any]]) -> Counted:
+    """By the weights where every epoch has recorded that, else all pairs alike."""
+    complete = all(group_divergences(line, "loss", Counted.WEIGHTED) or not line["sinkhorn"] for line in lines)
+    return Counted.WEIGHTED if complete else Counted.ALL
+
+
 def _lines(runs: Runs, metrics: Metrics) -> Iterator[tuple[str, RunEntry, Mapping[str, Any]]]:
     for method, members in runs.items():
         for run in members:
@@ -55,30 +109,74 @@ def _lines(runs: Runs, metrics: Metrics) -> Iterator[tuple[str, RunEntry, Mappin
                 yield method, run, line
 
 
-def divergences(runs: Runs, metrics: Metrics, attribute: str, quantity: str) -> pd.DataFrame:
-    """One row a run, epoch and group (`MEAN` for the mean over groups): method, run, seed, epoch, group, n, value."""
+def divergences(
+    runs: Runs, metrics: Metrics, attribute: str, quantity: str, counted: Counted = Counted.ALL
+) -> pd.DataFrame:
+    """One row a run, epoch and group (`MEAN` for the mean over groups), with `GroupDivergence`'s numbers.
+
+    Columns: method, run, seed, epoch, group, n, value, chance, distance.
+    """
     rows: list[tuple[Any, ...]] = []
     for method, run, line in _lines(runs, metrics):
         head = (method, run.id, run.seed, int(line["epoch"]))
-        found = [s for s in line["sinkhorn"] if (s["attribute"], s["quantity"]) == (attribute, quantity)]
-        rows += [(*head, s["group"], int(s["n"]), float(s["value"])) for s in found]
+        found = [one for one in group_divergences(line, quantity, counted) if one.attribute == attribute]
+        numbers = [(one.n, one.value, np.nan if one.chance is None else one.chance, one.distance) for one in found]
+        rows += [(*head, one.group, *values) for one, values in zip(found, numbers, strict=True)]
         if found:
-            rows.append((*head, MEAN, sum(int(s["n"]) for s in found), float(np.mean([s["value"] for s in found]))))
-    return pd.DataFrame(rows, columns=["method", "run", "seed", "epoch", "group", "n", "value"])
+            rows.append((*head, MEAN, sum(one.n for one in found), *np.mean(numbers, axis=0)[1:].tolist()))
+    names = ["method", "run", "seed", "epoch", "group", "n", "value", "chance", "distance"]
+    return pd.DataFrame(rows, columns=names)
+
+
+@dataclass(frozen=True)
+class MiningRise:
+    """A method whose groups move apart over all pairs, but not by the weights: mean over groups of all attributes.
+
+    `first` and `last` are the distances of all pairs in the first and the last epoch, `weighted` that by the weights in the
+    last epoch; means over runs.
+    """
+
+    method: str
+    first: float
+    last: float
+    weighted: float
+
+
+def mining_rises(runs: Runs, metrics: Metrics, attribute: str, quantity: str) -> list[MiningRise]:
+    """Methods whose distance over all pairs has grown, and is more than twice that by the weights in the last epoch."""
+    found = []
+    for method, members in runs.items():
+        ends = []
+        for run in members:
+            lines = metrics.get(run.id, ())
+            asked = [(lines[0], Counted.ALL), (lines[-1], Counted.ALL), (lines[-1], Counted.WEIGHTED)] if lines else []
+            means = [
+                [g.distance for g in group_divergences(line, quantity, counted) if g.attribute == attribute]
+                for line, counted in asked
+            ]
+            if asked and all(means):
+                ends.append([float(np.mean(values)) for values in means])
+        if ends:
+            first, last, weighted = np.mean(ends, axis=0).tolist()
+            if last > first and last > 2 * weighted and last > 0:
+                found.append(MiningRise(method, first, last, weighted))
+    return found
 
 
 def bands(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `divergences` over seeds: method, group, epoch, mean, low and high (smallest and largest seed), n_runs, n.
+    """Distances of `divergences` over seeds: method, group, epoch, mean, low and high (smallest and largest seed), chance
+    (mean level by chance), n_runs, n.
 
-    >>> rows = [("clip", "r", 0, 1, "A", 9, 0.2), ("clip", "s", 1, 1, "A", 9, 0.4)]
-    >>> one = pd.DataFrame(rows, columns=["method", "run", "seed", "epoch", "group", "n", "value"])
-    >>> bands(one)[["mean", "low", "high", "n_runs"]].round(3).to_numpy().tolist()
-    [[0.3, 0.2, 0.4, 2.0]]
+    >>> rows = [("clip", "r", 0, 1, "A", 9, 0.3, 0.1, 0.2), ("clip", "s", 1, 1, "A", 9, 0.5, 0.1, 0.4)]
+    >>> names = ["method", "run", "seed", "epoch", "group", "n", "value", "chance", "distance"]
+    >>> bands(pd.DataFrame(rows, columns=names))[["mean", "low", "high", "chance", "n_runs"]].round(3).to_numpy().tolist()
+    [[0.3, 0.2, 0.4, 0.1, 2.0]]
     """
     grouped = frame.groupby(["method", "group", "epoch"], sort=False)
     out = grouped.agg(
-        mean=("value", "mean"), low=("value", "min"), high=("value", "max"), n_runs=("run", "nunique"), n=("n", "first")
-    )
+        mean=("distance", "mean"), low=("distance", "min"), high=("distance", "max"), chance=("chance", "mean"),
+        n_runs=("run", "nunique"), n=("n", "first"),
+    )  # fmt: skip
     return out.reset_index()
 
 
@@ -87,13 +185,15 @@ def groups_of(frame: pd.DataFrame) -> list[str]:
     return [MEAN, *group_order(set(frame["group"]) - {MEAN})] if len(frame) else []
 
 
-def paths(runs: Runs, metrics: Metrics, attribute: str, quantity: str) -> pd.DataFrame:
-    """One row a run and epoch: method, run, seed, epoch, divergence (mean over groups), es_auc (validation), chosen.
+def paths(runs: Runs, metrics: Metrics, attribute: str, quantity: str, counted: Counted = Counted.ALL) -> pd.DataFrame:
+    """One row a run and epoch: method, run, seed, epoch, divergence, es_auc (validation), chosen.
+
+    The divergence is the distance above chance, mean over groups.
 
     `chosen` marks the epoch that validation has selected so far. Epochs without a validation ES-AUC are left out.
     """
-    means = divergences(runs, metrics, attribute, quantity)
-    means = means[means["group"] == MEAN].set_index(["run", "epoch"])["value"]
+    means = divergences(runs, metrics, attribute, quantity, counted)
+    means = means[means["group"] == MEAN].set_index(["run", "epoch"])["distance"]
     best = {
         run: max((int(line["epoch"]) for line in lines if line["best"]), default=None) for run, lines in metrics.items()
     }

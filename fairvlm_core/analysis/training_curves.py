@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .divergences import group_divergences, recorded
+
 CURVES = ("epoch", "train_loss", "val_loss", "auc", "es_auc", "faulty", "noisy")
 
 
@@ -24,12 +26,15 @@ def training_curves(lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def divergence_curves(lines: Sequence[Mapping[str, Any]], quantity: str = "loss") -> pd.DataFrame:
-    """Sinkhorn divergence of each attribute (mean over its groups) by epoch: attribute, epoch, value."""
+    """Distance of each attribute's groups above chance (mean over them) by epoch: attribute, epoch, value.
+
+    By the weights where these were recorded (`divergences.recorded`).
+    """
+    counted = recorded(lines)
     rows = [
-        (entry["attribute"], line["epoch"], entry["value"])
+        (one.attribute, line["epoch"], one.distance)
         for line in lines
-        for entry in line["sinkhorn"]
-        if entry["quantity"] == quantity
+        for one in group_divergences(line, quantity, counted)
     ]
     frame = pd.DataFrame(rows, columns=["attribute", "epoch", "value"])
     return frame.groupby(["attribute", "epoch"], as_index=False, sort=False)["value"].mean()

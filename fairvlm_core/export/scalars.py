@@ -8,6 +8,8 @@ from typing import Any
 
 from ..report.cohort import GroupCells
 
+_MORE_DIVERGENCES = ("chance", "weighted", "weighted_chance")  # not in runs of version 0.1
+
 
 @dataclass(frozen=True)
 class Scalar:
@@ -53,4 +55,5 @@ def _numbers(line: Mapping[str, Any], shown: set[tuple[str, str, str]]) -> Itera
                 yield f"val/auc/{attribute}/{group}", values["auc"]
     for entry in line["sinkhorn"]:
         if (entry["attribute"], "train", entry["group"]) in shown:
-            yield f"sinkhorn/{entry['quantity']}/{entry['attribute']}/{entry['group']}", entry["value"]
+            for name, number in (("sinkhorn", "value"), *((f"sinkhorn_{n}", n) for n in _MORE_DIVERGENCES)):
+                yield f"{name}/{entry['quantity']}/{entry['attribute']}/{entry['group']}", entry.get(number)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis.comparison import compare_with_baseline, pairing_words
+from ..analysis.divergences import group_divergences, recorded
 from ..analysis.held_out import fairness_of, held_out_rows
 from ..analysis.mining_again import MinedRun, mine_again
 from ..config import PRESET_SUMMARIES, RunConfig
@@ -132,16 +133,21 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _divergence(metrics: Sequence[Mapping[str, Any]], attributes: Sequence[str]) -> list[dict[str, Any]]:
-    """Sinkhorn divergence of the loss by attribute and epoch: the mean over groups, so that no group is named."""
-    out = []
+    """Sinkhorn divergence of the loss by attribute and epoch: the mean over groups, so that no group is named.
+
+    `distance` is the divergence above chance; `chance` is None where a run of version 0.1 did not record it.
+    """
+    out, counted = [], recorded(metrics)
     for name in attributes:
-        by_epoch = {
-            line["epoch"]: [s["value"] for s in line["sinkhorn"] if (s["attribute"], s["quantity"]) == (name, "loss")]
-            for line in metrics
-        }
-        points = [{"epoch": e, "value": float(np.mean(values))} for e, values in by_epoch.items() if values]
+        points = []
+        for line in metrics:
+            groups = [one for one in group_divergences(line, "loss", counted) if one.attribute == name]
+            if groups:
+                known = [one.chance for one in groups if one.chance is not None]
+                mean = {key: float(np.mean([getattr(one, key) for one in groups])) for key in ("value", "distance")}
+                points.append({"epoch": line["epoch"], "chance": float(np.mean(known)) if known else None} | mean)
         if points:
-            out.append({"attribute": name, "points": points})
+            out.append({"attribute": name, "pairs_count": counted.value, "points": points})
     return out
 
 

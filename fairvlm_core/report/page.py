@@ -46,7 +46,7 @@ def _charts(content: Mapping[str, Any]) -> dict[str, Any]:
         if known:
             losses.append(Line(name, *zip(*known, strict=True)))
     divergences = [
-        Line(one["attribute"], [p["epoch"] for p in one["points"]], [p["value"] for p in one["points"]])
+        Line(one["attribute"], [p["epoch"] for p in one["points"]], [p["distance"] for p in one["points"]])
         for one in content["divergence"]
     ]
     undefined = "undefined: fewer than two groups have an AUC"
@@ -56,8 +56,8 @@ def _charts(content: Mapping[str, Any]) -> dict[str, Any]:
             losses, title="Mean loss by epoch, training and validation", x_title="Epoch", y_title="Mean loss"
         ),
         "divergence": line_chart(
-            divergences, title="Sinkhorn divergence of the loss by epoch, mean over the groups of each attribute",
-            x_title="Epoch", y_title="Divergence (loss²)",
+            divergences, title="Sinkhorn divergence of the loss above chance by epoch, mean over each attribute's groups",
+            x_title="Epoch", y_title="Above chance (loss²)",
         ),
         "es_auc": dot_chart(
             es_auc, title="Test ES-AUC by attribute with 95 % interval; the vertical mark is the chance level",

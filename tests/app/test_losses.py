@@ -126,9 +126,7 @@ def test_bootstrap_bands_cover_zero_where_groups_are_alike() -> None:
 
 def test_groups_that_are_too_small_say_so() -> None:
     shifts = distributions.quantile_shifts(made(np.arange(14.0)[None], ["A"] * 7 + ["B"] * 7), "site", 1)
-    assert (
-        losses.shift_table(shifts, {"A": 0.5}, "loss")["Median minus everyone's"].tolist() == ["n < 10: not shown"] * 2
-    )
+    assert losses.shift_table(shifts, {}, "loss")["Median minus everyone's"].tolist() == ["n < 10: not shown"] * 2
     assert losses.farthest(shifts, "loss").startswith("Every group has fewer than 10 pairs")
 
 
@@ -172,6 +170,54 @@ def test_bands_are_means_and_extremes_over_seeds() -> None:
     assert band.loc[("fair", divergences.MEAN, 2), "n"] == 100
     assert divergences.divergences(RUNS, METRICS, "site", "similarity").empty
     assert divergences.groups_of(divergences.divergences(RUNS, METRICS, "site", "loss")) == ["", "A", "B"]
+
+
+def by_weights(mean_weight: float, *numbers: tuple[float, float, float | None, float | None]) -> list[dict]:
+    """Lines of one group: value, chance, and both by the weights."""
+    names = ("value", "chance", "weighted", "weighted_chance")
+    return [
+        {
+            "epoch": epoch, "best": True, "mean_weight": mean_weight, "val": {"attributes": {"site": {"es_auc": 0.7}}},
+            "sinkhorn": [
+                {"quantity": "loss", "attribute": "site", "group": "A", "n": 50} | dict(zip(names, row, strict=True))
+            ],
+        }
+        for epoch, row in enumerate(numbers, start=1)
+    ]  # fmt: skip
+
+
+def test_what_is_shown_is_above_chance_by_the_weights_or_over_all_pairs() -> None:
+    runs = {"plus": (entry(1, 0),)}
+    metrics = {"0001-x-s0": by_weights(0.9, (0.2, 0.1, 0.2, 0.1), (0.9, 0.2, 0.13, 0.1))}
+    shown = {}
+    for counted in divergences.Counted:
+        frame = divergences.divergences(runs, metrics, "site", "loss", counted)
+        shown[counted] = frame.loc[frame["group"] == "A", "distance"].round(6).tolist()
+        assert (frame["value"] - frame["chance"]).round(6).equals(frame["distance"].round(6))
+    assert shown == {divergences.Counted.ALL: [0.1, 0.7], divergences.Counted.WEIGHTED: [0.1, 0.03]}
+    assert divergences.recorded(metrics["0001-x-s0"]) is divergences.Counted.WEIGHTED
+    (rise,) = divergences.mining_rises(runs, metrics, "site", "loss")
+    assert (rise.first, rise.last, rise.weighted) == pytest.approx((0.1, 0.7, 0.03))
+    band = divergences.bands(divergences.divergences(runs, metrics, "site", "loss"))
+    assert sinkhorn.divergence_table(band).loc[0, "By chance"] == "0.2000"
+    level = {"0001-x-s0": by_weights(1.0, (0.2, 0.1, 0.2, 0.1), (0.3, 0.1, 0.3, 0.1))}
+    assert divergences.mining_rises(runs, level, "site", "loss") == []  # it rises by the weights as well
+
+
+def test_lines_of_the_first_version_have_no_chance_and_weights_only_where_all_are_one() -> None:
+    old = METRICS["0001-x-s0"]
+    found = divergences.group_divergences(old[0], "loss", divergences.Counted.ALL)
+    assert [(one.group, one.value, one.chance, one.distance) for one in found] == [
+        ("A", 0.2, None, 0.2),
+        ("B", 0.4, None, 0.4),
+    ]
+    assert divergences.group_divergences(old[0], "loss", divergences.Counted.WEIGHTED) == []
+    assert divergences.recorded(old) is divergences.Counted.ALL
+    plain = [line | {"mean_weight": 1.0} for line in old]
+    assert divergences.recorded(plain) is divergences.Counted.WEIGHTED
+    assert divergences.group_divergences(plain[0], "loss", divergences.Counted.WEIGHTED) == found
+    no_weight = by_weights(0.5, (0.2, 0.1, None, None))[0]  # every pair of the group has weight 0
+    assert divergences.group_divergences(no_weight, "loss", divergences.Counted.WEIGHTED) == []
 
 
 def test_a_logarithmic_axis_leaves_out_what_has_no_place_on_it() -> None:
@@ -233,6 +279,29 @@ def test_the_answer_follows_from_numbers(numbers, expected: str) -> None:
 
 
 # The page
+
+
+def test_the_page_explains_a_rise_over_all_pairs_and_shows_the_weights_first(open_page, recorded_workspace) -> None:
+    for run in RunStore(recorded_workspace).runs():
+        mines = run.config.mining.enabled
+        lines = [dict(line) for line in run.metrics()]
+        for line in lines:
+            line["mean_weight"] = 0.9 if mines else 1.0
+            for one in line["sinkhorn"]:
+                level = {"value": 0.1 * line["epoch"] if mines else 0.1, "chance": 0.02, "weighted_chance": 0.02}
+                one |= level | {"weighted": 0.03 if mines else 0.1}
+        run.write_metrics(lines)
+    app = open_page(PAGE, run=["3"], view=["Divergence over training"], attribute=["gender"])
+    assert not app.error
+    assert app.button_group[1].value == "weighted"
+    (said,) = [one.value.replace("\\", "") for one in app.info]
+    assert "rises from 0.080 to 0.280, by the miner's weights it ends at 0.010" in said
+    assert "no longer fitted" in said
+    shown = app.dataframe[0].value.set_index(["Method", "Group"])
+    assert shown.loc[("robustfair", "Male"), ["Last epoch", "By chance"]].tolist() == ["0.0100", "0.0200"]
+    app.button_group[1].set_value("all").run()
+    shown = app.dataframe[0].value.set_index(["Method", "Group"])
+    assert shown.loc[("robustfair", "Male"), "Last epoch"] == "0.2800"
 
 
 def test_an_empty_workspace_says_what_to_do(open_page, empty_workspace) -> None:
