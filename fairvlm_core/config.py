@@ -300,6 +300,7 @@ def setting_names() -> dict[str, str]:
     return names
 
 
+_LEFT_OUT = {"enabled": True, "weights": "left-out", "spread": "mad", "faulty_sd": 2.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "clip": {},
     "fairclip": {"fairness": {"weight": 0.1, "quantity": "similarity", "normalise": "sum", "only_first": True}},
@@ -322,6 +323,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "group-balanced": {"groups": {"method": "balanced"}},
     "group-dro": {"groups": {"method": "dro"}},
     "inferred-groups": {"groups": {"method": "inferred"}},
+    "clip-score": {"mining": _LEFT_OUT | {"rule": "similarity"}},
+    "lemon": {"mining": _LEFT_OUT | {"rule": "lemon", "warmup": 0}},
 }
 PRESET_SUMMARIES: dict[str, str] = {
     "clip": "plain CLIP fine-tuning; the ledger is recorded, nothing is down-weighted",
@@ -336,4 +339,6 @@ PRESET_SUMMARIES: dict[str, str] = {
     "group-balanced": "for comparison: batches in which all groups come equally often",
     "group-dro": "for comparison: groups with a high loss count more and more (group DRO)",
     "inferred-groups": "for comparison: group DRO over clusters of images, without attributes",
+    "clip-score": "for comparison: pairs with a low similarity of image and note are left out",
+    "lemon": "for comparison: pairs that do not fit their nearest neighbours are left out (LEMoN)",
 }

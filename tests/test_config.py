@@ -9,7 +9,7 @@ from fairvlm_core.config import PRESET_SUMMARIES, setting_names
 def test_all_presets_are_values_of_one_configuration():
     assert list(PRESETS) == [
         "clip", "fairclip", "a-fairclip", "fairclip-plus", "dbpm", "robustfair", "robustfair-plus", "robustfair-released",
-        "group-weights", "group-balanced", "group-dro", "inferred-groups",
+        "group-weights", "group-balanced", "group-dro", "inferred-groups", "clip-score", "lemon",
     ]  # fmt: skip
     assert set(PRESET_SUMMARIES) == set(PRESETS)
     built = {name: RunConfig.build(name) for name in PRESETS}

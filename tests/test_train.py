@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(table, arrays
 
 @pytest.mark.parametrize(
     "preset",
-    ["robustfair", "robustfair-plus", "robustfair-released", "group-balanced", "group-dro", "inferred-groups"],
+    ["robustfair", "robustfair-plus", "robustfair-released", "group-balanced", "group-dro", "inferred-groups", "lemon"],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(preset, table, arrays):
     settings = {"mining.faulty_sd": 1.5} if preset == "robustfair" else {}
@@ -204,3 +204,13 @@ def test_a_device_that_is_not_there_is_refused(table, arrays):
 def test_a_batch_larger_than_the_set_is_the_set(table, arrays):
     result = run(table, arrays, settings={"batch_size": 5000, "epochs": 1})
     assert result.ledger.losses.shape == (1, 100)
+
+
+@pytest.mark.parametrize(("preset", "first"), [("clip-score", 1), ("lemon", 0)])
+def test_presets_that_leave_pairs_out_do_so_from_their_first_epoch_on(preset, first, table, arrays):
+    result = run(table, arrays, preset, settings={"mining.faulty_sd": 1.0})
+    for epoch, line in enumerate(result.history):
+        left_out = line.flagged["faulty"] / 100
+        assert (left_out > 0) == (epoch >= first)
+        assert line.flagged["noisy"] == 0
+        assert line.mean_weight == pytest.approx(1 - left_out)

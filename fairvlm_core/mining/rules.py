@@ -271,6 +271,12 @@ def pdf(flags: Flags) -> np.ndarray:
     return bounded(flags) * _height(flags.sigma)
 
 
+@weighting_rule("left-out", title="Left out")
+def left_out(flags: Flags) -> np.ndarray:
+    """0: a flagged pair does not count at all, though it stays a negative for the others of its batch."""
+    return np.zeros(len(flags.z))
+
+
 @weighting_rule("posterior", title="1 − P(wrong note)", needs_posterior=True, live=_live_bounded, live_kinds=("noisy",))
 def posterior(flags: Flags) -> np.ndarray:
     """1 − P(wrong note) for every pair; noisy pairs keep exp(−z²/2)."""
