@@ -32,6 +32,7 @@ else:
         if entry is not None and entry.test is not None:
             widgets.section(f"Test metrics of run {literal(entry.label)}", *overview.ABOUT_METRICS)
             widgets.cards(headlines(entry.test))
+            widgets.unfinished(entry)
             overview.links(entry)
         elif entry is not None:
             overview.without_metrics(entry)

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from . import safeio
 from .analysis.held_out import held_out_report, held_out_rows
+from .analysis.learning import still_learning
 from .analysis.pairmap import make_map_if_possible
 from .cache import run_input
 from .config import RunConfig
@@ -341,9 +342,12 @@ def _save_result(run: Run, table: PairTable, result: FitResult) -> None:
     train = np.asarray(table.frame["split"], str) == "train"
     audit = audit_mining(result.mining, {name: table.attribute(name)[train] for name in table.attributes})
     test = held_out_rows(result.predictions, run.id)
+    curves = [(epoch.val["overall"]["auc"], epoch.val_loss) for epoch in result.history]
+    learning = still_learning(*zip(*curves, strict=True))
     run.write_report(
         {
             "best_epoch": result.best_epoch,
+            "still_learning": None if learning is None else asdict(learning),
             "test": result.test.to_dict(),
             "test_with_intervals": held_out_report(test, table.attributes).to_dict(),
             "val": result.val.to_dict(),

@@ -138,6 +138,8 @@ def test_train_prints_one_json_document(synth_folder, tmp_path):
     result = json.loads(done.stdout)
     assert result["run_id"] == "0001-dbpm-s0"
     assert result["test"]["overall"]["n"] == 60
+    assert result["still_learning"] is None
+    assert "warning: mining.warmup has no effect: the warm-up is not shorter" in done.stderr
 
 
 def test_runs_lists_them(fairvlm, workspace):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fairvlm_core import PRESETS, InputError, RunConfig, fit
+from fairvlm_core.analysis.without_effect import without_effect
 from fairvlm_core.errors import TrainingError
 from fairvlm_core.group_weights import filled_batches
 from fairvlm_core.train import _mix, check_table
@@ -112,6 +113,16 @@ def test_mining_turns_weights_down_after_the_warm_up_only(table, arrays):
     by_weight = [[line["weighted"] != line["value"] for line in epoch.sinkhorn] for epoch in result.history]
     assert not any(by_weight[0] + by_weight[1])
     assert all(by_weight[2] + by_weight[3])
+
+
+def test_settings_named_as_without_effect_change_no_bit(table, arrays, plain):
+    settings = {"mining.faulty_sd": 0.5, "fairness.quantity": "similarity", "groups.cap": 2.0, "lora_rank": 4}
+    config = RunConfig.build("clip", settings)
+    named = [name for one in without_effect(config, table.attributes) for name in one.settings]
+    assert sorted(named) == sorted(settings)
+    result = run(table, arrays, "clip", settings=settings)
+    assert np.array_equal(result.ledger.losses, plain.ledger.losses)
+    assert [line.sinkhorn for line in result.history] == [line.sinkhorn for line in plain.history]
 
 
 def test_planted_mismatches_rank_above_chance(plain, table):

@@ -12,7 +12,19 @@ from fairvlm_core.analysis.comparison import MethodDifference, RunComparison, Sc
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.analysis.methods import Method, varied_settings
 from fairvlm_core.fairness import Outcome, PairedDifference, Undefined, outcome_words
-from fairvlm_core.words import NOTHING, listed, many, mean_sd, number, p_value, points, points_span, setting, span
+from fairvlm_core.words import (
+    NOTHING,
+    listed,
+    many,
+    mean_sd,
+    number,
+    p_value,
+    points,
+    points_span,
+    setting,
+    signed,
+    span,
+)
 from fairvlm_core.words import undefined as undefined_words
 
 # Values: one row each, for charts and downloads -----------------------------------------------------------------------
@@ -110,6 +122,19 @@ def method_table(result: RunComparison) -> pd.DataFrame:
         part = es_auc[es_auc["attribute"] == attribute].to_dict("records")
         frame[f"ES-AUC {attribute}"] = [_es_words(row) for row in part]
     return frame
+
+
+def unfinished_line(result: RunComparison) -> str:
+    """Methods with runs that were still learning when they ended, and the mean gain of these; "" where there are none."""
+    parts = []
+    for scored in result.methods:
+        found = [run.still_learning for run in scored.method.runs if run.still_learning is not None]
+        if found:
+            gain = signed(float(np.mean([one.gain for one in found])))
+            parts.append(f"{scored.name} ({len(found)} of {many(len(scored.method.runs), 'run')}, {gain})")
+    if not parts:
+        return ""
+    return f"Not finished learning, with the gain in validation AUC of the last third of the epochs: {listed(parts)}."
 
 
 def settings_table(methods: Sequence[Method]) -> pd.DataFrame:

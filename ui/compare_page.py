@@ -96,6 +96,8 @@ def methods(result: RunComparison) -> None:
                 st.caption("Their settings are the same; the preset's name or the verdicts differ.")
     with right:
         widgets.download(frame, "methods.csv")
+    if line := compare.unfinished_line(result):
+        st.caption(literal(line))
 
 
 def es_auc(result: RunComparison) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from fairvlm_core import jobs
+from fairvlm_core.analysis.without_effect import without_effect
 from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.jobs import StepTime
@@ -152,6 +153,9 @@ def _launch(
             Headline("Estimated time", about, "one run after the other" if runs > 1 else "on this machine"),
         ]
     )  # fmt: skip
+    every = [without_effect(config, table.attributes) for config in configs]
+    if idle := [one for one in every[0] if all(one in found for found in every)]:
+        st.warning(literal(" ".join(f"{one}." for one in idle)), icon=":material/info:")
     changed = changed_from_preset(configs[0])
     st.caption(
         literal(finetune.cost_line(cost, step))

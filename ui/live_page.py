@@ -144,6 +144,7 @@ def _finished(here: Here, run: Run, entry: RunEntry) -> None:
     files = page_names()
     same = [other for other in run_entries(here.store) if other.fingerprint == entry.fingerprint and other.test]
     compared = list(dict.fromkeys([run.id, *(other.id for other in reversed(same))]))[:6]
+    widgets.unfinished(entry)
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/flag: {literal(live.outcome(entry.test or {}))}", width="stretch")
         for title, icon, chosen in (

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from fairvlm_core.analysis.clean_data import csv_bytes
+from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.words import NOTHING, many
 
 from .charts import CONFIG
@@ -134,6 +135,12 @@ def next_step(step: NextStep) -> None:
         if step.page:
             label, icon = _LINKS[step.page]
             st.page_link(f"pages/{step.page}", label=label, icon=icon, query_params={"run": list(step.runs)})
+
+
+def unfinished(entry: RunEntry) -> None:
+    """That validation still improved when the run ended."""
+    if entry.still_learning is not None:
+        st.caption(f":orange[:material/trending_up:] {entry.still_learning}")
 
 
 def warnings(lines: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..runs import Run
+from .learning import StillLearning
 
 DAMAGED = "damaged"
 ACTIVE = ("queued", "running")
@@ -40,6 +41,7 @@ class RunEntry:
     created: str = ""
     heartbeat: float | None = None
     best_epoch: int | None = None
+    still_learning: StillLearning | None = None
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     test: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -76,6 +78,11 @@ class RunEntry:
         return "" if self.state in ("finished", *ACTIVE) else self.message
 
 
+def _still_learning(report: dict[str, Any]) -> StillLearning | None:
+    found = report.get("still_learning")  # not in runs of version 0.1
+    return None if found is None else StillLearning(**found)
+
+
 def read_entry(run: Run, *, with_report: bool = True) -> RunEntry:
     """A run's entry; a folder that cannot be read gives state `damaged` and a message of one line.
 
@@ -104,6 +111,7 @@ def read_entry(run: Run, *, with_report: bool = True) -> RunEntry:
             heartbeat=status.heartbeat,
             settings=config.without_paths().flat(),
             best_epoch=None if report is None else report.get("best_epoch"),
+            still_learning=None if report is None else _still_learning(report),
             test=None if report is None else report["test"],
         )
     except InputError as error:

@@ -102,6 +102,7 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
     config = RunConfig.build(new.preset, new.settings)
     if not new.folder.is_dir():
         raise InputError(f"{new.folder}: there is no such folder; `fairvlm synth OUT` makes one")
+    from ..analysis.without_effect import without_effect
     from ..launch import create_run
     from ..pairs import PairTable
     from .review import verdicts_for_training
@@ -114,6 +115,9 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
         team.tell(run.id)
     else:
         run = store.get(team.tell(""))
+    if team.first:
+        for one in without_effect(config, table.attributes):
+            show.err.print(f"warning: {one}", markup=False, soft_wrap=True)
     if "verdicts" in run.data and not quiet:
         counts = run.data["verdicts"]["counts"].items()
         show.out.print("verdicts: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts if n))
@@ -129,7 +133,9 @@ def _epoch_line(report: EpochReport, epochs: int) -> str:
 
 
 def print_result(run: Run) -> None:
-    """Test metrics of a finished run, zero-shot and linear probe."""
+    """Test metrics of a finished run, zero-shot and linear probe, and whether it was still learning."""
+    from ..analysis.entries import read_entry
+
     report = run.report()
     test = report["test"]
     rows: list[tuple[Any, ...]] = [("all", "", *_cells(test["overall"]), None)]
@@ -146,6 +152,8 @@ def print_result(run: Run) -> None:
     )
     if report["probe"] is not None:
         show.out.print(f"Linear probe on the image features: test AUC {number(report['probe']['overall']['auc'])}")
+    if learning := read_entry(run).still_learning:
+        show.out.print(str(learning))
     if any(facts.get("partial") for facts in test["attributes"].values()):
         show.out.print("* partial: a group has no AUC, because it has one label only")
 
