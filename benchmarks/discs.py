@@ -15,9 +15,10 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 SIDE = 96
-RACES = {"White": 0.60, "Black": 0.24, "Asian": 0.16}
+RACES = {"White": 0.65, "Black": 0.25, "Asian": 0.10}
 GENDERS = {"Female": 0.53, "Male": 0.47}
-DISC_BRIGHTNESS = {"White": 205, "Black": 165, "Asian": 185}
+DISC_BRIGHTNESS = {"White": 160, "Black": 120, "Asian": 140}
+CUP_CONTRAST = 75  # grey levels above the disc
 PROMPTS = ("Impression: healthy optic nerve head.", "Impression: glaucomatous optic nerve head.")
 WRONG_NOTES = 0.10
 _FINE = 4  # drawn this many times larger, then reduced
@@ -76,11 +77,11 @@ def _draw(rng: np.random.Generator, ratio: float, broken: bool, race: str) -> np
     """One image: vessels, disc, cup, a dark spot for the macula, then light, blur and noise."""
     side = SIDE * _FINE
     x, y = rng.uniform(0.42, 0.58, 2) * side
-    radius = rng.uniform(0.17, 0.23) * side
+    radius = rng.uniform(0.22, 0.29) * side
     ground, disc = int(rng.integers(28, 52)), int(DISC_BRIGHTNESS[race] + rng.integers(-14, 15))
     canvas = Image.new("L", (side, side), ground)
     draw = ImageDraw.Draw(canvas)
-    spot, sx, sy = 0.06 * side, x + rng.choice([-0.32, 0.32]) * side, y + 0.04 * side
+    spot, sx, sy = 0.06 * side, x + rng.choice([-0.36, 0.36]) * side, y + 0.04 * side
     draw.ellipse((sx - spot, sy - spot, sx + spot, sy + spot), fill=ground // 2)
     cup = radius * ratio
     cx, cy = x + rng.normal(0, 0.04) * radius, y + rng.normal(0, 0.04) * radius
@@ -88,9 +89,9 @@ def _draw(rng: np.random.Generator, ratio: float, broken: bool, race: str) -> np
     if broken:  # the cup reaches the edge of the disc in a wedge, above or below
         towards = rng.choice([90, 270]) + rng.normal(0, 12)
         draw.pieslice(
-            (x - radius, y - radius, x + radius, y + radius), towards - 17, towards + 17, fill=min(255, disc + 45)
+            (x - radius, y - radius, x + radius, y + radius), towards - 17, towards + 17, fill=disc + CUP_CONTRAST
         )
-    draw.ellipse((cx - cup, cy - cup, cx + cup, cy + cup), fill=min(255, disc + 45))
+    draw.ellipse((cx - cup, cy - cup, cx + cup, cy + cup), fill=disc + CUP_CONTRAST)
     for angle in rng.uniform(0, 2 * np.pi, rng.integers(4, 8)):
         reach = side * rng.uniform(0.45, 0.8)
         end = (x + reach * np.cos(angle), y + reach * np.sin(angle))
@@ -102,7 +103,7 @@ def _draw(rng: np.random.Generator, ratio: float, broken: bool, race: str) -> np
 
 
 def _write(rng: np.random.Generator, label: int, ratio: float, broken: bool, gender: str) -> str:
-    """A short note; six in ten state the impression."""
+    """A short note; three in four state the impression."""
 
     def one(*texts: str) -> str:
         return texts[int(rng.integers(len(texts)))]
@@ -122,7 +123,7 @@ def _write(rng: np.random.Generator, label: int, ratio: float, broken: bool, gen
             if broken
             else one("Rim tissue preserved all round.", "No focal thinning of the nerve head.")
         )
-    if rng.random() < 0.6:
+    if rng.random() < 0.75:
         parts.append(
             one("Impression: glaucomatous optic nerve head.", "Findings consistent with glaucomatous neuropathy.")
             if label

@@ -127,7 +127,7 @@ def make_world(
     reason = why_missing(name, data)
     if reason is not None:
         raise InputError(reason)
-    cache = _scratch() if cache is None else Path(cache)
+    cache = Path(_scratch().name if cache is None else cache)
     if name in SYNTH or name in DISCS:
         if sizes is None:
             sizes = (2000, 400, 3000) if name in SYNTH else (1500, 400, 2000)
@@ -175,9 +175,9 @@ def _real_data(data: Path | None) -> Path:
 
 
 @functools.cache
-def _scratch() -> Path:
-    _scratch.folder = tempfile.TemporaryDirectory(prefix="worlds-")  # type: ignore[attr-defined]  # removed at exit
-    return Path(_scratch.folder.name)  # type: ignore[attr-defined]
+def _scratch() -> tempfile.TemporaryDirectory:
+    """A folder that is removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="worlds-")
 
 
 def _once(folder: Path, write: Callable[[Path], Any]) -> Path:
