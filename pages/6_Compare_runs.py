@@ -47,5 +47,6 @@ with page(
     compare_page.paired_difference(here, result)
     compare_page.es_auc(result)
     compare_page.groups(result)
+    compare_page.distances(here, result)
     compare_page.tradeoff(result)
     compare_page.thresholds(here, readable, result)

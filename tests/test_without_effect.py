@@ -50,7 +50,7 @@ def test_a_run_whose_validation_still_rises_says_by_how_much():
     auc, loss = [0.70, 0.75, 0.79, 0.82, 0.84, 0.85], [3.9, 3.7, 3.5, 3.4, 3.3, 3.2]
     found = still_learning(auc, loss)
     assert found == StillLearning(2, pytest.approx(0.04), pytest.approx(0.2))
-    assert str(found).startswith("Not finished learning: +0.040 validation AUC over the last 2 epochs")
+    assert str(found).startswith("Not finished learning: +0.040 validation AUC, mean of the last 2 epochs")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fairvlm_core.analysis.mined_pairs import PAIR_KINDS, MinedPairs, RunPairs, 
 from fairvlm_core.analysis.planted_truth import TruthScore
 from fairvlm_core.errors import InputError
 from fairvlm_core.mining import MiningAudit
-from fairvlm_core.words import KIND_TITLES, SPLITS, count, many, number, p_equals, percent
+from fairvlm_core.words import KIND_TITLES, NOTHING, SPLITS, count, many, number, p_equals, percent
 
 from .entries import Headline
 
@@ -72,6 +72,25 @@ def audit_words(audit: MiningAudit, attribute: str) -> tuple[bool, str]:
     return False, (
         f"No group of {attribute} is flagged more often than chance explains ({p_equals(found.p_adjusted)}, "
         f"{found.test}, Holm over {many(audit.n_tested, 'attribute')})."
+    )
+
+
+def audit_table(audit: MiningAudit, attribute: str) -> pd.DataFrame:
+    """Group, Pairs, Flagged, Share, 95 % interval, Weight removed: what is lost of each group."""
+    frame = audit.to_frame()
+    frame = frame[frame["attribute"] == attribute]
+    return pd.DataFrame(
+        {
+            "Group": frame["group"],
+            "Pairs": frame["n"],
+            "Flagged": frame["n_flagged"],
+            "Share": [percent(rate, 1) for rate in frame["rate"]],
+            f"{audit.confidence:.0%} interval".replace("%", " %"): [
+                f"{percent(low, 1)} to {percent(high, 1)}" if np.isfinite(low) else NOTHING
+                for low, high in zip(frame["rate_low"], frame["rate_high"], strict=True)
+            ],
+            "Weight removed": [percent(removed, 1) for removed in frame["removed_weight"]],
+        }
     )
 
 

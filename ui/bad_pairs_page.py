@@ -205,6 +205,10 @@ def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> No
             st.warning(literal(words), icon=":material/balance:")
         else:
             st.caption(f":material/balance: {literal(words)}")
+        shown = bad_pairs.audit_table(now.audit, attribute)
+        with st.expander("The same as a table", icon=":material/table:"):
+            widgets.table(shown, key=f"{_STATE}.audit")
+            widgets.download(shown, f"{run.id}-flagged-by-{attribute}.csv".replace("/", "-"))
 
 
 # Map and table ----------------------------------------------------------------------------------------------------------

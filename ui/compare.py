@@ -165,6 +165,18 @@ def es_auc_table(values: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def distance_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`divergences.at_selected_epoch` in words."""
+    names = {
+        "attribute": "Attribute", "method": "Method", "weighted": "By the miner's weights", "all": "All pairs alike",
+        "chance": "Level by chance", "n_runs": "Seeds",
+    }  # fmt: skip
+    frame = found.sort_values("attribute", kind="stable")[list(names)].rename(columns=names)
+    for name in ("By the miner's weights", "All pairs alike", "Level by chance"):
+        frame[name] = [number(value, 4) for value in frame[name]]
+    return frame
+
+
 def group_table(values: pd.DataFrame) -> pd.DataFrame:
     """`group_values` in words."""
     return pd.DataFrame(

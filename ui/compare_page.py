@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from fairvlm_core.analysis.comparison import RunComparison, pairing_words
+from fairvlm_core.analysis.divergences import at_selected_epoch
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.thresholds import GroupThresholds, choose_thresholds, effect_on, threshold_sweep
 from fairvlm_core.analysis.tradeoff import plane, weight_grids
@@ -17,6 +18,7 @@ from . import compare, compare_thresholds, compare_tradeoff, widgets
 from .compare_charts import difference_chart, es_auc_chart, group_auc_chart
 from .compare_plane import plane_chart, roc_chart, sweep_chart
 from .frame import Here, errors
+from .losses_reads import run_metrics
 from .reads import difference, held_out
 from .words import literal
 
@@ -32,6 +34,12 @@ ABOUT_ES_AUC = (
     "patients were put into groups at random: small groups lower ES-AUC by chance alone, so only values left of the mark "
     "show a difference between groups. p is from shuffled groups, corrected over attributes (Holm).",
     r"\text{ES-AUC} = \frac{\mathrm{AUC}}{1 + \sum_g \left|\mathrm{AUC} - \mathrm{AUC}_g\right|}",
+)
+ABOUT_DISTANCES = (
+    "How far the losses of a group's training pairs are from everyone's (Sinkhorn divergence, mean over groups) at the "
+    "selected epoch, above the level that groups of these sizes reach by chance; 0 means no more than by chance. Over all "
+    "pairs alike a method that down-weights pairs looks worse, because it no longer fits them. See *Loss & Sinkhorn*.",
+    None,
 )
 ABOUT_GROUPS = (
     "The AUC of each group alone, with a 95 % interval; n+ and n− are its test pairs with and without the finding. "
@@ -111,6 +119,21 @@ def es_auc(result: RunComparison) -> None:
     if line := compare.partial_line(values):
         st.caption(literal(line), help="ES-AUC is then made of the other groups alone.")
     widgets.chart_table(compare.es_auc_table(values), values, "es-auc.csv")
+
+
+def distances(here: Here, result: RunComparison) -> None:
+    """How far the groups' losses are from everyone's, by attribute and method."""
+    runs = {scored.name: scored.method.runs for scored in result.methods}
+    metrics = {}
+    for run in (run for members in runs.values() for run in members):
+        try:
+            metrics[run.id] = run_metrics(here.run_of(run))
+        except InputError as error:
+            st.error(literal(f"Left out: {error}"), icon=":material/broken_image:")
+    found = at_selected_epoch(runs, metrics, result.attributes)
+    if len(found):
+        widgets.section("Distance between the groups' losses", *ABOUT_DISTANCES)
+        widgets.table(compare.distance_table(found), key="compare.distances")
 
 
 def groups(result: RunComparison) -> None:

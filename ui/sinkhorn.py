@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fairvlm_core.analysis.divergences import Effect, MiningRise
-from fairvlm_core.words import NOTHING, many, number, signed
+from fairvlm_core.words import MINUS, NOTHING, many, number, signed
 
 _EQUAL = 0.005  # a relative change below this is called "the same"
 _FOLDS = 2.0  # a larger rise is stated as a multiple
@@ -51,7 +51,7 @@ def moved(before: float, after: float) -> str:
     if not (np.isfinite(before) and np.isfinite(after)):
         return "is not known for both"
     if before <= 0 or after <= 0:
-        return f"went from {before:.3g} to {after:.3g}"
+        return f"went from {before:.3g} to {after:.3g}".replace("-", MINUS)
     change = after / before - 1
     if change > _FOLDS:
         return f"rose {after / before:.3g}-fold ({before:.3g} to {after:.3g})"

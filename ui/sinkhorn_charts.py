@@ -154,4 +154,4 @@ def end_chart(end: pd.DataFrame, quantity: str, methods: Sequence[str]) -> go.Fi
 
 
 def _axis(quantity: str) -> str:
-    return f"Divergence of the {quantity} above chance, mean over groups ({quantity}²)"
+    return f"Divergence above chance, mean over groups ({quantity}²)"

@@ -207,6 +207,28 @@ def paths(runs: Runs, metrics: Metrics, attribute: str, quantity: str, counted: 
     return pd.DataFrame(rows, columns=["method", "run", "seed", "epoch", "divergence", "es_auc", "chosen"])
 
 
+def at_selected_epoch(runs: Runs, metrics: Metrics, attributes: Sequence[str], quantity: str = "loss") -> pd.DataFrame:
+    """Distances above chance at the epoch that validation selected, mean over groups and runs.
+
+    One row a method and attribute: method, attribute, n_runs, weighted (by the miner's weights), all (pairs alike), chance
+    (level by chance of all pairs). NaN where a run did not record it.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for method, members in runs.items():
+        chosen = [[line for line in metrics.get(run.id, ()) if line["best"]][-1:] for run in members]
+        lines = [line for found in chosen for line in found]
+        for attribute in attributes:
+            means = []
+            for line in lines:
+                by = {c: [g for g in group_divergences(line, quantity, c) if g.attribute == attribute] for c in Counted}
+                weighted, every = ([g.distance for g in by[c]] or [np.nan] for c in (Counted.WEIGHTED, Counted.ALL))
+                chance = [np.nan if g.chance is None else g.chance for g in by[Counted.ALL]] or [np.nan]
+                means.append((np.mean(weighted), np.mean(every), np.mean(chance)))
+            if means:
+                rows.append((method, attribute, len(means), *np.mean(means, axis=0).tolist()))
+    return pd.DataFrame(rows, columns=["method", "attribute", "n_runs", "weighted", "all", "chance"])
+
+
 def ends(walked: pd.DataFrame, reports: Mapping[str, Mapping[str, Any]], attribute: str) -> pd.DataFrame:
     """One row a finished run of `paths`: method, run, seed, divergence, es_auc (test), low, high, chance, n.
 

@@ -27,13 +27,13 @@ class StillLearning:
     def __str__(self) -> str:
         """
         >>> str(StillLearning(2, 0.0123, 0.04))
-        'Not finished learning: +0.012 validation AUC over the last 2 epochs (mean, against the 2 before); more may help.'
+        'Not finished learning: +0.012 validation AUC, mean of the last 2 epochs against the 2 before; more may help.'
+        >>> str(StillLearning(1, 0.0123, 0.04))
+        'Not finished learning: +0.012 validation AUC, the last epoch against the one before; more may help.'
         """
-        last, before = ("epoch", "one") if self.epochs == 1 else (f"{self.epochs} epochs", f"{self.epochs}")
-        return (
-            f"Not finished learning: {signed(self.gain)} validation AUC over the last {last} (mean, against the {before} "
-            "before); more may help."
-        )
+        k = self.epochs
+        compared = "the last epoch against the one" if k == 1 else f"mean of the last {k} epochs against the {k}"
+        return f"Not finished learning: {signed(self.gain)} validation AUC, {compared} before; more may help."
 
 
 def still_learning(auc: Sequence[float], val_loss: Sequence[float]) -> StillLearning | None:

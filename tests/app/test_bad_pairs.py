@@ -161,6 +161,9 @@ def test_the_verdict_in_words_warns_of_a_group_that_loses_more(bench) -> None:
     warned, words = bad_pairs.audit_words(audit, "race")
     assert warned
     assert "pairs of group 'A' are flagged more often" in words
+    row = bad_pairs.audit_table(audit, "race").set_index("Group").loc["A"]
+    assert row[["Pairs", "Flagged", "Share"]].tolist() == [40, 12, "30.0 %"]
+    assert row["95 % interval"].startswith("18.1 % to")
     warned, words = bad_pairs.audit_words(audit, "sex")
     assert not warned
     assert "No group of sex is flagged more often" in words

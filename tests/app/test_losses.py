@@ -200,6 +200,9 @@ def test_what_is_shown_is_above_chance_by_the_weights_or_over_all_pairs() -> Non
     assert (rise.first, rise.last, rise.weighted) == pytest.approx((0.1, 0.7, 0.03))
     band = divergences.bands(divergences.divergences(runs, metrics, "site", "loss"))
     assert sinkhorn.divergence_table(band).loc[0, "By chance"] == "0.2000"
+    end = divergences.at_selected_epoch(runs, metrics, ["site", "other"]).set_index("attribute")
+    assert end.loc["site", ["weighted", "all", "chance"]].tolist() == pytest.approx([0.03, 0.7, 0.2])
+    assert np.isnan(end.loc["other", "all"])
     level = {"0001-x-s0": by_weights(1.0, (0.2, 0.1, 0.2, 0.1), (0.3, 0.1, 0.3, 0.1))}
     assert divergences.mining_rises(runs, level, "site", "loss") == []  # it rises by the weights as well
 
