@@ -94,6 +94,14 @@ class FairnessConfig(_Frozen):
     normalise: Literal["none", "sum"] = Field(
         "none", description="Divide each distribution by its own sum, as FairCLIP's released code does"
     )
+    unit: Literal["sd", "none"] = Field(
+        "sd",
+        description="Divide the term by the standard deviation of everyone's values, so that λ means the same at any loss "
+        "scale; none: as it is",
+    )
+    bound: Positive = Field(
+        1.0, description="Largest gradient of the term at a pair, in multiples of the gradient of the pair's own loss"
+    )
     attributes: tuple[str, ...] = Field((), description="Attributes to compare by; empty: all of the data set's")
     only_first: bool = Field(False, description="Use one attribute only, the first (FairCLIP knows a single one)")
     attribute_weights: dict[str, NonNegative] = Field(
@@ -154,6 +162,11 @@ class RunConfig(_Frozen):
     checkpointing: bool = Field(False, description="Recompute activations instead of storing them: less memory, slower")
     select_by: Literal["auc", "es_auc", "loss"] = Field(
         "auc", description="Validation metric that selects the epoch (es_auc: mean over attributes)"
+    )
+    choose: Literal["latest", "best"] = Field(
+        "latest",
+        description="latest: the latest epoch whose validation metric is within one standard error of the best (paired "
+        "over patients); best: the epoch with the highest",
     )
     trainable: Literal["all", "full", "towers", "last-k", "lora", "head"] = Field(
         "all",

@@ -29,26 +29,25 @@ class FairnessTerm:
 
 
 class LedgerTerm(FairnessTerm):
-    """Every group's divergence from everyone over the ledger's latest values (`LedgerDivergence`), from epoch 2 on.
+    """Every group's divergence from everyone over the ledger's latest values (`LedgerDivergence`), from the first epoch on.
 
-    A pair's gradient is bounded: λ times the gradient of the term is at most 1/B, the gradient of the pair's own mean loss.
+    A pair's gradient is bounded: λ times the gradient of the term is at most `bound` / B, where 1/B is the gradient of the
+    pair's own loss in the mean of the batch.
     """
 
     def __init__(self, config: FairnessConfig, groups: Groups):
         self._config = config
-        self._divergence = LedgerDivergence(groups, blur=config.blur, normalise=config.normalise == "sum")
-        self._ready = False
+        self._divergence = LedgerDivergence(
+            groups, blur=config.blur, normalise=config.normalise == "sum", in_sd=config.unit == "sd"
+        )
 
     def begin_epoch(self, ledger: PairLossLedger, weights: np.ndarray) -> None:
-        self._ready = ledger.n_epochs > 0
-        if self._ready:
-            self._divergence.start_epoch(torch.from_numpy(ledger.channel(self._config.quantity)[-1]), weights)
+        latest = ledger.channel(self._config.quantity)[-1] if ledger.n_epochs else np.full(len(ledger), np.nan)
+        self._divergence.start_epoch(torch.from_numpy(latest), weights)
 
     def __call__(self, rows: np.ndarray, pairs: PairLosses) -> Tensor | float:
-        if not self._ready:
-            return 0.0
         values = (pairs.loss if self._config.quantity == "loss" else pairs.similarity)[: len(rows)]
-        limit = 1 / (self._config.weight * len(rows))
+        limit = self._config.bound / (self._config.weight * len(rows))
         return self._config.weight * self._divergence.term(torch.from_numpy(rows), values, limit)
 
 

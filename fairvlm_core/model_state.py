@@ -1,12 +1,13 @@
-"""Copies of a model's weights: an exponential average, and those of the best epoch."""
+"""Copies of a model's weights: an exponential average, and those of the chosen epoch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,25 +63,45 @@ class WeightAverage:
         self._values = {name: state["values"][name].to(value).clone() for name, value in self._values.items()}
 
 
-class BestEpoch:
-    """The epoch with the highest validation value so far, and its weights. An equal value keeps the earlier epoch."""
+class ChosenEpoch:
+    """The epoch that validation chooses so far, and its weights.
 
-    def __init__(self):
-        self.epoch, self._value, self._model = 0, -math.inf, {}
+    The best epoch has the highest validation metric; an equal value keeps the earlier one. With a `standard_error` the
+    latest epoch is chosen whose metric is at most one standard error below the best: a few hundred validation pairs do not
+    distinguish such epochs, and on average later ones are better.
 
-    def offer(self, epoch: int, value: float, module: nn.Module) -> bool:
-        """Whether this epoch is the best so far."""
-        better = value > self._value
-        if better:
-            self.epoch, self._value, self._model = epoch, value, copied(module.state_dict())
-        return better
+    Parameters
+    ----------
+    standard_error : callable (evidence, evidence) -> float, optional
+        Standard error of the difference in the metric between two epochs on the same validation pairs.
+    """
+
+    def __init__(self, standard_error: Callable[[np.ndarray, np.ndarray], float] | None = None):
+        self._standard_error = standard_error
+        self.epoch, self._value, self._evidence, self._model = 0, -math.inf, None, {}
+
+    def offer(self, epoch: int, value: float, evidence: np.ndarray, module: nn.Module) -> bool:
+        """Whether this epoch is the chosen one so far; `evidence` holds what the metric is computed on, a value a pair."""
+        if value > self._value:
+            self._value, self._evidence = value, evidence
+        elif not self._as_good(value, evidence):
+            return False
+        self.epoch, self._model = epoch, copied(module.state_dict())
+        return True
+
+    def _as_good(self, value: float, evidence: np.ndarray) -> bool:
+        if self._standard_error is None or self._evidence is None:  # a state of before has no evidence
+            return False
+        return self._value - value <= self._standard_error(self._evidence, evidence)
 
     def restore(self, module: nn.Module) -> None:
-        """Give the module the best epoch's weights."""
+        """Give the module the chosen epoch's weights."""
         module.load_state_dict(self._model)
 
     def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "value": self._value, "model": self._model}
+        evidence = {} if self._evidence is None else {"evidence": torch.from_numpy(self._evidence)}
+        return {"epoch": self.epoch, "value": self._value, "model": self._model} | evidence
 
     def load(self, state: dict[str, Any]) -> None:
         self.epoch, self._value, self._model = state["epoch"], state["value"], state["model"]
+        self._evidence = state["evidence"].numpy() if "evidence" in state else None

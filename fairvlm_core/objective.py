@@ -94,6 +94,10 @@ class Groups:
         return cls(tuple(names), torch.from_numpy(np.array(members, bool)), torch.tensor(coefficients))
 
 
+_FEWEST = 10  # values that a group needs before it counts
+BOUND_UP = 1.0
+
+
 class LedgerDivergence:
     """S_ε(P_g, P) of every group over the ledger's latest values, and its gradient at a batch's live values.
 
@@ -108,26 +112,44 @@ class LedgerDivergence:
         √ε in standard deviations of everyone's values.
     normalise : bool
         Divide each distribution by its mean (FairCLIP divides by the sum; the mean does not depend on the group's size).
+    in_sd : bool
+        Divide the term by the standard deviation of everyone's values. It then has the unit of the values, as the loss
+        has, and λ means the same whatever the spread of the losses.
     knots : int
         Grid points.
     refresh : int
         Number of steps between two solves.
     """
 
-    def __init__(self, groups: Groups, *, blur: float, normalise: bool = False, knots: int = 96, refresh: int = 8):
-        self.groups, self.blur, self.normalise, self.knots, self.refresh = groups, blur, normalise, knots, refresh
+    def __init__(
+        self,
+        groups: Groups,
+        *,
+        blur: float,
+        normalise: bool = False,
+        in_sd: bool = False,
+        knots: int = 96,
+        refresh: int = 8,
+    ):
+        self.groups, self.blur, self.normalise, self.in_sd = groups, blur, normalise, in_sd
+        self.knots, self.refresh = knots, refresh
         self._member = groups.membership.to(torch.float64)
+        self._least = self._member.sum(1).clamp(max=_FEWEST)
 
     def start_epoch(self, values: Tensor, weights: np.ndarray | None) -> None:
-        """Start from a full epoch's values (N,) and the pairs' weights (N,), which reduce the effect of flagged pairs."""
+        """Start from the pairs' latest values (N,) and weights (N,), which reduce the effect of flagged pairs.
+
+        NaN is a pair without a value yet: it counts once `term` has seen it, and a group counts from ten such values on.
+        """
         self.values = values.to(torch.float64, copy=True)
-        self.weights = (
-            torch.ones_like(self.values) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
-        )
+        self._given = torch.ones_like(self.values) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        self._seen = ~self.values.isnan()
+        self.values.nan_to_num_(0.0)
         self._steps = 0
 
     def solve(self) -> Tensor:
         """Divergence of every group, shape (G,); stores the potentials' slopes for `term`."""
+        self.weights = self._given * self._seen
         mass = self._member * self.weights
         group_mass, everyone = mass.sum(1, keepdim=True), self.weights.sum()
         present = group_mass.clamp_min(1e-12)
@@ -139,7 +161,8 @@ class LedgerDivergence:
             else centre.new_ones(len(mass))
         )
         self._total_scale = centre if self.normalise else centre.new_ones(())
-        low_to_high = torch.stack([self.values / s for s in (*self._scale.unique(), self._total_scale)])
+        known = self.values[self._seen]
+        low_to_high = torch.stack([known / s for s in (*self._scale.unique(), self._total_scale)])
         self._low, high = low_to_high.min(), low_to_high.max()
         self._step = ((high - self._low) / (self.knots - 1)).clamp_min(1e-12)
         grid = self._low + self._step * torch.arange(self.knots, dtype=torch.float64)
@@ -147,10 +170,14 @@ class LedgerDivergence:
         everyone_mass = self._bin((self.values / self._total_scale)[None], total[None])[0]
         result = group_sinkhorn(grid, masses, everyone_mass, blur=self.blur, scale="sd")
         # The derivative by a value is the slope of the potential there, times the mass.
-        coefficient = (self.groups.coefficient * ~result.empty)[:, None]
+        enough = self._member @ self._seen.to(torch.float64) >= self._least
+        sd = (total @ (self.values - total @ self.values) ** 2).sqrt() / self._total_scale if self.in_sd else 1.0
+        self._coefficient = self.groups.coefficient * (~result.empty & enough) / (sd + 1e-12)
+        coefficient = self._coefficient[:, None]
         self._group_slope = coefficient * result.group_slope
         self._total_slope = (coefficient * result.everyone_slope).sum(0)
         self._group_mass, self._everyone = present[:, 0], everyone
+        self._n_seen = int(self._seen.sum())
         self.divergence = result.value
         return self.divergence
 
@@ -162,17 +189,18 @@ class LedgerDivergence:
         """
         value = live.detach().to("cpu", torch.float64)
         self.values[rows] = value
+        self._seen[rows] = True
         if self._steps % self.refresh == 0:
             self.solve()
         self._steps += 1
         member, weight = self._member[:, rows], self.weights[rows]
-        share = len(self.values) / len(rows)  # the batch represents all pairs
+        share = self._n_seen / len(rows)  # the batch represents all pairs that the masses are of
         slope = self._slope(self._group_slope, value / self._scale[:, None]) / self._scale[:, None]
         pull = (member * weight / self._group_mass[:, None] * slope).sum(0)
         everyone_slope = self._slope(self._total_slope[None], (value / self._total_scale)[None])[0] / self._total_scale
-        pull = (share * (pull + weight / self._everyone * everyone_slope)).clamp_(-limit, limit)
+        pull = (share * (pull + weight / self._everyone * everyone_slope)).clamp_(-limit, limit * BOUND_UP)
         surrogate = (pull.to(live) * live).sum()
-        level = (self.divergence * self.groups.coefficient).sum().to(live)
+        level = (self.divergence * self._coefficient).sum().to(live)
         return level + surrogate - surrogate.detach()
 
     def _bin(self, values: Tensor, masses: Tensor) -> Tensor:

@@ -23,14 +23,14 @@ from .config import RunConfig
 from .distributed import ALONE, Team, device_of, embed_together, encode, set_checkpointing, set_up
 from .errors import InputError, TrainingError
 from .evaluate import linear_probe, zero_shot
-from .fairness import FairnessReport
+from .fairness import FairnessReport, delong, es_auc_standard_error
 from .fairness_terms import FairnessTerm, LedgerTerm, ReleasedTerm
 from .features import PairArrays, pair_arrays
 from .group_weights import GroupWeights, Sampling, filled_batches, make_group_weights
 from .ledger import PairLossLedger
 from .miners import Miner, make_miner
 from .mining import MiningResult, margin
-from .model_state import BestEpoch, WeightAverage, copied
+from .model_state import ChosenEpoch, WeightAverage, copied
 from .models import Clip, load_clip
 from .objective import Groups, PairLosses, group_distances, pair_losses
 from .pairs import PairTable
@@ -174,7 +174,7 @@ def fit(
     steps = steps_per_epoch * config.epochs
     set_up(clip, config, batch_size, team)
     term = _fairness_term(table, train, config, batch_size, clip, arrays, team)
-    parts = _parts(table, train, config, batch_size, clip, trusted)
+    parts = _parts(table, rows_of, config, batch_size, clip, trusted)
     miner, ledger, optimizer, average = parts.miner, parts.ledger, parts.optimizer, parts.average
     if state is not None:
         parts.load(state)
@@ -225,13 +225,13 @@ def fit(
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
         with average.applied(clip.module):
-            val_loss, val = _validate(clip, arrays, table, rows_of["val"], batch_size, team)
-            is_best = parts.best.offer(epoch + 1, _selection_value(config, val_loss, val), clip.module)
+            validation = _validate(clip, arrays, table, rows_of["val"], batch_size, team)
+            is_best = parts.chosen.offer(epoch + 1, *_selection(config, validation), clip.module)
         report = EpochReport(
             epoch=epoch + 1,
             train_loss=float(np.mean(ledger.losses[epoch])),
-            val_loss=val_loss,
-            val=val,
+            val_loss=float(validation.loss.mean()),
+            val=validation.report.to_dict(),
             sinkhorn=_sinkhorn_lines(table, train, ledger, weights, config),
             flagged=miner.n_flagged,
             mean_weight=used_weight / drawn,
@@ -244,7 +244,7 @@ def fit(
         if on_epoch is not None:
             on_epoch(report, parts.state())
 
-    parts.best.restore(clip.module)
+    parts.chosen.restore(clip.module)
     if config.checkpointing:
         set_checkpointing(clip, False)
     return _evaluate(clip, arrays, table, rows_of, config, parts, team)
@@ -300,7 +300,7 @@ class _Parts:
     ledger: PairLossLedger
     miner: Miner
     average: WeightAverage
-    best: BestEpoch
+    chosen: ChosenEpoch
     groups: GroupWeights
     history: list[EpochReport]
 
@@ -312,7 +312,7 @@ class _Parts:
             ledger=self.ledger.state_dict(),
             miner=self.miner.state(),
             average=self.average.state(),
-            best=self.best.state(),
+            best=self.chosen.state(),
             groups=self.groups.state(),
             history=[asdict(line) for line in self.history],
         )
@@ -326,7 +326,7 @@ class _Parts:
         self.ledger = ledger
         self.miner.load(state.miner)
         self.average.load(state.average)
-        self.best.load(state.best)
+        self.chosen.load(state.best)
         self.groups.load(state.groups)
         self.history = [EpochReport(**line) for line in state.history]
 
@@ -340,12 +340,13 @@ class _Parts:
 
 def _parts(
     table: PairTable,
-    train: np.ndarray,
+    rows_of: dict[str, np.ndarray],
     config: RunConfig,
     batch_size: int,
     clip: Clip,
     trusted: Collection[str] | None,
 ) -> _Parts:
+    train = rows_of["train"]
     pair_ids = table.pair_ids[train]
     steps_per_epoch = -(-len(train) // batch_size)
     drawn = Sampling(len(train), batch_size, lambda epoch: np.random.default_rng(_mix(config.seed, epoch, 2)))
@@ -363,7 +364,7 @@ def _parts(
         ledger=PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *miner.channels)),
         miner=miner,
         average=WeightAverage(clip.module, config.averaging * steps_per_epoch * config.epochs),
-        best=BestEpoch(),
+        chosen=ChosenEpoch(_standard_error(table, rows_of["val"], config) if config.choose == "latest" else None),
         groups=make_group_weights(config.groups, drawn, _groups(table, train, config), config.seed),
         history=[],
     )
@@ -498,21 +499,18 @@ def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().float().cpu().numpy()
 
 
-def _selection_value(config: RunConfig, val_loss: float, val: dict[str, Any]) -> float:
-    if config.select_by == "es_auc":
-        values = [a["es_auc"] for a in val["attributes"].values() if a["es_auc"] is not None]
-        if not values:
-            raise InputError(
-                "setting select_by: no attribute has a validation ES-AUC, so none can be compared; use auc"
-            )
-        return float(np.mean(values))
-    return -val_loss if config.select_by == "loss" else val["overall"]["auc"]
+@dataclass(frozen=True)
+class _Validation:
+    """Losses of the pairs in whole batches (a short last one would have lower losses and is left out), scores, metrics."""
+
+    loss: np.ndarray
+    score: np.ndarray
+    report: FairnessReport
 
 
 def _validate(
     clip: Clip, arrays: PairArrays, table: PairTable, rows: np.ndarray, batch_size: int, team: Team
-) -> tuple[float, dict[str, Any]]:
-    """Mean loss over whole batches (a short last one would have lower losses and is left out), and the report."""
+) -> _Validation:
     image, text = embed_together(clip, arrays, rows, team)
     losses = []
     size = min(batch_size, len(rows))
@@ -522,7 +520,30 @@ def _validate(
             bias = None if clip.bias is None else clip.bias.float().cpu()
             losses.append(pair_losses(image[part], text[part], clip.scale.detach().float().cpu(), bias).loss)
     score = zero_shot(clip, image, table.info.prompts)
-    return float(torch.cat(losses).mean()), _report(table, rows, score).to_dict()
+    return _Validation(torch.cat(losses).numpy(), score, _report(table, rows, score))
+
+
+def _selection(config: RunConfig, validation: _Validation) -> tuple[float, np.ndarray]:
+    """The metric that selects the epoch (higher is better), and the pairs' values that it is computed on."""
+    if config.select_by == "loss":
+        return -float(validation.loss.mean()), validation.loss
+    if config.select_by == "auc":
+        return validation.report.overall.auc, validation.score
+    values = [a.es_auc for a in validation.report.attributes.values() if isinstance(a.es_auc, float)]
+    if not values:
+        raise InputError("setting select_by: no attribute has a validation ES-AUC, so none can be compared; use auc")
+    return float(np.mean(values)), validation.score
+
+
+def _standard_error(table: PairTable, rows: np.ndarray, config: RunConfig) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Standard error of the difference in the selecting metric between two epochs, over patients."""
+    patients = np.asarray(table.frame["patient_id"], str)[rows]
+    if config.select_by == "loss":
+        return lambda a, b: float((a - b).std() / np.sqrt(len(a)))
+    if config.select_by == "auc":
+        return lambda a, b: delong(table.labels[rows], a, b, patients=patients).difference()[1]
+    attributes = {name: table.attribute(name)[rows] for name in table.attributes}
+    return lambda a, b: es_auc_standard_error(table.labels[rows], a, b, attributes, patients=patients)
 
 
 def _report(table: PairTable, rows: np.ndarray, score: np.ndarray) -> FairnessReport:
@@ -585,5 +606,5 @@ def _evaluate(
         text_features=text.numpy(),
         val=_report(table, rows_of["val"], score[rows_of["val"]]),
         test=_report(table, rows_of["test"], score[rows_of["test"]]),
-        best_epoch=parts.best.epoch,
+        best_epoch=parts.chosen.epoch,
     )

@@ -18,6 +18,7 @@ from .paired import (
     SeedMeans,
     compare_paired,
     compare_seeds,
+    es_auc_standard_error,
     mean_over_seeds,
 )
 from .report import FairnessReport
@@ -62,6 +63,7 @@ __all__ = [
     "equalized_odds_what_if",
     "equity_scaled_accuracy",
     "equity_scaled_auc",
+    "es_auc_standard_error",
     "holm",
     "mean_over_seeds",
     "metric",

@@ -408,6 +408,30 @@ def mean_over_seeds(
     return SeedMeans(metric, overall, by_attribute, by_group, k)
 
 
+def es_auc_standard_error(
+    label: Any, a: Any, b: Any, attributes: Mapping[str, Any], *, patients: Any = None, n_resamples: int = 200
+) -> float:
+    """Standard error of the difference in mean ES-AUC over the attributes between two scores of the same rows.
+
+    Paired bootstrap over patients. Resamples in which no attribute has an ES-AUC are left out.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> label, sex = np.arange(200) % 2, np.where(np.arange(200) % 3, "f", "m")
+    >>> es_auc_standard_error(label, label + rng.normal(size=200), rng.normal(size=200), {"sex": sex}) > 0.02
+    True
+    """
+    sample = prepare(
+        label, (a, b), ("a", "b"), attributes, metric="es_auc", patients=patients, threshold=None,
+        n_resamples=n_resamples, confidence=0.95, seed=0, exclude=None,
+    )  # fmt: skip
+    first, second = (
+        np.nanmean([draws.summary["es_auc"] for draws in of_score[1:]], axis=0) for of_score in sample.draws
+    )
+    return spread(second - first)
+
+
 def _compare(sample: Sample, k: int) -> PairedComparison:
     overall, by_attribute, by_group = sample.arranged(lambda cell: _difference(cell, sample, k))
     p_values = np.array([np.nan if d.p_value is None else d.p_value for d in by_attribute.values()])
