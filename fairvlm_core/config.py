@@ -247,6 +247,12 @@ class RunConfig(_Frozen):
                 arrived = ""
             raise InputError(f"setting {name}: {message}{arrived}") from None
 
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> RunConfig:
+        """As `read`; where a run of version 0.1 lacks a later setting, what that version did."""
+        fairness = {"unit": "none"} | dict(values.get("fairness") or {})
+        return cls.read({"choose": "best"} | dict(values) | {"fairness": fairness})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return self.model_dump(mode="json")

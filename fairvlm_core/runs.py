@@ -175,7 +175,7 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        return RunConfig.read(safeio.read_versioned(self.files.config, SCHEMA_VERSION))
+        return RunConfig.from_stored(safeio.read_versioned(self.files.config, SCHEMA_VERSION))
 
     @cached_property
     def data(self) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import torch
 from fairvlm_core import PRESETS, InputError, RunConfig, fit
 from fairvlm_core.analysis.without_effect import without_effect
 from fairvlm_core.errors import TrainingError
+from fairvlm_core.fairness import delong, es_auc_standard_error
 from fairvlm_core.group_weights import filled_batches
+from fairvlm_core.model_state import ChosenEpoch
 from fairvlm_core.train import _mix, check_table
 
 SHORT = {"epochs": 3, "batch_size": 16}
@@ -63,11 +65,47 @@ def test_training_learns(plain, table):
     assert plain.test.overall.n == (table.frame["split"] == "test").sum()
 
 
-def test_the_epoch_is_selected_on_validation(plain):
-    values = [epoch.val["overall"]["auc"] for epoch in plain.history]
-    assert plain.best_epoch == 1 + int(np.argmax(values))
-    assert [epoch.best for epoch in plain.history][plain.best_epoch - 1]
-    assert plain.val.overall.auc == pytest.approx(max(values), abs=1e-9)
+@pytest.mark.parametrize("select_by", ["auc", "es_auc", "loss"])
+def test_the_best_epoch_has_the_highest_validation_metric(select_by, table, arrays):
+    result = run(table, arrays, settings={"choose": "best", "select_by": select_by, "epochs": 4})
+    values = {
+        "auc": [epoch.val["overall"]["auc"] for epoch in result.history],
+        "es_auc": [np.mean([a["es_auc"] for a in epoch.val["attributes"].values()]) for epoch in result.history],
+        "loss": [-epoch.val_loss for epoch in result.history],
+    }[select_by]
+    assert result.best_epoch == 1 + int(np.argmax(values))
+    assert [epoch.best for epoch in result.history][result.best_epoch - 1]
+    kept = result.val.overall.auc
+    assert kept == pytest.approx(result.history[result.best_epoch - 1].val["overall"]["auc"], abs=1e-9)
+
+
+def test_the_latest_epoch_within_one_standard_error_of_the_best_is_chosen():
+    module, offered = torch.nn.Linear(1, 1), [0.80, 0.90, 0.89, 0.85, 0.905, 0.88]
+    chosen = ChosenEpoch(standard_error=lambda a, b: 0.02 * float(np.abs(a - b)[0]))
+    after = []
+    for epoch, value in enumerate(offered, start=1):
+        torch.nn.init.constant_(module.weight, epoch)
+        chosen.offer(epoch, value, np.array([epoch % 2]), module)  # 0.02 between an odd and an even epoch, else 0
+        after.append(chosen.epoch)
+    assert after == [1, 2, 3, 3, 5, 5]
+    chosen.restore(module)
+    assert module.weight.item() == 5
+    again = ChosenEpoch(standard_error=lambda a, b: 1.0)
+    again.load(chosen.state())
+    assert again.offer(7, 0.7, np.array([0]), module)
+    assert not again.offer(8, -0.2, np.array([0]), module)
+
+
+def test_the_default_keeps_the_latest_epoch_that_delongs_error_allows(plain, table):
+    values = np.array([epoch.val["overall"]["auc"] for epoch in plain.history])
+    assert RunConfig.build("clip").choose == "latest"
+    assert plain.best_epoch > 1 + int(np.argmax(values))  # otherwise this set could not distinguish the two rules
+    rng, label = np.random.default_rng(0), np.arange(200) % 2
+    a = label + rng.normal(size=200)
+    b = a + rng.normal(size=200)
+    error = delong(label, a, b).difference()[1]
+    fair = es_auc_standard_error(label, a, b, {"all but one": np.where(np.arange(200) < 100, "x", "y")})
+    assert 0.5 * error < fair < 4 * error
 
 
 def test_predictions_are_those_of_the_held_out_pairs(plain, table):
