@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,7 @@ def fit(
     else:
         parts.observe_pretrained(lambda: embed_together(clip, arrays, train, team))
     forward = _forward(clip, arrays, train, config, device, team)
+    validate = partial(_validate, clip, arrays, table, rows_of["val"], batch_size, team)
 
     for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
@@ -224,8 +226,7 @@ def fit(
         ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
-        with average.applied(clip.module):
-            validation = _validate(clip, arrays, table, rows_of["val"], batch_size, team)
+        with average.better(clip.module, validate, lambda validation: float(validation.loss.mean())) as validation:
             is_best = parts.chosen.offer(epoch + 1, *_selection(config, validation), clip.module)
         report = EpochReport(
             epoch=epoch + 1,

@@ -90,13 +90,13 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_chosen():
     assert after == [1, 2, 3, 3, 5, 5]
     chosen.restore(module)
     assert module.weight.item() == 5
-    again = ChosenEpoch(standard_error=lambda a, b: 1.0)
+    again = ChosenEpoch(standard_error=lambda *_: 1.0)
     again.load(chosen.state())
     assert again.offer(7, 0.7, np.array([0]), module)
     assert not again.offer(8, -0.2, np.array([0]), module)
 
 
-def test_the_default_keeps_the_latest_epoch_that_delongs_error_allows(plain, table):
+def test_the_default_keeps_the_latest_epoch_that_delongs_error_allows(plain):
     values = np.array([epoch.val["overall"]["auc"] for epoch in plain.history])
     assert RunConfig.build("clip").choose == "latest"
     assert plain.best_epoch > 1 + int(np.argmax(values))  # otherwise this set could not distinguish the two rules

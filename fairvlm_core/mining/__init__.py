@@ -9,7 +9,15 @@ the batch; `word_features`, `disagreement` and `mismatch_probability` find wrong
 
 from __future__ import annotations
 
-from .agreement import Disagreement, Mismatch, disagreement, mismatch_probability, outlyingness, word_features
+from .agreement import (
+    Disagreement,
+    Mismatch,
+    disagreement,
+    mismatch_probability,
+    outlyingness,
+    shared_marker_probability,
+    word_features,
+)
 from .audit import AttributeAudit, GroupAudit, MiningAudit, audit_mining
 from .bad_pairs import KINDS, MiningResult, check_settings, fits, mine_bad_pairs, pair_weights
 from .explain import explain_pair
@@ -63,6 +71,7 @@ __all__ = [
     "outlyingness",
     "pair_weights",
     "ranking_rule",
+    "shared_marker_probability",
     "weighting_rule",
     "word_features",
 ]

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 _LARGEST_CORRELATION = 0.98  # above it, one direction alone would decide
 _TAILS = (0.8, 0.9, 0.95)  # quantiles of the re-paired scores above which clean pairs are rare
-_SHARE = (0.06, 0.6)  # of mismatched pairs: below, clean outliers explain them; above, the features say too little
-_LEAST_AUC = 0.73  # between own notes of clean pairs and notes of other images
+_SHARE = (0.05, 0.6)  # of mismatched pairs: below, clean outliers explain them; above, the features say too little
+_LEAST_AUC = 0.68  # between own notes of clean pairs and notes of other images
+_WRONG = 0.4  # a pair with a higher P(wrong note) is flagged
+_SHARED = 0.9  # a pair with a higher P(shared marker) is flagged
 _LEVEL = 0.5  # least ratio of the share in the last tail to the share in the first
 _FEWEST = 100  # pairs
 _OFTEN = 0.97  # share of notes above which a word carries no information
@@ -232,6 +234,51 @@ def outlyingness(image_features: Any, text_features: Any, *, ridge: float = 0.1)
     >>> sorted(np.argsort(-outlyingness(image, text))[:10].tolist())
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
+    image, text = _distances(image_features, text_features, ridge)
+    return _standardised(image + text)
+
+
+def shared_marker_probability(
+    image_features: Any, text_features: Any, *, ridge: float = 0.1, repairings: int = 20, seed: int = 0
+) -> np.ndarray:
+    """P(image and note share a marker): a local false discovery rate (Efron, JASA 99, 2004).
+
+    The sum of both sides' distances, as in `outlyingness`, is compared with the sum for images with the notes of other
+    pairs. There the two sides are independent, as in ordinary pairs. P = 1 − f_repaired / f_own, made monotone in the sum.
+
+    Parameters
+    ----------
+    image_features, text_features, ridge
+        As in `outlyingness`.
+    repairings : int
+        Number of notes of other pairs that each image is combined with.
+    seed : int
+        For the re-pairings.
+
+    Returns
+    -------
+    float64 ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> image, text = rng.normal(size=(2, 1000, 8))
+    >>> bool(shared_marker_probability(image, text).max() > 0.9)
+    False
+    >>> image[:10, 0] += 8
+    >>> text[:10, 0] += 8
+    >>> np.flatnonzero(shared_marker_probability(image, text) > 0.9)
+    array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    """
+    image, text = _distances(image_features, text_features, ridge)
+    turns = 1 + np.random.default_rng(seed).permutation(len(image) - 1)[:repairings]  # never an image's own note
+    repaired = np.concatenate([image + np.roll(text, turn) for turn in turns])
+    own = image + text
+    return np.maximum(0.0, 1.0 - 1.0 / _rising_ratio(own, repaired, own))
+
+
+def _distances(image_features: Any, text_features: Any, ridge: float) -> list[np.ndarray]:
+    """Standardised logarithms of the Mahalanobis distances (N,) of images and of notes."""
     image, text = _features("image_features", image_features), _features("text_features", text_features)
     if len(image) != len(text) or len(image) < 2:
         raise InputError(f"text_features: {len(text)} rows; as many as image_features ({len(image)}), and at least two")
@@ -242,7 +289,7 @@ def outlyingness(image_features: Any, text_features: Any, *, ridge: float = 0.1)
         centred = side - side.mean(0)
         whitened = np.linalg.solve(_root(centred.T @ centred / len(centred), ridge), centred.T)
         distances.append(_standardised(np.log((whitened**2).sum(0) + 1e-12)))
-    return _standardised(distances[0] + distances[1])
+    return distances
 
 
 def mismatch_probability(scores: Disagreement) -> Mismatch:
@@ -260,8 +307,8 @@ def mismatch_probability(scores: Disagreement) -> Mismatch:
     Returns
     -------
     Mismatch
-        Nothing is flagged for fewer than 100 pairs; for π below 6 % (clean outliers make up to 3 %); where the features
-        hardly separate own notes from others (π above 60 %, or an AUC below 0.73 after discounting the mismatched); and
+        Nothing is flagged for fewer than 100 pairs; for π below 5 % (clean outliers make up to 3 %); where the features
+        hardly separate own notes from others (π above 60 %, or an AUC below 0.68 after discounting the mismatched); and
         where the ratio in the last tail is less than half of that in the first. With mismatched pairs the ratio levels
         off at π; clean pairs alone let it fall.
     """
@@ -278,13 +325,18 @@ def mismatch_probability(scores: Disagreement) -> Mismatch:
         return Mismatch(nobody, share, Notice(Reason.WEAK_FEATURES))
     if ratio[-1] < _LEVEL * ratio[0]:
         return Mismatch(nobody, share, Notice(Reason.FALLING_TAIL, {"first": ratio[0], "last": ratio[-1]}))
-    values = np.concatenate([own, repaired])
-    is_repaired = np.repeat([0.0, 1.0], [len(own), len(repaired)])
-    equal = np.repeat([1 / len(own), 1 / len(repaired)], [len(own), len(repaired)])
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(values, is_repaired, equal)
-    of_repaired = np.clip(fitted.predict(own), 0.0, 1 - 1e-9)
-    probability = np.minimum(1.0, share * of_repaired / (1 - of_repaired)) * np.clip(4 * place - 1, 0.0, 1.0)
+    probability = np.minimum(1.0, share * _rising_ratio(repaired, own, own)) * np.clip(4 * place - 1, 0.0, 1.0)
     return Mismatch(probability, float(probability.mean()))
+
+
+def _rising_ratio(above: np.ndarray, below: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Ratio of the densities of two samples at some values, by isotonic regression; it never falls with the value."""
+    n, m = len(above), len(below)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(
+        np.concatenate([above, below]), np.repeat([1.0, 0.0], [n, m]), np.repeat([1 / n, 1 / m], [n, m])
+    )
+    share = np.clip(fitted.predict(at), 1e-9, 1 - 1e-9)
+    return share / (1 - share)
 
 
 class MismatchObserver:
@@ -299,7 +351,7 @@ class MismatchObserver:
     seed : int
     """
 
-    channels = ("disagreement", "mismatch", "outlyingness")
+    channels = ("disagreement", "mismatch", "outlyingness", "shared")
 
     def __init__(self, notes: Sequence[str], seed: int):
         self._words, self._seed = word_features(notes, seed=seed), seed
@@ -319,6 +371,7 @@ class MismatchObserver:
             "disagreement": own,
             "mismatch": self._probability,
             "outlyingness": outlyingness(image, text),
+            "shared": shared_marker_probability(image, text, seed=self._seed),
         }
 
     def state(self) -> dict[str, Any]:
@@ -339,8 +392,8 @@ class MismatchObserver:
 def _explain_mismatch(result: MiningResult, row: int) -> str:
     if result.kind[row] == "noisy":
         return (
-            f"Image and note both lie far from all others and yet fit: far more alike than any normal pair (rank "
-            f"{result.z[row]:.1f}, limit −{result.noisy_sd:g}). They may share a marker instead of the findings."
+            f"Image and note both lie far from all others, more often together than by chance (rank {result.z[row]:.1f}). "
+            "They may share a marker instead of the findings."
         )
     said = "flagged as a wrong note" if result.kind[row] == "faulty" else "not flagged"
     return (
@@ -352,18 +405,18 @@ def _explain_mismatch(result: MiningResult, row: int) -> str:
 @ranking_rule(
     "mismatch",
     title="Agreement",
-    limits=("noisy_sd",),
+    limits=(),
     gives_posterior=True,
     channels=("mismatch",),
     observer=MismatchObserver,
     explain=_explain_mismatch,
 )
 def judge_mismatch(evidence: Evidence) -> Judgement:
-    """Wrong notes by `mismatch_probability`, shared markers by `outlyingness`, as recorded in the latest epoch.
+    """Wrong notes by `mismatch_probability` above 0.4, shared markers by `shared_marker_probability` above 0.9.
 
-    The ranking z adds the standardised disagreement and half the standardised margin, standardises the sum, and subtracts
-    three times the amount by which outlyingness exceeds 1.5. Pairs with z < −β_n are noisy: they fit although both sides
-    lie far from all others. Before the first epoch there is no margin, and nothing is noisy.
+    Both as recorded in the latest epoch. The ranking z adds the standardised disagreement and half the standardised margin,
+    standardises the sum, and subtracts three times the amount by which outlyingness exceeds 1.5. Before the first epoch
+    there is no margin: the ranking is that of the loss, and nothing is noisy.
     """
     probability = evidence.latest("mismatch")
     z, noisy = evidence.z, np.zeros(len(probability), bool)
@@ -371,10 +424,13 @@ def judge_mismatch(evidence: Evidence) -> Judgement:
         apart, margin, far = (evidence.latest(name) for name in _RANKED_BY)
         fit = _standardised_seen(_standardised_seen(apart) + 0.5 * _standardised_seen(margin))
         z = fit - 3.0 * np.maximum(far - 1.5, 0.0)
-        noisy = z < -evidence.noisy_sd
+        if "shared" in evidence.ledger.channels:
+            noisy = evidence.latest("shared") > _SHARED
+        else:  # a run of version 0.1
+            noisy = z < -evidence.noisy_sd
         probability = np.where(noisy, 0.0, probability)
     notice = None if np.any(probability > 0) else Notice(Reason.NO_WRONG_NOTE)
-    return Judgement(z, probability > 0.5, noisy, probability, notice=notice)  # NaN compares false
+    return Judgement(z, probability > _WRONG, noisy, probability, notice=notice)  # NaN compares false
 
 
 class _Moments(tuple):

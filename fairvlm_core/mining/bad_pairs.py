@@ -272,7 +272,7 @@ def pair_weights(result: MiningResult, rows: Any, live_losses: Tensor | None = N
         raise InputError(f"live_losses: one value a row, shape {rows.shape} (got {tuple(live.shape)})")
     stored = torch.from_numpy(result.weight[rows]).to(live)
     weighting = WEIGHTING_RULES[result.weights]
-    fresh = np.isin(result.kind.codes[rows], [KINDS.index(kind) for kind in weighting.live_kinds])
+    fresh = result.kind.codes[rows] != 0
     if weighting.live is None or not RANKING_RULES[result.rule].ranks_loss or not fresh.any():
         return stored
     now = weighting.live((live - result.mu) / result.sigma, result.sigma)

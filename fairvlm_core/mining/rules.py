@@ -186,8 +186,6 @@ class WeightingRule:
         Only rules that give P(wrong note) can be combined with it.
     live : callable (z Tensor, sigma) -> Tensor, optional
         The weights at the live losses of a batch; without it a weight holds for the epoch.
-    live_kinds : tuple of str
-        The kinds that `live` is for.
     """
 
     name: str
@@ -195,7 +193,6 @@ class WeightingRule:
     title: str
     needs_posterior: bool = False
     live: Callable[[Tensor, float], Tensor] | None = None
-    live_kinds: tuple[str, ...] = ("faulty", "noisy")
 
 
 RANKING_RULES: Registry[RankingRule] = Registry("ranking rule")
@@ -277,7 +274,7 @@ def left_out(flags: Flags) -> np.ndarray:
     return np.zeros(len(flags.z))
 
 
-@weighting_rule("posterior", title="1 − P(wrong note)", needs_posterior=True, live=_live_bounded, live_kinds=("noisy",))
+@weighting_rule("posterior", title="1 − P(wrong note)", needs_posterior=True)
 def posterior(flags: Flags) -> np.ndarray:
-    """1 − P(wrong note) for every pair; noisy pairs keep exp(−z²/2)."""
-    return np.where(flags.noisy, bounded(flags), 1.0 - np.nan_to_num(flags.posterior))
+    """1 − P(wrong note) for every pair; noisy pairs are left out."""
+    return np.where(flags.noisy, 0.0, 1.0 - np.nan_to_num(flags.posterior))
