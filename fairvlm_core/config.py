@@ -100,7 +100,10 @@ class FairnessConfig(_Frozen):
         "scale; none: as it is",
     )
     bound: Positive = Field(
-        1.0, description="Largest gradient of the term at a pair, in multiples of the gradient of the pair's own loss"
+        3.0, description="Largest gradient of the term at a pair, in multiples of the gradient of the pair's own loss"
+    )
+    above_chance: bool = Field(
+        True, description="Only what exceeds a group's level by chance pulls, so that small groups are not over-fitted"
     )
     attributes: tuple[str, ...] = Field((), description="Attributes to compare by; empty: all of the data set's")
     only_first: bool = Field(False, description="Use one attribute only, the first (FairCLIP knows a single one)")
@@ -250,7 +253,7 @@ class RunConfig(_Frozen):
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> RunConfig:
         """As `read`; where a run of version 0.1 lacks a later setting, what that version did."""
-        fairness = {"unit": "none"} | dict(values.get("fairness") or {})
+        fairness = {"unit": "none", "bound": 1.0, "above_chance": False} | dict(values.get("fairness") or {})
         return cls.read({"choose": "best"} | dict(values) | {"fairness": fairness})
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,14 +31,18 @@ class FairnessTerm:
 class LedgerTerm(FairnessTerm):
     """Every group's divergence from everyone over the ledger's latest values (`LedgerDivergence`), from the first epoch on.
 
-    A pair's gradient is bounded: λ times the gradient of the term is at most `bound` / B, where 1/B is the gradient of the
-    pair's own loss in the mean of the batch.
+    A pair's pull is bounded. In units of the gradient of the pair's own mean loss it is at least −1 (times the pair's
+    weight), so that the term never makes a pair's loss rise, and at most `config.bound`.
     """
 
     def __init__(self, config: FairnessConfig, groups: Groups):
         self._config = config
         self._divergence = LedgerDivergence(
-            groups, blur=config.blur, normalise=config.normalise == "sum", in_sd=config.unit == "sd"
+            groups,
+            blur=config.blur,
+            normalise=config.normalise == "sum",
+            in_sd=config.unit == "sd",
+            above_chance=config.above_chance,
         )
 
     def begin_epoch(self, ledger: PairLossLedger, weights: np.ndarray) -> None:
@@ -47,8 +51,12 @@ class LedgerTerm(FairnessTerm):
 
     def __call__(self, rows: np.ndarray, pairs: PairLosses) -> Tensor | float:
         values = (pairs.loss if self._config.quantity == "loss" else pairs.similarity)[: len(rows)]
-        limit = self._config.bound / (self._config.weight * len(rows))
-        return self._config.weight * self._divergence.term(torch.from_numpy(rows), values, limit)
+        own = 1 / (self._config.weight * len(rows))
+        # A similarity that rises makes the loss fall, so both directions of its pull have the larger limit.
+        lowest = -1.0 if self._config.quantity == "loss" else -self._config.bound
+        return self._config.weight * self._divergence.term(
+            torch.from_numpy(rows), values, lowest * own, self._config.bound * own
+        )
 
 
 class ReleasedTerm(FairnessTerm):

@@ -8,6 +8,7 @@ whole distributions of a group and of everyone. A batch gives an unbiased sample
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ class Groups:
 
 
 _FEWEST = 10  # values that a group needs before it counts
-BOUND_UP = 1.0
+_CHANCE = 1.5  # level by chance in units of σ² (1/n − 1/N): 1.2 for normal values, 2 to 2.5 for skewed ones
 
 
 class LedgerDivergence:
@@ -115,6 +116,9 @@ class LedgerDivergence:
     in_sd : bool
         Divide the term by the standard deviation of everyone's values. It then has the unit of the values, as the loss
         has, and λ means the same whatever the spread of the losses.
+    above_chance : bool
+        Multiply a group's share of the term by (1 − c/S)₊ for a divergence S and its level by chance c, about
+        1.5 σ² (1/n − 1/N) for a group of n. A group that differs from everyone by its small size alone is left alone.
     knots : int
         Grid points.
     refresh : int
@@ -128,11 +132,12 @@ class LedgerDivergence:
         blur: float,
         normalise: bool = False,
         in_sd: bool = False,
+        above_chance: bool = False,
         knots: int = 96,
         refresh: int = 8,
     ):
-        self.groups, self.blur, self.normalise, self.in_sd = groups, blur, normalise, in_sd
-        self.knots, self.refresh = knots, refresh
+        self.groups, self.blur, self.normalise = groups, blur, normalise
+        self.in_sd, self.above_chance, self.knots, self.refresh = in_sd, above_chance, knots, refresh
         self._member = groups.membership.to(torch.float64)
         self._least = self._member.sum(1).clamp(max=_FEWEST)
 
@@ -173,6 +178,8 @@ class LedgerDivergence:
         enough = self._member @ self._seen.to(torch.float64) >= self._least
         sd = (total @ (self.values - total @ self.values) ** 2).sqrt() / self._total_scale if self.in_sd else 1.0
         self._coefficient = self.groups.coefficient * (~result.empty & enough) / (sd + 1e-12)
+        if self.above_chance:
+            self._coefficient = self._coefficient * self._above_chance(mass, total, result.value)
         coefficient = self._coefficient[:, None]
         self._group_slope = coefficient * result.group_slope
         self._total_slope = (coefficient * result.everyone_slope).sum(0)
@@ -181,11 +188,12 @@ class LedgerDivergence:
         self.divergence = result.value
         return self.divergence
 
-    def term(self, rows: Tensor, live: Tensor, limit: float = float("inf")) -> Tensor:
+    def term(self, rows: Tensor, live: Tensor, lowest: float = -math.inf, highest: float = math.inf) -> Tensor:
         """The weighted divergence as a scalar whose gradient reaches `live` (shape (B,), on the model's device).
 
-        The live values replace the stored ones of their rows. No entry of the gradient exceeds `limit`. Without a limit a
-        single pair of a small group would outweigh the rest of its batch: in a group of 30 it represents 1/30 of the mass.
+        The live values replace the stored ones of their rows. The gradient at a pair is clipped to `lowest` times the
+        pair's weight, and to `highest`. Without a limit a single pair of a small group would outweigh the rest of its
+        batch: in a group of 30 it represents 1/30 of the mass.
         """
         value = live.detach().to("cpu", torch.float64)
         self.values[rows] = value
@@ -193,15 +201,23 @@ class LedgerDivergence:
         if self._steps % self.refresh == 0:
             self.solve()
         self._steps += 1
-        member, weight = self._member[:, rows], self.weights[rows]
+        member, weight = self._member[:, rows], self._given[rows]
         share = self._n_seen / len(rows)  # the batch represents all pairs that the masses are of
         slope = self._slope(self._group_slope, value / self._scale[:, None]) / self._scale[:, None]
         pull = (member * weight / self._group_mass[:, None] * slope).sum(0)
         everyone_slope = self._slope(self._total_slope[None], (value / self._total_scale)[None])[0] / self._total_scale
-        pull = (share * (pull + weight / self._everyone * everyone_slope)).clamp_(-limit, limit * BOUND_UP)
+        pull = share * (pull + weight / self._everyone * everyone_slope)
+        pull = pull.maximum((lowest * weight).nan_to_num(nan=0.0)).clamp_max(highest)
         surrogate = (pull.to(live) * live).sum()
         level = (self.divergence * self._coefficient).sum().to(live)
         return level + surrogate - surrogate.detach()
+
+    def _above_chance(self, mass: Tensor, total: Tensor, divergence: Tensor) -> Tensor:
+        """The share (G,) of each divergence that exceeds its level by chance; sizes are those of equally weighted pairs."""
+        variance = total @ (self.values - total @ self.values) ** 2 / self._total_scale**2
+        n = mass.sum(1) ** 2 / (mass**2).sum(1).clamp_min(1e-12)
+        chance = _CHANCE * variance * (1 / n.clamp_min(1e-12) - (total**2).sum())
+        return (1 - chance / divergence.clamp_min(1e-12)).clamp_min(0)
 
     def _bin(self, values: Tensor, masses: Tensor) -> Tensor:
         place = ((values - self._low) / self._step).clamp(0, self.knots - 1).expand(masses.shape)

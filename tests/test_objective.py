@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import open_clip
 import ot
@@ -164,11 +166,84 @@ def test_no_pair_is_pulled_harder_than_the_limit():
         divergence = LedgerDivergence(groups, blur=0.25)
         divergence.start_epoch(values, None)
         live = values.clone().requires_grad_()
-        divergence.term(torch.arange(100), live, limit).backward()
+        divergence.term(torch.arange(100), live, -limit, limit).backward()
         pulls.append(live.grad)
     assert float(pulls[0][0]) > 0.5
     assert int((pulls[1] != pulls[0]).sum()) == 1
     assert float(pulls[1][0]) == pytest.approx(0.1)
+
+
+def pull_of(values, weights, rows=None, *, lowest=-math.inf, highest=math.inf, groups=None, **options):
+    """The term's gradient at some live values of a ledger that holds `values`."""
+    groups = groups or Groups.of(
+        {"sex": np.array(["F"] * (len(values) // 4) + ["M"] * (len(values) - len(values) // 4))}
+    )
+    divergence = LedgerDivergence(groups, blur=0.25, **options)
+    divergence.start_epoch(values, weights)
+    rows = torch.arange(len(values)) if rows is None else rows
+    live = values[rows].nan_to_num(0.0).clone().requires_grad_()
+    divergence.term(rows, live, lowest, highest).backward()
+    return live.grad
+
+
+def test_the_lower_limit_follows_the_weight_so_that_no_loss_is_pushed_up():
+    values = torch.cat([torch.linspace(3, 4, 50), torch.linspace(0, 1, 150)]).double()
+    weights = np.linspace(0, 1, 200)
+    pull = pull_of(values, weights, lowest=-1e-3, highest=1.0)
+    assert float(pull.max()) > 1e-3
+    assert (pull >= -1e-3 * torch.from_numpy(weights) - 1e-12).all()
+    assert float(pull[0]) == 0
+
+
+def test_in_standard_deviations_the_pull_is_the_same_at_any_scale_of_the_losses():
+    values = torch.cat([torch.linspace(1, 4, 50), torch.linspace(0, 2, 150)]).double()
+    for factor in (0.01, 30.0):
+        torch.testing.assert_close(pull_of(factor * values, None, in_sd=True), pull_of(values, None, in_sd=True))
+    torch.testing.assert_close(pull_of(30 * values, None), 30 * pull_of(values, None))
+
+
+def test_a_group_that_differs_by_chance_alone_is_left_alone():
+    rng, kept = np.random.default_rng(3), []
+    for shift in (0.0, 1.0):
+        pulled = []
+        for _ in range(20):
+            values = rng.normal(size=400)
+            values[:40] += shift
+            groups = Groups.of({"sex": np.array(["F"] * 40 + ["M"] * 360)})
+            with_all, above = (
+                float(pull_of(torch.from_numpy(values), None, groups=groups, above_chance=on)[:40].abs().sum())
+                for on in (False, True)
+            )
+            pulled.append(above / with_all)
+        kept.append(np.mean(pulled))
+    assert kept[0] < 0.25
+    assert kept[1] > 0.9
+
+
+def test_pairs_without_a_value_count_once_they_were_seen():
+    values = torch.full((200,), math.nan, dtype=torch.float64)
+    groups = Groups.of({"sex": np.array(["F", "M"] * 100)})
+    divergence = LedgerDivergence(groups, blur=0.25)
+    divergence.start_epoch(values, None)
+    of_batch = torch.tensor([3.0, 0.0] * 32, dtype=torch.float64)
+    first, second = of_batch.clone().requires_grad_(), of_batch.clone().requires_grad_()
+    divergence.term(torch.arange(64), first).backward()
+    divergence.term(torch.arange(64, 128), second).backward()
+    alone = pull_of(of_batch, None, groups=Groups.of({"sex": np.array(["F", "M"] * 32)}))
+    torch.testing.assert_close(first.grad, alone)
+    assert float(second.grad[0]) > 0 > float(second.grad[1])
+    both = Groups.of({"sex": np.array(["F"] * 9 + ["M"] * 191)})
+    only_m = Groups(both.names, both.membership, torch.tensor([0.0, 0.5]))
+    of_batch, rows = torch.tensor([3.0] * 5 + [0.0] * 59).double(), torch.cat([torch.arange(5), torch.arange(100, 159)])
+    pulls = []
+    for groups in (both, only_m):  # five of nine values of a group are too few
+        divergence = LedgerDivergence(groups, blur=0.25)
+        divergence.start_epoch(values, None)
+        live = of_batch.clone().requires_grad_()
+        divergence.term(rows, live).backward()
+        pulls.append(live.grad)
+    assert pulls[1].any()
+    torch.testing.assert_close(*pulls)
 
 
 def test_identical_values_give_zero_and_no_gradient():

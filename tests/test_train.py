@@ -163,6 +163,14 @@ def test_settings_named_as_without_effect_change_no_bit(table, arrays, plain):
     assert [line.sinkhorn for line in result.history] == [line.sinkhorn for line in plain.history]
 
 
+def test_a_run_of_one_epoch_has_the_fairness_term(table, arrays):
+    losses = [
+        run(table, arrays, settings={"epochs": 1, "fairness.weight": weight}).clip.module.state_dict()
+        for weight in (0.0, 1.0)
+    ]
+    assert any(not torch.equal(a, b) for a, b in zip(*(state.values() for state in losses), strict=True))
+
+
 def test_planted_mismatches_rank_above_chance(plain, table):
     from sklearn.metrics import average_precision_score
 
