@@ -35,10 +35,10 @@ from sklearn.metrics import average_precision_score
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.worlds import NAMES, World, make_world, why_missing
-
-from fairvlm_core import RunConfig, equity_scaled_auc, fit
+from fairvlm_core import RunConfig, fit
 from fairvlm_core.errors import InputError
 from fairvlm_core.evaluate import zero_shot
+from fairvlm_core.fairness import roc_auc
 from fairvlm_core.features import PairArrays, embed, pair_arrays
 from fairvlm_core.mining import RANKING_RULES, lemon_scores, margin
 from fairvlm_core.models import load_clip
@@ -134,8 +134,7 @@ class EpochScores:
         self._clip.module.eval()
         image, _ = embed(self._clip, self._arrays, self._test)
         score = zero_shot(self._clip, image, self._table.info.prompts)
-        everyone = np.zeros(len(score), int)
-        self._values.append(float(equity_scaled_auc(self._table.labels[self._test], score, everyone).auc))
+        self._values.append(float(roc_auc(self._table.labels[self._test], score)))
 
     def record(self, result: FitResult) -> Record:
         return {"test_by_epoch": self._values, "chosen": result.best_epoch} if self._values else {}

@@ -325,15 +325,15 @@ def setting_names() -> dict[str, str]:
 _LEFT_OUT = {"enabled": True, "weights": "left-out", "spread": "mad", "faulty_sd": 2.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "clip": {},
-    "fairclip": {"fairness": {"weight": 0.1, "quantity": "similarity", "normalise": "sum", "only_first": True}},
-    "a-fairclip": {"fairness": {"weight": 0.1, "quantity": "similarity", "only_first": True}},
-    "fairclip-plus": {"fairness": {"weight": 0.1, "quantity": "similarity"}},
-    "dbpm": {"mining": {"enabled": True}},
-    "robustfair": {"mining": {"enabled": True}, "fairness": {"weight": 0.1, "quantity": "loss"}},
+    "fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "normalise": "sum", "only_first": True}},
+    "a-fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "only_first": True}},
+    "fairclip-plus": {"fairness": {"weight": 3.0, "quantity": "similarity"}},
+    "dbpm": {"mining": _LEFT_OUT},
+    "robustfair": {"mining": _LEFT_OUT, "fairness": {"weight": 3.0, "quantity": "loss"}},
     "robustfair-plus": {
         "averaging": 0.5,
         "mining": {"enabled": True, "rule": "mismatch", "weights": "posterior", "warmup": 0},
-        "fairness": {"weight": 0.1, "quantity": "loss"},
+        "fairness": {"weight": 3.0, "quantity": "loss"},
     },
     "robustfair-released": {
         "trainable": "towers",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..errors import InputError
 from . import review, show
 
 app = typer.Typer(
@@ -310,20 +311,29 @@ def mine(
 
 @app.command(name="map")
 def map_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a finished run, or `latest`")],
+    run: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN...", help="Ids or numbers of finished runs, or `latest`")
+    ] = None,
     workspace: Workspace = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Every finished run that has none")] = False,
     json: Json = False,
 ) -> None:
     """Make the map of a run's pairs (UMAP of images and of notes) for the Bad pairs page."""
-    from ..analysis.pairmap import make_map
-    from ..runs import RunStore
+    from ..analysis.pairmap import make_map, make_map_if_possible
+    from ..runs import RunStore, State
 
-    found = RunStore(workspace).get(run)
-    method = make_map(found)
+    store = RunStore(workspace)
+    if not run and not missing:
+        raise InputError("map: name a run, or pass --missing")
+    made = [{"run_id": found.id, "method": make_map(found)} for found in map(store.get, run or ())]
+    for found in store.runs() if missing else ():
+        if found.status.state == State.FINISHED and not found.files.projection.exists():
+            make_map_if_possible(found)
     if json:
-        show.print_json({"run_id": found.id, "method": method})
+        show.print_json(made[0] if len(made) == 1 else made)
     else:
-        typer.echo(f"map of {found.id}: {method}")
+        for line in made:
+            typer.echo(f"map of {line['run_id']}: {line['method']}")
 
 
 @app.command()
@@ -477,15 +487,16 @@ def models(find: Annotated[str, typer.Argument(metavar="[PART]", help="Names wit
 @app.command()
 def demo(
     workspace: Workspace = None,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each preset")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Runs of each preset")] = 3,
     no_app: Annotated[bool, typer.Option("--no-app", help="Stop after the table")] = False,
     port: Port = 8501,
 ) -> None:
     """Built-in data, fine-tunes, comparison; then the app."""
-    from .demo import run_demo, serve
+    from .demo import make_maps_later, run_demo, serve
 
-    run_demo(workspace, seeds)
+    run_demo(workspace, seeds, maps=no_app)
     if not no_app:
+        make_maps_later(workspace)
         serve(workspace, port)
 
 

@@ -7,27 +7,31 @@ import signal
 import subprocess
 import sys
 import time
+from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..fairness import difference_words
 from ..runs import Run, RunStore, State
 from ..words import number
 from . import show
 
 if TYPE_CHECKING:
+    from ..analysis.comparison import RunComparison
+    from ..config import RunConfig
+    from ..features import PairArrays
     from ..pairs import PairTable
 
-PRESETS = ("clip", "robustfair", "robustfair-plus")
-_RATES = {
-    "Asian": 0.35,
-    "Black": 0.20,
-    "White": 0.10,
-}  # share of wrong notes: the groups differ, to test fairness methods
+BASE, OURS = "clip", "robustfair-plus"
+PRESETS = (BASE, "robustfair", OURS)
+FRONT = (0.0, 1.0, 10.0)  # λ of the further runs of `OURS`, for the trade-off between AUC and ES-AUC
+ATTRIBUTE = "race"
+_DATA = {"n_test": 3000, "mismatch_rate": 0.15, "disparity": (f"{ATTRIBUTE}=Asian:device",)}
 
 
-def run_demo(workspace: Path | None, seeds: int) -> None:
-    """Make the data and train the runs that are missing, then print the comparison."""
+def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
+    """Make the data and train the runs that are missing, print the comparison and what came out; `maps`: then the maps."""
     from ..analysis.comparison import compare_runs
     from .metrics import print_table
 
@@ -35,12 +39,25 @@ def run_demo(workspace: Path | None, seeds: int) -> None:
     store = RunStore(workspace)
     table = _demo_table(store.workspace / "demo-data")
     chosen = _trained(store, table, seeds)
+    comparison = compare_runs([run for run in chosen if run.method_key in _standard_methods()])
     show.out.print()
-    print_table(compare_runs(chosen))
-    _make_maps([run for run in reversed(chosen) if not run.files.projection.exists()])
-    show.out.print(
-        f"{len(chosen)} runs in {time.time() - started:.0f} s. `fairvlm mine {chosen[-1].id}` lists bad pairs."
-    )
+    print_table(comparison)
+    if maps:
+        _make_maps([run for run in reversed(chosen) if not run.files.projection.exists()])
+    show.out.print(f"{len(chosen)} runs in {time.time() - started:.0f} s. What came out:")
+    show.out.print(_what_came_out(comparison), soft_wrap=False)
+
+
+def _what_came_out(comparison: RunComparison) -> str:
+    """Two sentences: ES-AUC by the disadvantaged attribute, and AUC, of our method against plain fine-tuning."""
+    methods = {scored.method.config.preset: scored for scored in comparison.methods}
+    found = comparison.differences[methods[OURS].name].comparison
+    sentences = []
+    for title, attribute in ((f"ES-AUC by {ATTRIBUTE}", ATTRIBUTE), ("AUC", None)):
+        before, after = (methods[preset].value(attribute).mean for preset in (BASE, OURS))
+        change = difference_words(found.cell(attribute), OURS, with_size=False)
+        sentences.append(f"{title} is {number(after)} with {OURS} and {number(before)} with {BASE} ({change}).")
+    return " ".join(sentences)
 
 
 def _demo_table(folder: Path) -> PairTable:
@@ -50,49 +67,73 @@ def _demo_table(folder: Path) -> PairTable:
     with show.progress() as bar:
         if not folder.exists():
             bar.console.print("making the built-in data ...", highlight=False)
-            data = synthesize(SynthConfig(mismatch_rate=_RATES), progress=show.watch(bar, "built-in images"))
-            write_synth(data, folder)
+            write_synth(synthesize(SynthConfig(**_DATA), progress=show.watch(bar, "built-in images")), folder)
         table = PairTable.read(folder, progress=show.watch(bar, "reading"))
     n = table.frame["split"].value_counts()
     planted = table.planted()
     kinds = {} if planted is None else planted["kind"].value_counts()
     show.out.print(
-        f"SynthFundus in {folder}: {n['train']} training, {n['val']} validation, {n['test']} test pairs; "
-        f"planted among the training pairs: {kinds['mismatch']} wrong notes, {kinds['shortcut']} shortcuts"
+        f"SynthFundus in {folder}: {n['train']} training, {n['val']} validation, {n['test']} test pairs. "
+        f"Among the training pairs {kinds['mismatch']} have a wrong note and {kinds['shortcut']} a shared marker. "
+        "The images of Asian patients come from another device, which shows them inverted."
     )
     return table
 
 
-def _trained(store: RunStore, table: PairTable, seeds: int) -> list[Run]:
-    """A finished run of each preset and seed: found in the workspace, or trained now."""
+def _configs(seeds: int) -> list[RunConfig]:
     from ..config import RunConfig
+
+    runs = [RunConfig.build(preset, {"seed": seed}) for seed in range(seeds) for preset in PRESETS]
+    return runs + [RunConfig.build(OURS, {"fairness.weight": weight}) for weight in FRONT]
+
+
+def _standard_methods() -> set[str]:
+    from ..config import RunConfig
+
+    return {RunConfig.build(preset).method_key for preset in PRESETS}
+
+
+def _trained(store: RunStore, table: PairTable, seeds: int) -> list[Run]:
+    """A finished run of each configuration: found in the workspace, or trained now, one on each core."""
+    from joblib import Parallel, delayed
+
     from ..features import pair_arrays
-    from ..launch import Hooks, create_run, execute
+    from ..launch import create_run
     from ..models import load_clip
 
-    finished = {(run.config.preset, run.config.seed): run for run in store.runs() if _is_demo(run, table)}
-    arrays, chosen = None, []
-    for seed in range(seeds):
-        for preset in PRESETS:
-            run = finished.get((preset, seed))
-            if run is None:
-                began = time.time()
-                run = create_run(table, RunConfig.build(preset, {"seed": seed}), store, read_options={})
-                with show.progress() as bar:
-                    if arrays is None:
-                        bar.console.print("decoding images ...", highlight=False)
-                        arrays = pair_arrays(table, load_clip("tiny"), progress=show.watch(bar, "images"))
-                    execute(run, table=table, arrays=arrays, hooks=Hooks(on_step=show.watch(bar, run.id)))
-                auc = number(run.report()["test"]["overall"]["auc"])
-                show.out.print(f"{run.id}  test AUC {auc}  {time.time() - began:.0f} s")
-            chosen.append(run)
-    return chosen
+    finished = {(run.method_key, run.config.seed): run for run in store.runs() if _is_finished(run, table)}
+    configs = _configs(seeds)
+    missing = [config for config in configs if (config.method_key, config.seed) not in finished]
+    with show.progress() as bar:
+        arrays = None
+        if missing:
+            bar.console.print(f"decoding images, then {len(missing)} runs ...", highlight=False)
+            arrays = pair_arrays(table, load_clip("tiny"), progress=show.watch(bar, "images"))
+        move = show.watch(bar, "runs")
+        made = [create_run(table, config, store, read_options={}) for config in missing]
+        processes = Parallel(n_jobs=max(1, min(len(made), cpu_count() or 1)), return_as="generator_unordered")
+        for done, run_id in enumerate(processes(delayed(_train)(run, table, arrays) for run in made), start=1):
+            auc = number(store.get(run_id).report()["test"]["overall"]["auc"])
+            show.out.print(f"{run_id}  test AUC {auc}")
+            move(done, len(made))
+    finished |= {(run.method_key, run.config.seed): run for run in made}
+    return [finished[config.method_key, config.seed] for config in configs]
 
 
-def _is_demo(run: Run, table: PairTable) -> bool:
+def _train(run: Run, table: PairTable, arrays: PairArrays) -> str:
+    """Train a run on one core; in a process of its own."""
+    import torch
+
+    from ..launch import execute
+
+    torch.set_num_threads(1)
+    execute(run, table=table, arrays=arrays)
+    return run.id
+
+
+def _is_finished(run: Run, table: PairTable) -> bool:
     try:
-        same_data = run.status.state == State.FINISHED and run.data["fingerprint"] == table.fingerprint
-        return same_data and run.method_key == type(run.config).build(run.config.preset).method_key
+        return run.status.state == State.FINISHED and run.data["fingerprint"] == table.fingerprint
     except InputError:
         return False
 
@@ -107,6 +148,16 @@ def _make_maps(runs: list[Run]) -> None:
         for done, run in enumerate(runs, start=1):
             make_map_if_possible(run)
             move(done, len(runs))
+
+
+def make_maps_later(workspace: Path | None) -> None:
+    """Start a process of its own that makes the missing maps, so that the app need not wait for them."""
+    from ..jobs.detached import Detached, fairvlm
+
+    folder = RunStore(workspace).workspace.resolve()
+    command = fairvlm("map", "--missing", "--workspace", str(folder))
+    Detached(folder / "maps.json", folder / "maps.log").start(command, environment={"OMP_NUM_THREADS": "1"})
+    show.out.print("the maps of pairs are being made in the background and appear on the Bad pairs page")
 
 
 def app_script() -> Path:
