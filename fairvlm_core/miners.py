@@ -63,7 +63,10 @@ class Miner:
 
 
 class LedgerMiner(Miner):
-    """Mines the ledger by the configured rules (see `fairvlm_core.mining.rules`)."""
+    """Mines the ledger by the configured rules (see `fairvlm_core.mining.rules`).
+
+    With mining off it only records what the rule needs, so that the run can be mined afterwards.
+    """
 
     def __init__(self, config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], seed: int):
         super().__init__(trusted)
@@ -76,7 +79,7 @@ class LedgerMiner(Miner):
 
     def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:
         source = self._first if ledger.n_epochs == 0 and self._first is not None else ledger
-        enough = ledger.n_epochs >= self._config.warmup and source.n_epochs > 0
+        enough = self._config.enabled and ledger.n_epochs >= self._config.warmup and source.n_epochs > 0
         channel = source.channels[0] if source is self._first else None
         self._mined = self._config.mine(source, channel=channel) if enough else None
         if self._mined is None:
@@ -150,8 +153,8 @@ def make_miner(
     config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], *, slots: int, epochs: int, seed: int
 ) -> Miner:
     """The miner of a configuration for N training pairs with `slots` batches an epoch."""
-    if not config.enabled:
+    if not config.enabled and RANKING_RULES[config.rule].observer is None:
         return Miner(trusted)
-    if config.key == "slot":
+    if config.enabled and config.key == "slot":
         return SlotMiner(trusted, slots, epochs)
     return LedgerMiner(config, trusted, notes, seed)

@@ -171,6 +171,13 @@ def test_a_run_of_one_epoch_has_the_fairness_term(table, arrays):
     assert any(not torch.equal(a, b) for a, b in zip(*(state.values() for state in losses), strict=True))
 
 
+def test_with_mining_off_a_rule_still_records_what_it_needs(table, arrays):
+    result = run(table, arrays, "robustfair-plus", settings={"mining.enabled": False, "epochs": 2})
+    assert [epoch.mean_weight for epoch in result.history] == [1.0, 1.0]
+    assert np.isfinite(result.ledger.channel("mismatch")).all()
+    assert len(result.mining) == 100
+
+
 def test_planted_mismatches_rank_above_chance(plain, table):
     from sklearn.metrics import average_precision_score
 
