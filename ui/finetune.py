@@ -42,7 +42,7 @@ _HELP = {
     "learning_rate": "Size of a training step. Too high: the loss diverges. Too low: little is learned.",
     "weight_decay": "Pulls the weights towards zero, against overfitting.",
     SEED: "Random seed. Several, as 0-4 or 0, 1, 7, make one run each; their spread shows the effect of chance.",
-    WEIGHT: "λ: weight of the fairness term beside the loss; 0 turns it off. Several, as 0, 0.1, 0.5, make one run each: "
+    WEIGHT: "λ: weight of the fairness term beside the loss; 0 turns it off. Several, as 0, 1, 10, make one run each: "
     "they show how much accuracy more equality costs.",
     ATTRIBUTES: "The losses of these attributes' groups are kept near those of all pairs. Empty: all attributes.",
     "fairness.attribute_weights": "Weights of single attributes, as race=2, gender=0.5; 1 for the others.",

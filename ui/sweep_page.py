@@ -20,7 +20,7 @@ from .words import literal
 
 _STATE = "sweep"
 _COMMAND = (
-    "fairvlm sweep DATA --trials 20 --seeds 3 --objective auc,es_auc --param fairness.weight=0.01..1:log\n"
+    "fairvlm sweep DATA --trials 20 --seeds 3 --objective auc,es_auc --param fairness.weight=0.1..30:log\n"
     "fairvlm sweep DATA --trials 20          # in another terminal: a second worker of the same study"
 )
 ABOUT = (

@@ -12,7 +12,7 @@ from typing import Any
 from ..config import PRESETS, RunConfig, setting_names
 from ..errors import InputError
 
-DEFAULT = ("fairness.weight=0.01..1:log", "mining.faulty_sd=1.5..4", "fairness.blur=0.05..1:log")
+DEFAULT = ("fairness.weight=0.1..30:log", "mining.faulty_sd=1.5..4", "fairness.blur=0.05..1:log")
 _FORM = "write LOW..HIGH, LOW..HIGH:log, LOW..HIGH:STEP, or choices as a|b|c"
 _NOT_VARIED = {"seed": "--seeds K gives every trial K seeds", "device": "--set device=… holds for all trials"}
 
