@@ -50,8 +50,10 @@ class MiningConfig(_Frozen):
     key: Literal["pair", "slot"] = Field(
         "pair", description="Whose history is kept: a pair's, or (as released) that of a position in the epoch"
     )
-    channel: Literal["loss", "margin"] = Field(
-        "loss", description="What is mined: the loss inside the batch, or the margin against the whole set"
+    channel: Literal["loss", "margin", "group_loss"] = Field(
+        "loss",
+        description="What is mined: the loss inside the batch; the margin against the whole set; or the loss without the "
+        "differences between groups of fairness.attributes, so that no group is flagged for being harder",
     )
     rule: _registered(RANKING_RULES) = Field(  # type: ignore[valid-type]
         "threshold",
@@ -322,14 +324,17 @@ def setting_names() -> dict[str, str]:
     return names
 
 
-_LEFT_OUT = {"enabled": True, "weights": "left-out", "spread": "mad", "faulty_sd": 2.0}
+_LEFT_OUT = {"enabled": True, "weights": "left-out", "history": "last", "spread": "mad", "faulty_sd": 2.0}
 PRESETS: dict[str, dict[str, Any]] = {
     "clip": {},
     "fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "normalise": "sum", "only_first": True}},
     "a-fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "only_first": True}},
     "fairclip-plus": {"fairness": {"weight": 3.0, "quantity": "similarity"}},
     "dbpm": {"mining": _LEFT_OUT},
-    "robustfair": {"mining": _LEFT_OUT, "fairness": {"weight": 3.0, "quantity": "loss"}},
+    "robustfair": {
+        "mining": _LEFT_OUT | {"channel": "group_loss"},
+        "fairness": {"weight": 3.0, "quantity": "loss"},
+    },
     "robustfair-plus": {
         "averaging": 0.5,
         "mining": {"enabled": True, "rule": "mismatch", "weights": "posterior", "warmup": 0},

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .config import MiningConfig
 from .ledger import PairLossLedger
-from .mining import RANKING_RULES, MiningResult, pair_weights
+from .mining import RANKING_RULES, MiningResult, pair_weights, within_groups
 
 _RELEASED_SD = 3.0
 
@@ -47,8 +47,13 @@ class Miner:
         trusted = torch.from_numpy(self.trusted[rows]).to(losses.device)
         return torch.where(trusted, 1.0, self._weigh(rows, losses.detach()))
 
-    def observe(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
-        """Values of `channels` from the features (N, D) of the pretrained model, and then of every epoch."""
+    def observe(
+        self,
+        image: Tensor,  # noqa: ARG002
+        text: Tensor,  # noqa: ARG002
+        losses: np.ndarray | None = None,  # noqa: ARG002
+    ) -> dict[str, np.ndarray]:
+        """Values of `channels` from features (N, D) of the pretrained model, then of every epoch with its losses (N,)."""
         return {}
 
     def state(self) -> dict[str, Any]:
@@ -68,14 +73,19 @@ class LedgerMiner(Miner):
     With mining off it only records what the rule needs, so that the run can be mined afterwards.
     """
 
-    def __init__(self, config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], seed: int):
+    def __init__(
+        self, config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], membership: np.ndarray, seed: int
+    ):
         super().__init__(trusted)
+        self._membership = membership
         observer = RANKING_RULES[config.rule].observer
         self._config, self._observer = config, observer and observer(notes, seed)
         self._mined: MiningResult | None = None
         self._first: PairLossLedger | None = None  # values of the pretrained model, until an epoch is recorded
         if self._observer is not None:
             self.channels, self.observes_pretrained = self._observer.channels, True
+        if config.channel == "group_loss":
+            self.channels = (*self.channels, "group_loss")
 
     def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:
         source = self._first if ledger.n_epochs == 0 and self._first is not None else ledger
@@ -92,14 +102,17 @@ class LedgerMiner(Miner):
             return super()._weigh(rows, losses)
         return pair_weights(self._mined, rows, losses if self._config.channel == "loss" else None).to(losses)
 
-    def observe(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:
+    def observe(self, image: Tensor, text: Tensor, losses: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        grouped = {}
+        if losses is not None and "group_loss" in self.channels:
+            grouped = {"group_loss": within_groups(losses, self._membership)}
         if self._observer is None:
-            return {}
+            return grouped
         values = self._observer.add(image, text)
         self._first = PairLossLedger([str(row) for row in range(len(image))], tuple(values))
         self._first.record(0, np.arange(len(image)), **values)
         self._first.close_epoch(0)
-        return values
+        return values | grouped
 
     def state(self) -> dict[str, Any]:
         return {} if self._observer is None else self._observer.state()
@@ -150,11 +163,18 @@ class SlotMiner(Miner):
 
 
 def make_miner(
-    config: MiningConfig, trusted: np.ndarray, notes: Sequence[str], *, slots: int, epochs: int, seed: int
+    config: MiningConfig,
+    trusted: np.ndarray,
+    notes: Sequence[str],
+    membership: np.ndarray,
+    *,
+    slots: int,
+    epochs: int,
+    seed: int,
 ) -> Miner:
-    """The miner of a configuration for N training pairs with `slots` batches an epoch."""
-    if not config.enabled and RANKING_RULES[config.rule].observer is None:
+    """The miner of a configuration for N training pairs in groups (G, N), with `slots` batches an epoch."""
+    if not config.enabled and RANKING_RULES[config.rule].observer is None and config.channel != "group_loss":
         return Miner(trusted)
     if config.enabled and config.key == "slot":
         return SlotMiner(trusted, slots, epochs)
-    return LedgerMiner(config, trusted, notes, seed)
+    return LedgerMiner(config, trusted, notes, membership, seed)

@@ -223,7 +223,7 @@ def fit(
         visits.complete(batch_size, np.random.default_rng(_mix(config.seed, epoch, 4)))
         image, text = visits.features
         margins = margin(image, text, float(clip.scale.detach()), seed=config.seed)
-        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text))
+        ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text, ledger.losses[epoch]))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
         with average.better(clip.module, validate, lambda validation: float(validation.loss.mean())) as validation:
@@ -350,11 +350,13 @@ def _parts(
     train = rows_of["train"]
     pair_ids = table.pair_ids[train]
     steps_per_epoch = -(-len(train) // batch_size)
+    groups = _groups(table, train, config)
     drawn = Sampling(len(train), batch_size, lambda epoch: np.random.default_rng(_mix(config.seed, epoch, 2)))
     miner = make_miner(
         config.mining,
         np.isin(pair_ids, list(trusted or ())),
         np.asarray(table.frame["text"], str)[train],
+        groups.membership.numpy(),
         slots=steps_per_epoch,
         epochs=config.epochs,
         seed=config.seed,
@@ -366,7 +368,7 @@ def _parts(
         miner=miner,
         average=WeightAverage(clip.module, config.averaging * steps_per_epoch * config.epochs),
         chosen=ChosenEpoch(_standard_error(table, rows_of["val"], config) if config.choose == "latest" else None),
-        groups=make_group_weights(config.groups, drawn, _groups(table, train, config), config.seed),
+        groups=make_group_weights(config.groups, drawn, groups, config.seed),
         history=[],
     )
 

@@ -21,7 +21,7 @@ from .agreement import (
 from .audit import AttributeAudit, GroupAudit, MiningAudit, audit_mining
 from .bad_pairs import KINDS, MiningResult, check_settings, fits, mine_bad_pairs, pair_weights
 from .explain import explain_pair
-from .margins import margin
+from .margins import margin, within_groups
 from .mixture import BadTail, fit_bad_tail
 from .notices import Notice, Reason
 from .rules import (
@@ -73,5 +73,6 @@ __all__ = [
     "ranking_rule",
     "shared_marker_probability",
     "weighting_rule",
+    "within_groups",
     "word_features",
 ]

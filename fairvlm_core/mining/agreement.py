@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import diags
+from sklearn.cluster import KMeans
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.extmath import randomized_svd
@@ -29,10 +30,12 @@ _LARGEST_CORRELATION = 0.98  # above it, one direction alone would decide
 _TAILS = (0.8, 0.9, 0.95)  # quantiles of the re-paired scores above which clean pairs are rare
 _SHARE = (0.05, 0.6)  # of mismatched pairs: below, clean outliers explain them; above, the features say too little
 _LEAST_AUC = 0.68  # between own notes of clean pairs and notes of other images
+_PART_AUC = (0.62, 0.68)  # the same within a part of the images: no evidence, and full evidence
 _WRONG = 0.4  # a pair with a higher P(wrong note) is flagged
 _SHARED = 0.9  # a pair with a higher P(shared marker) is flagged
 _LEVEL = 0.5  # least ratio of the share in the last tail to the share in the first
 _FEWEST = 100  # pairs
+_PARTS = 8  # clusters of images, at most; on average at least `_FEWEST` pairs each
 _OFTEN = 0.97  # share of notes above which a word carries no information
 _WORD_WEIGHT = 2.0  # of the words of a note, beside its features by the model
 _RANKED_BY = ("disagreement", "margin", "outlyingness")
@@ -46,8 +49,9 @@ class Disagreement:
     ----------
     own : float64 ndarray of shape (N,)
         The score of each pair.
-    repaired : float64 ndarray of shape (R,)
-        Scores of images with notes of other images, as mismatched pairs would have. The same seed gives the same pairings.
+    repaired : float64 ndarray of shape (N, R)
+        Scores of each image with R notes of other images, as mismatched pairs would have. The same seed gives the same
+        pairings.
     """
 
     own: np.ndarray
@@ -105,7 +109,7 @@ def disagreement(
         Added to both covariances, in units of their mean eigenvalue; above 0. Large values shrink the correlations, most
         of all those of weak directions.
     repairings : int
-        Number of notes of other images that each image is scored with, 1 or more.
+        Number of notes of other images that each image is scored with, 1 or more; fewer where the folds are small.
     seed : int
         For the folds and the re-pairings.
 
@@ -147,7 +151,8 @@ def disagreement(
     fold = rng.permutation(n) % folds
     parts = [_Moments.of(image[fold == k], text[fold == k], weight[fold == k]) for k in range(folds)]
     whole = _Moments(*(sum(values) for values in zip(*parts, strict=True)))
-    own, repaired = np.empty(n), []
+    repairings = min(repairings, n // folds - 1)
+    own, repaired = np.empty(n), np.empty((n, repairings))
     for k, part in enumerate(parts):
         others = _Moments(*(a - b for a, b in zip(whole, part, strict=True)))
         rows = np.flatnonzero(fold == k)
@@ -155,8 +160,9 @@ def disagreement(
         u, v = canonical.image(image[rows]), canonical.text(text[rows])
         own[rows] = -canonical.log_ratio(u, v)
         turns = 1 + rng.permutation(len(rows) - 1)[:repairings]  # never an image's own note
-        repaired += [-canonical.log_ratio(u, np.roll(v, turn, axis=0)) for turn in turns]
-    return Disagreement(own, np.concatenate(repaired))
+        for j, turn in enumerate(turns):
+            repaired[rows, j] = -canonical.log_ratio(u, np.roll(v, turn, axis=0))
+    return Disagreement(own, repaired)
 
 
 def word_features(notes: Sequence[str], *, width: int = 256, rarest: int = 5, seed: int = 0) -> np.ndarray:
@@ -292,7 +298,7 @@ def _distances(image_features: Any, text_features: Any, ridge: float) -> list[np
     return distances
 
 
-def mismatch_probability(scores: Disagreement) -> Mismatch:
+def mismatch_probability(scores: Disagreement, part: np.ndarray | None = None) -> Mismatch:
     """Local false discovery rate with a known distribution of the mismatched (Efron, JASA 99, 2004).
 
     The density of own scores is (1 − π) f_clean + π f_mismatched, and f_mismatched is that of the re-paired scores. Where
@@ -304,6 +310,14 @@ def mismatch_probability(scores: Disagreement) -> Mismatch:
     where half of the random notes would fit. So the probability is multiplied by a taper: 1 above the median of the
     re-paired scores, falling to 0 at their lower quartile. A note that fits better than most others is hardly ever wrong.
 
+    Parameters
+    ----------
+    scores : Disagreement
+    part : int array of shape (N,), optional
+        Parts of the images, such as clusters of their features. In a part whose images do not fit their own notes better
+        than other notes, as may happen with images from a rare device, a bad score says nothing. There the probability is
+        multiplied by (A − 0.62) / 0.06, within 0 and 1, with A the AUC between own and re-paired scores of the part.
+
     Returns
     -------
     Mismatch
@@ -312,7 +326,7 @@ def mismatch_probability(scores: Disagreement) -> Mismatch:
         where the ratio in the last tail is less than half of that in the first. With mismatched pairs the ratio levels
         off at π; clean pairs alone let it fall.
     """
-    own, repaired = scores.own, scores.repaired
+    own, repaired = scores.own, scores.repaired.ravel()
     nobody = np.zeros(len(own))
     if len(own) < _FEWEST:
         return Mismatch(nobody, 0.0, Notice(Reason.TOO_FEW_FOR_MISMATCH, {"needed": _FEWEST, "n": len(own)}))
@@ -326,7 +340,20 @@ def mismatch_probability(scores: Disagreement) -> Mismatch:
     if ratio[-1] < _LEVEL * ratio[0]:
         return Mismatch(nobody, share, Notice(Reason.FALLING_TAIL, {"first": ratio[0], "last": ratio[-1]}))
     probability = np.minimum(1.0, share * _rising_ratio(repaired, own, own)) * np.clip(4 * place - 1, 0.0, 1.0)
+    if part is not None:
+        probability *= _evidence_by_part(scores, part)
     return Mismatch(probability, float(probability.mean()))
+
+
+def _evidence_by_part(scores: Disagreement, part: np.ndarray) -> np.ndarray:
+    """Factor (N,) within 0 and 1: how well own notes differ from other notes in the part of each image."""
+    factor = np.empty(len(part))
+    for one in np.unique(part):
+        rows = part == one
+        own, repaired = scores.own[rows], np.sort(scores.repaired[rows], axis=None)
+        auc = 1 - np.searchsorted(repaired, own).mean() / len(repaired)
+        factor[rows] = np.clip((auc - _PART_AUC[0]) / (_PART_AUC[1] - _PART_AUC[0]), 0.0, 1.0)
+    return factor
 
 
 def _rising_ratio(above: np.ndarray, below: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -355,11 +382,14 @@ class MismatchObserver:
 
     def __init__(self, notes: Sequence[str], seed: int):
         self._words, self._seed = word_features(notes, seed=seed), seed
+        self._part: np.ndarray | None = None
         self._scores: Disagreement | None = None
         self._probability: np.ndarray | None = None
 
     def add(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:
         """Take in the features (N, D) of the pretrained model or of an epoch; returns the values of `channels`."""
+        if self._part is None:
+            self._part = _clusters(image, self._seed)
         weight = None if self._probability is None else 1.0 - self._probability
         words, features = (disagreement(image, note, weight, seed=self._seed) for note in (self._words, text))
         own = _WORD_WEIGHT * words.own + features.own
@@ -379,14 +409,23 @@ class MismatchObserver:
 
         if self._scores is None:
             return {}
-        return {"own": torch.from_numpy(self._scores.own), "repaired": torch.from_numpy(self._scores.repaired)}
+        values = {"own": self._scores.own, "repaired": self._scores.repaired, "part": self._part}
+        return {name: torch.from_numpy(value) for name, value in values.items() if value is not None}
 
     def load(self, state: dict[str, Any]) -> None:
         if "own" in state:
-            self._judge(Disagreement(state["own"].numpy(), state["repaired"].numpy()))
+            self._part = state["part"].numpy() if "part" in state else None  # a state of version 0.1 has none
+            own, repaired = state["own"].numpy(), state["repaired"].numpy()
+            self._judge(Disagreement(own, repaired.reshape(len(own), -1)))
 
     def _judge(self, scores: Disagreement) -> None:
-        self._scores, self._probability = scores, mismatch_probability(scores).probability
+        self._scores, self._probability = scores, mismatch_probability(scores, self._part).probability
+
+
+def _clusters(image: Tensor, seed: int) -> np.ndarray:
+    """Parts of the images: clusters of their features (N, D), int32 array of shape (N,)."""
+    count = max(1, min(_PARTS, len(image) // _FEWEST))
+    return KMeans(count, n_init=3, random_state=seed).fit_predict(_features("image_features", image)).astype(np.int32)
 
 
 def _explain_mismatch(result: MiningResult, row: int) -> str:

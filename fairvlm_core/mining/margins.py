@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _CHUNK = 4096  # rows at a time: 4096 × 1024 logits are 16 MB
 
 
+_FEW = 20.0  # pairs of a group that count as much as no group at all
+
+
 def margin(
     image_features: Any,
     text_features: Any,
@@ -109,3 +112,34 @@ def _features(name: str, values: Any) -> Tensor:
         row = int((~torch.isfinite(features)).any(1).nonzero()[0])
         raise InputError(f"{name}: row {row} is not finite; look at that pair")
     return features
+
+
+def within_groups(loss: np.ndarray, membership: np.ndarray) -> np.ndarray:
+    """The losses without the differences between groups, so that a pair stands out from its own groups or not at all.
+
+    One attribute after the other, each group's median is moved to everyone's. The shift of a group of n pairs is multiplied
+    by n / (n + 20), because a median of few values varies.
+
+    Parameters
+    ----------
+    loss : float array of shape (N,)
+    membership : bool array of shape (G, N)
+        The groups, attribute by attribute.
+
+    Returns
+    -------
+    float64 ndarray of shape (N,)
+
+    Examples
+    --------
+    >>> two = np.repeat([[True, False], [False, True]], 200, axis=1)
+    >>> within_groups(np.repeat([1.0, 3.0], 200), two).round(1)[[0, -1]]
+    array([2., 2.])
+    """
+    value = np.array(loss, np.float64)
+    everyone = np.median(value)
+    for member in membership:
+        n = int(member.sum())
+        if n:
+            value[member] -= (np.median(value[member]) - everyone) * n / (n + _FEW)
+    return value
