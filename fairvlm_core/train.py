@@ -24,7 +24,7 @@ from .config import RunConfig
 from .distributed import ALONE, Team, device_of, embed_together, encode, set_checkpointing, set_up
 from .errors import InputError, TrainingError
 from .evaluate import linear_probe, zero_shot
-from .fairness import FairnessReport, delong, es_auc_standard_error
+from .fairness import FairnessReport
 from .fairness_terms import FairnessTerm, LedgerTerm, ReleasedTerm
 from .features import PairArrays, pair_arrays
 from .group_weights import GroupWeights, Sampling, filled_batches, make_group_weights
@@ -35,6 +35,7 @@ from .model_state import ChosenEpoch, WeightAverage, copied
 from .models import Clip, load_clip
 from .objective import Groups, PairLosses, group_distances, pair_losses
 from .pairs import PairTable
+from .validation import point_report, selecting, standard_error, validate
 
 _LARGEST_LOGIT_SCALE = math.log(100.0)
 
@@ -183,7 +184,7 @@ def fit(
     else:
         parts.observe_pretrained(lambda: embed_together(clip, arrays, train, team))
     forward = _forward(clip, arrays, train, config, device, team)
-    validate = partial(_validate, clip, arrays, table, rows_of["val"], batch_size, team)
+    check = partial(validate, clip, arrays, table, rows_of["val"], batch_size, team)
 
     for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
@@ -226,8 +227,8 @@ def fit(
         ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text, ledger.losses[epoch]))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
-        with average.better(clip.module, validate, lambda validation: float(validation.loss.mean())) as validation:
-            is_best = parts.chosen.offer(epoch + 1, *_selection(config, validation), clip.module)
+        with average.better(clip.module, check, lambda validation: float(validation.loss.mean())) as validation:
+            is_best = parts.chosen.offer(epoch + 1, *selecting(config, validation), clip.module)
         report = EpochReport(
             epoch=epoch + 1,
             train_loss=float(np.mean(ledger.losses[epoch])),
@@ -367,7 +368,7 @@ def _parts(
         ledger=PairLossLedger(pair_ids, channels=("loss", "similarity", "margin", *miner.channels)),
         miner=miner,
         average=WeightAverage(clip.module, config.averaging * steps_per_epoch * config.epochs),
-        chosen=ChosenEpoch(_standard_error(table, rows_of["val"], config) if config.choose == "latest" else None),
+        chosen=ChosenEpoch(standard_error(table, rows_of["val"], config) if config.choose == "latest" else None),
         groups=make_group_weights(config.groups, drawn, groups, config.seed),
         history=[],
     )
@@ -502,64 +503,6 @@ def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().float().cpu().numpy()
 
 
-@dataclass(frozen=True)
-class _Validation:
-    """Losses of the pairs in whole batches (a short last one would have lower losses and is left out), scores, metrics."""
-
-    loss: np.ndarray
-    score: np.ndarray
-    report: FairnessReport
-
-
-def _validate(
-    clip: Clip, arrays: PairArrays, table: PairTable, rows: np.ndarray, batch_size: int, team: Team
-) -> _Validation:
-    image, text = embed_together(clip, arrays, rows, team)
-    losses = []
-    size = min(batch_size, len(rows))
-    for start in range(0, len(rows) - size + 1, size):
-        part = slice(start, start + size)
-        with torch.inference_mode():
-            bias = None if clip.bias is None else clip.bias.float().cpu()
-            losses.append(pair_losses(image[part], text[part], clip.scale.detach().float().cpu(), bias).loss)
-    score = zero_shot(clip, image, table.info.prompts)
-    return _Validation(torch.cat(losses).numpy(), score, _report(table, rows, score))
-
-
-def _selection(config: RunConfig, validation: _Validation) -> tuple[float, np.ndarray]:
-    """The metric that selects the epoch (higher is better), and the pairs' values that it is computed on."""
-    if config.select_by == "loss":
-        return -float(validation.loss.mean()), validation.loss
-    if config.select_by == "auc":
-        return validation.report.overall.auc, validation.score
-    values = [a.es_auc for a in validation.report.attributes.values() if isinstance(a.es_auc, float)]
-    if not values:
-        raise InputError("setting select_by: no attribute has a validation ES-AUC, so none can be compared; use auc")
-    return float(np.mean(values)), validation.score
-
-
-def _standard_error(table: PairTable, rows: np.ndarray, config: RunConfig) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Standard error of the difference in the selecting metric between two epochs, over patients."""
-    patients = np.asarray(table.frame["patient_id"], str)[rows]
-    if config.select_by == "loss":
-        return lambda a, b: float((a - b).std() / np.sqrt(len(a)))
-    if config.select_by == "auc":
-        return lambda a, b: delong(table.labels[rows], a, b, patients=patients).difference()[1]
-    attributes = {name: table.attribute(name)[rows] for name in table.attributes}
-    return lambda a, b: es_auc_standard_error(table.labels[rows], a, b, attributes, patients=patients)
-
-
-def _report(table: PairTable, rows: np.ndarray, score: np.ndarray) -> FairnessReport:
-    return FairnessReport.from_predictions(
-        table.labels[rows],
-        score,
-        {name: table.attribute(name)[rows] for name in table.attributes},
-        patients=np.asarray(table.frame["patient_id"], str)[rows],
-        n_resamples=0,
-        n_permutations=0,
-    )
-
-
 def _sinkhorn_lines(
     table: PairTable, train: np.ndarray, ledger: PairLossLedger, weights: np.ndarray, config: RunConfig
 ) -> list[dict[str, Any]]:
@@ -607,7 +550,7 @@ def _evaluate(
         predictions=predictions,
         image_features=image.numpy(),
         text_features=text.numpy(),
-        val=_report(table, rows_of["val"], score[rows_of["val"]]),
-        test=_report(table, rows_of["test"], score[rows_of["test"]]),
+        val=point_report(table, rows_of["val"], score[rows_of["val"]]),
+        test=point_report(table, rows_of["test"], score[rows_of["test"]]),
         best_epoch=parts.chosen.epoch,
     )
