@@ -95,7 +95,9 @@ class ChosenEpoch:
 
     def __init__(self, standard_error: Callable[[np.ndarray, np.ndarray], float] | None = None):
         self._standard_error = standard_error
-        self.epoch, self._value, self._evidence, self._model = 0, -math.inf, None, {}
+        self.epoch, self._value = 0, -math.inf
+        self._evidence: np.ndarray | None = None
+        self._model: dict[str, Tensor] = {}
 
     def offer(self, epoch: int, value: float, evidence: np.ndarray, module: nn.Module) -> bool:
         """Whether this epoch is the chosen one so far; `evidence` holds what the metric is computed on, a value a pair."""
@@ -116,8 +118,8 @@ class ChosenEpoch:
         module.load_state_dict(self._model)
 
     def state(self) -> dict[str, Any]:
-        evidence = {} if self._evidence is None else {"evidence": torch.from_numpy(self._evidence)}
-        return {"epoch": self.epoch, "value": self._value, "model": self._model} | evidence
+        state: dict[str, Any] = {"epoch": self.epoch, "value": self._value, "model": self._model}
+        return state if self._evidence is None else state | {"evidence": torch.from_numpy(self._evidence)}
 
     def load(self, state: dict[str, Any]) -> None:
         self.epoch, self._value, self._model = state["epoch"], state["value"], state["model"]

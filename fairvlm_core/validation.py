@@ -49,7 +49,9 @@ def selecting(config: RunConfig, validation: Validation) -> tuple[float, np.ndar
     if config.select_by == "loss":
         return -float(validation.loss.mean()), validation.loss
     if config.select_by == "auc":
-        return validation.report.overall.auc, validation.score
+        auc = validation.report.overall.auc
+        assert isinstance(auc, float)  # both labels were found in the validation split
+        return auc, validation.score
     values = [a.es_auc for a in validation.report.attributes.values() if isinstance(a.es_auc, float)]
     if not values:
         raise InputError("setting select_by: no attribute has a validation ES-AUC, so none can be compared; use auc")

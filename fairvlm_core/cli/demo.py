@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 BASE, OURS = "clip", "robustfair-plus"
 PRESETS = (BASE, "robustfair", OURS)
 FRONT = (0.0, 1.0, 10.0)  # λ of the further runs of `OURS`, for the trade-off between AUC and ES-AUC
-ATTRIBUTE = "race"
-_DATA = {"n_test": 3000, "mismatch_rate": 0.15, "disparity": (f"{ATTRIBUTE}=Asian:device",)}
+ATTRIBUTE, GROUP = "race", "Asian"  # whose images come from another device
 
 
 def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
@@ -67,7 +66,8 @@ def _demo_table(folder: Path) -> PairTable:
     with show.progress() as bar:
         if not folder.exists():
             bar.console.print("making the built-in data ...", highlight=False)
-            write_synth(synthesize(SynthConfig(**_DATA), progress=show.watch(bar, "built-in images")), folder)
+            config = SynthConfig(n_test=3000, mismatch_rate=0.15, disparity=(f"{ATTRIBUTE}={GROUP}:device",))
+            write_synth(synthesize(config, progress=show.watch(bar, "built-in images")), folder)
         table = PairTable.read(folder, progress=show.watch(bar, "reading"))
     n = table.frame["split"].value_counts()
     planted = table.planted()
@@ -75,7 +75,7 @@ def _demo_table(folder: Path) -> PairTable:
     show.out.print(
         f"SynthFundus in {folder}: {n['train']} training, {n['val']} validation, {n['test']} test pairs. "
         f"Among the training pairs {kinds['mismatch']} have a wrong note and {kinds['shortcut']} a shared marker. "
-        "The images of Asian patients come from another device, which shows them inverted."
+        f"The images of {GROUP} patients come from another device, which shows them inverted."
     )
     return table
 
