@@ -49,8 +49,8 @@ def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
 
 def _what_came_out(comparison: RunComparison) -> str:
     """Two sentences: ES-AUC by the disadvantaged attribute, and AUC, of our method against plain fine-tuning."""
-    methods = {scored.method.config.preset: scored for scored in comparison.methods}
-    found = comparison.differences[methods[OURS].name].comparison
+    methods = {scored.name: scored for scored in comparison.methods}  # one of each preset, named after it
+    found = comparison.differences[OURS].comparison
     sentences = []
     for title, attribute in ((f"ES-AUC by {ATTRIBUTE}", ATTRIBUTE), ("AUC", None)):
         before, after = (methods[preset].value(attribute).mean for preset in (BASE, OURS))
