@@ -332,7 +332,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fairclip-plus": {"fairness": {"weight": 3.0, "quantity": "similarity"}},
     "dbpm": {"mining": _LEFT_OUT},
     "robustfair": {
-        "mining": _LEFT_OUT | {"channel": "group_loss"},
+        "mining": _LEFT_OUT | {"channel": "group_loss", "warmup": 2},
         "fairness": {"weight": 3.0, "quantity": "loss"},
     },
     "robustfair-plus": {
