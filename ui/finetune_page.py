@@ -42,9 +42,9 @@ _GROUPS = {
     "advanced": ("Advanced: optimiser, device, selection", ":material/settings:"),
 }
 ABOUT_FORM = (
-    "A **preset** is a method: how bad pairs are mined, and which fairness term is added. Choosing a preset changes the "
-    "settings of the method and leaves the others. Every setting can be changed; the differences from the preset are "
-    "stored with the run. Several seeds or several λ make one run each.",
+    "A **preset** is a method: how bad pairs are mined, which fairness term is added, and how groups count. Choosing a "
+    "preset changes the settings of the method and leaves the others. Every setting can be changed; the differences from "
+    "the preset are stored with the run. Several seeds or several λ make one run each.",
     r"\text{loss} = \operatorname{mean}_i\, w_i \ell_i + \lambda \sum_{\text{attributes}} \operatorname{mean}_g\, "
     r"S_\varepsilon(P_g, P)",
 )
