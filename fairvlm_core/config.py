@@ -58,12 +58,13 @@ class MiningConfig(_Frozen):
     rule: _registered(RANKING_RULES) = Field(  # type: ignore[valid-type]
         "threshold",
         description="threshold: mean ± β·sd as in the paper; mixture: two components; mismatch: compares image and note "
-        "with the other pairs, from before the first step on; or a rule of your own",
+        "with the other pairs, from before the first step on; similarity, lemon: by others, for comparison; or a rule "
+        "of your own",
     )
     weights: _registered(WEIGHTING_RULES) = Field(  # type: ignore[valid-type]
         "bounded",
         description="bounded: exp(-(l-mean)²/(2 sd²)); pdf: the unbounded density as released; posterior: 1 - P(wrong "
-        "note); or a rule of your own",
+        "note); left-out: 0; or a rule of your own",
     )
     history: Literal["mean", "recency", "last"] = Field(
         "mean", description="Mean over past epochs, later epochs count more, or the last one alone"

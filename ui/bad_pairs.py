@@ -24,8 +24,8 @@ LISTED = 1_000  # rows of the table
 SETTINGS = ("faulty_sd", "noisy_sd", "history", "spread", "rule", "channel")
 HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}
 SPREADS = {"sd": "Standard", "mad": "Robust"}
-CHANNELS = {"loss": "Loss", "margin": "Margin", "similarity": "Similarity"}
-MINED_CHANNELS = ("loss", "margin")  # higher is worse; a similarity is the other way round
+CHANNELS = {"loss": "Loss", "margin": "Margin", "group_loss": "Loss within groups", "similarity": "Similarity"}
+MINED_CHANNELS = ("loss", "margin", "group_loss")  # higher is worse; a similarity is the other way round
 
 
 def slider_range(own: float) -> tuple[float, float]:
