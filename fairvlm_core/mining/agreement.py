@@ -30,11 +30,12 @@ _LARGEST_CORRELATION = 0.98  # above it, one direction alone would decide
 _TAILS = (0.8, 0.9, 0.95)  # quantiles of the re-paired scores above which clean pairs are rare
 _SHARE = (0.05, 0.6)  # of mismatched pairs: below, clean outliers explain them; above, the features say too little
 _LEAST_AUC = 0.68  # between own notes of clean pairs and notes of other images
-_PART_AUC = (0.62, 0.68)  # the same within a part of the images: no evidence, and full evidence
+_PART_BELOW = (0.09, 0.04)  # by how much a part's AUC lies below that of all images: no evidence, and full evidence
 _WRONG = 0.4  # a pair with a higher P(wrong note) is flagged
 _SHARED = 0.9  # a pair with a higher P(shared marker) is flagged
 _LEVEL = 0.5  # least ratio of the share in the last tail to the share in the first
 _FEWEST = 100  # pairs
+_FITTED = 20_000  # images that clusters are fitted on
 _PARTS = 8  # clusters of images, at most; on average at least `_FEWEST` pairs each
 _OFTEN = 0.97  # share of notes above which a word carries no information
 _WORD_WEIGHT = 2.0  # of the words of a note, beside its features by the model
@@ -314,9 +315,10 @@ def mismatch_probability(scores: Disagreement, part: np.ndarray | None = None) -
     ----------
     scores : Disagreement
     part : int array of shape (N,), optional
-        Parts of the images, such as clusters of their features. In a part whose images do not fit their own notes better
-        than other notes, as may happen with images from a rare device, a bad score says nothing. There the probability is
-        multiplied by (A − 0.62) / 0.06, within 0 and 1, with A the AUC between own and re-paired scores of the part.
+        Parts of the images, such as clusters of their features. In a part whose images do not fit their own notes as
+        clearly as others do, as may happen with images from a rare device, a bad score says little. With A the AUC between
+        own and re-paired scores, in the part and of all, the probability is multiplied by (A_part − A_all + 0.09) / 0.05,
+        within 0 and 1.
 
     Returns
     -------
@@ -347,13 +349,18 @@ def mismatch_probability(scores: Disagreement, part: np.ndarray | None = None) -
 
 def _evidence_by_part(scores: Disagreement, part: np.ndarray) -> np.ndarray:
     """Factor (N,) within 0 and 1: how well own notes differ from other notes in the part of each image."""
-    factor = np.empty(len(part))
+    factor, everyone = np.empty(len(part)), _separation(scores.own, scores.repaired)
+    none, full = _PART_BELOW
     for one in np.unique(part):
         rows = part == one
-        own, repaired = scores.own[rows], np.sort(scores.repaired[rows], axis=None)
-        auc = 1 - np.searchsorted(repaired, own).mean() / len(repaired)
-        factor[rows] = np.clip((auc - _PART_AUC[0]) / (_PART_AUC[1] - _PART_AUC[0]), 0.0, 1.0)
+        below = everyone - _separation(scores.own[rows], scores.repaired[rows])
+        factor[rows] = np.clip((none - below) / (none - full), 0.0, 1.0)
     return factor
+
+
+def _separation(own: np.ndarray, repaired: np.ndarray) -> float:
+    """AUC between own and re-paired scores."""
+    return float(1 - np.searchsorted(np.sort(repaired, axis=None), own).mean() / repaired.size)
 
 
 def _rising_ratio(above: np.ndarray, below: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -388,8 +395,7 @@ class MismatchObserver:
 
     def add(self, image: Tensor, text: Tensor) -> dict[str, np.ndarray]:
         """Take in the features (N, D) of the pretrained model or of an epoch; returns the values of `channels`."""
-        if self._part is None:
-            self._part = _clusters(image, self._seed)
+        self._part = _clusters(image, self._seed)
         weight = None if self._probability is None else 1.0 - self._probability
         words, features = (disagreement(image, note, weight, seed=self._seed) for note in (self._words, text))
         own = _WORD_WEIGHT * words.own + features.own
@@ -423,9 +429,11 @@ class MismatchObserver:
 
 
 def _clusters(image: Tensor, seed: int) -> np.ndarray:
-    """Parts of the images: clusters of their features (N, D), int32 array of shape (N,)."""
-    count = max(1, min(_PARTS, len(image) // _FEWEST))
-    return KMeans(count, n_init=3, random_state=seed).fit_predict(_features("image_features", image)).astype(np.int32)
+    """Parts of the images: clusters of their features (N, D), int32 array of shape (N,); fitted on 20,000 at most."""
+    features = _features("image_features", image)
+    some = np.random.default_rng(seed).permutation(len(features))[:_FITTED]
+    count = max(1, min(_PARTS, len(features) // _FEWEST))
+    return KMeans(count, n_init=3, random_state=seed).fit(features[some]).predict(features).astype(np.int32)
 
 
 def _explain_mismatch(result: MiningResult, row: int) -> str:
