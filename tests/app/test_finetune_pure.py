@@ -49,7 +49,7 @@ def test_an_untouched_form_is_the_preset_and_keeps_nothing(preset):
 
 def test_only_what_differs_is_kept():
     typed = finetune.shown(RunConfig.build("robustfair")) | {
-        "epochs": 3, "learning_rate": "1e-3", "mining.faulty_sd": "3.0", "mining.enabled": False,
+        "epochs": 3, "learning_rate": "1e-3", "mining.faulty_sd": "2.0", "mining.enabled": False,
         "fairness.attributes": ["race"], "fairness.attribute_weights": "race=2",
     }  # fmt: skip
     assert finetune.settings_of("robustfair", typed) == {
