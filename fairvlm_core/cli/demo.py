@@ -30,7 +30,7 @@ ATTRIBUTE, GROUP = "race", "Black"  # whose images come from another device
 
 
 def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
-    """Make the data and train the runs that are missing, print the comparison and what came out; `maps`: then the maps."""
+    """Make the data and train the runs that are missing, print the comparison and what came out; `maps`: make those of the first seed."""
     from ..analysis.comparison import compare_runs
     from .metrics import print_table
 
@@ -42,9 +42,10 @@ def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
     show.out.print()
     print_table(comparison)
     if maps:
-        _make_maps([run for run in reversed(chosen) if not run.files.projection.exists()])
+        first = [run for run in chosen[: len(PRESETS)] if not run.files.projection.exists()]
+        _make_maps(first)
     show.out.print(f"{len(chosen)} runs in {time.time() - started:.0f} s. What came out:")
-    show.out.print(_what_came_out(comparison), soft_wrap=False)
+    show.out.print(_what_came_out(comparison))
 
 
 def _what_came_out(comparison: RunComparison) -> str:
