@@ -77,13 +77,18 @@ class MiningConfig(_Frozen):
     def mine(self, ledger: PairLossLedger, **changes: Any) -> MiningResult:
         """Mine a ledger with these settings, or with some of them changed (None: unchanged).
 
+        A ledger without losses within groups is mined by its first channel instead.
+
         Raises
         ------
         InputError
             A setting out of range, or the ledger lacks what the rule needs.
         """
         settings = self.model_dump(exclude={"enabled", "key"})
-        return mine_bad_pairs(ledger, **settings | {name: v for name, v in changes.items() if v is not None})
+        settings |= {name: value for name, value in changes.items() if value is not None}
+        if settings["channel"] == "group_loss" and "group_loss" not in ledger.channels:
+            settings["channel"] = ledger.channels[0]
+        return mine_bad_pairs(ledger, **settings)
 
 
 class FairnessConfig(_Frozen):

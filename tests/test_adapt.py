@@ -71,7 +71,7 @@ def test_the_complete_model_equals_the_head_and_can_be_loaded(width, table, arra
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_preset_trains_a_head(preset, table, arrays, head):
-    result = run(table, arrays, preset, trainable="head")
+    result = run(table, arrays, preset, trainable="head", **{"fairness.above_chance": False})
     assert len(result.history) == 2
     assert np.isfinite(result.ledger.losses).all()
     if RunConfig.build(preset).fairness.weight >= 0.1:

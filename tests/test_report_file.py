@@ -29,6 +29,8 @@ REPEATED = "90 of 280 pairs repeat the note of another pair: in a batch they are
 HOSTILE = "<script>window.taken=1</script><img src=http://example.invalid/x.png onerror=alert(1)> & \"q\" 'p' {{7*7}}"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+PAPER = {"mining.history": "mean", "mining.spread": "sd", "mining.faulty_sd": 3.0, "mining.weights": "bounded"}
+
 
 # A run with planted counts: 200 training, 40 validation and 100 test pairs, two pairs a patient in training -------------
 
@@ -57,7 +59,7 @@ def add(
         "prompts": ["no", "yes"], "attributes": ["site", "tongue"], "n": {},
         "warnings": ["attribute tongue, split test: fewer than 10 pairs in group Rare (n=3)", REPEATED],
     }  # fmt: skip
-    run = store.create(RunConfig.build("dbpm", {"seed": seed, "epochs": 3} | settings), data, frame)
+    run = store.create(RunConfig.build("dbpm", {"seed": seed, "epochs": 3} | PAPER | settings), data, frame)
     random = np.random.default_rng(seed)
     train = frame[frame["split"] == "train"]
     ledger = PairLossLedger(train["pair_id"], ("loss",))
@@ -352,10 +354,13 @@ def test_the_comparison_uses_every_seed_of_both_methods(store) -> None:
 def test_the_configuration_names_what_differs_and_makes_the_run_again(store) -> None:
     content = build_content(add(store, 4, **{"mining.faulty_sd": 2.5}), options=QUICK)
     changed = {row["setting"]: (row["value"], row["preset"]) for row in content["configuration"]["changed"]}
-    assert changed == {"seed": (4, 0), "epochs": (3, 6), "mining.faulty_sd": (2.5, 3.0)}
+    assert changed == {
+        "seed": (4, 0), "epochs": (3, 6), "mining.faulty_sd": (2.5, 2.0), "mining.history": ("mean", "last"),
+        "mining.spread": ("sd", "mad"), "mining.weights": ("bounded", "left-out"),
+    }  # fmt: skip
     words = content["reproduce"][0].split()
     assert words[:5] == ["fairvlm", "train", "DATA", "--preset", "dbpm"]
-    assert words[words.index("--set") + 1] == "mining.faulty_sd=2.5"
+    assert "mining.faulty_sd=2.5" in words
     assert words[words.index("--seed") + 1] == "4"
     assert content["data"]["fingerprint"] in content["reproduce"][1]
 

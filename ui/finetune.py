@@ -135,8 +135,8 @@ def method_settings() -> set[str]:
 def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the preset among the values of the form (without seeds and λ, which may be several).
 
-    >>> settings_of("dbpm", shown(RunConfig.build("dbpm")) | {"epochs": 3, "mining.faulty_sd": "2"})
-    {'epochs': 3, 'mining.faulty_sd': 2.0}
+    >>> settings_of("dbpm", shown(RunConfig.build("dbpm")) | {"epochs": 3, "mining.faulty_sd": "3"})
+    {'epochs': 3, 'mining.faulty_sd': 3.0}
 
     Raises
     ------

@@ -30,7 +30,7 @@ ATTRIBUTE, GROUP = "race", "Black"  # whose images come from another device
 
 
 def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
-    """Make the data and train the runs that are missing, print the comparison and what came out; `maps`: make those of the first seed."""
+    """Make the data, train the missing runs, print the comparison and what came out; `maps`: those of the first seed."""
     from ..analysis.comparison import compare_runs
     from .metrics import print_table
 

@@ -46,7 +46,7 @@ def grid_workspace(table, tmp_path, monkeypatch):
     add_run(store, table, "clip", 0)
     for weight, shift in ((1.0, 4.0), (0.0, 1.5), (0.1, 2.5)):
         add_run(store, table, "robustfair", 0, shift=shift, **{"fairness.weight": weight})
-    add_run(store, table, "robustfair", 1, shift=2.5)
+    add_run(store, table, "robustfair", 1, shift=2.5, **{"fairness.weight": 0.1})
     return store
 
 
