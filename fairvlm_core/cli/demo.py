@@ -38,12 +38,12 @@ def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
     store = RunStore(workspace)
     table = _demo_table(store.workspace / "demo-data")
     chosen = _trained(store, table, seeds)
-    comparison = compare_runs([run for run in chosen if run.method_key in _standard_methods()])
+    standard = [run for run in chosen if run.method_key in _standard_methods()]
+    comparison = compare_runs(standard)
     show.out.print()
     print_table(comparison)
     if maps:
-        first = [run for run in chosen[: len(PRESETS)] if not run.files.projection.exists()]
-        _make_maps(first)
+        _make_maps([run for run in standard[: len(PRESETS)] if not run.files.projection.exists()])
     show.out.print(f"{len(chosen)} runs in {time.time() - started:.0f} s. What came out:")
     show.out.print(_what_came_out(comparison))
 
@@ -84,8 +84,8 @@ def _demo_table(folder: Path) -> PairTable:
 def _configs(seeds: int) -> list[RunConfig]:
     from ..config import RunConfig
 
-    runs = [RunConfig.build(preset, {"seed": seed}) for seed in range(seeds) for preset in PRESETS]
-    return runs + [RunConfig.build(OURS, {"fairness.weight": weight}) for weight in FRONT]
+    front = [RunConfig.build(OURS, {"fairness.weight": weight}) for weight in FRONT]
+    return front + [RunConfig.build(preset, {"seed": seed}) for seed in range(seeds) for preset in PRESETS]
 
 
 def _standard_methods() -> set[str]:
