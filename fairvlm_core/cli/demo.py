@@ -38,7 +38,8 @@ def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
     store = RunStore(workspace)
     table = _demo_table(store.workspace / "demo-data")
     chosen = _trained(store, table, seeds)
-    standard = [run for run in chosen if run.method_key in _standard_methods()]
+    methods = _standard_methods()
+    standard = [run for run in chosen if run.method_key in methods]
     comparison = compare_runs(standard)
     show.out.print()
     print_table(comparison)
