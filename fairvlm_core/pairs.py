@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from .errors import InputError
 from .intake.assemble import assemble
-from .intake.description import DEFAULT_PROMPTS, Description, parse_description
+from .intake.description import Description, parse_description
 from .intake.folder import read_folder
 from .intake.images import read_image
 from .intake.report import IntakeReport
@@ -112,7 +112,7 @@ class PairTable:
         attributes: Sequence[str] | None = None,
         root: Path | str | None = None,
         name: str = "in memory",
-        prompts: tuple[str, str] | None = None,
+        prompts: tuple[str | Sequence[str], str | Sequence[str]] | None = None,
         label_names: tuple[str, str] = ("negative", "positive"),
         splits: Mapping[str, float] | None = None,
         seed: int = 0,
@@ -131,6 +131,8 @@ class PairTable:
             The attribute columns, where not all further ones.
         root
             Where images lie; needed for `image` and `check_images` only.
+        prompts
+            Of label 0, then label 1: a prompt, or several.
         splits
             Shares for tables without a split column, as ``{"train": 0.7, "val": 0.1, "test": 0.2}``.
 
@@ -143,13 +145,14 @@ class PairTable:
             raise InputError(f"frame: a pandas DataFrame is expected, not {type(frame).__name__}")
         options = ReadOptions(None, seed, max_refused_share, allow_shared_patients, check_images)
         raw = frame_rows(frame, None if attributes is None else tuple(attributes))
+        given = parse_description({"prompts": prompts, "splits": splits and dict(splits)}, "arguments")
         origin = Origin(
             root=Path(root or "."),
             name=name,
             layout="memory",
-            prompts=tuple(prompts or DEFAULT_PROMPTS),  # type: ignore[arg-type]
+            class_prompts=given.class_prompts or Origin.class_prompts,
             label_names=tuple(label_names),  # type: ignore[arg-type]
-            shares=None if splits is None else parse_description({"splits": dict(splits)}, "splits").splits,
+            shares=given.splits,
         )
         return cls(**vars(assemble(raw, origin, options)))
 
@@ -219,7 +222,7 @@ class PairTable:
         Not over the images' bytes, the folder's place or name, or any time: the same rows give the same fingerprint on
         any machine.
         """
-        settings = {
+        settings: dict[str, object] = {
             "attributes": list(self.attributes),
             "prompts": list(self.info.prompts),
             "label_names": list(self.info.label_names),
@@ -227,6 +230,8 @@ class PairTable:
             "seed": self.info.seed,
             "shared_patients": self.info.shared_patients,
         }
+        if self.info.class_prompts != tuple((prompt,) for prompt in self.info.prompts):
+            settings["class_prompts"] = self.info.class_prompts  # stored fingerprints knew one prompt a class
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name in self.frame.columns:
             column = self.frame[name]

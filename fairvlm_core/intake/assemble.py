@@ -26,7 +26,7 @@ from .groups import MAX_GROUPS, to_groups, why_no_attribute
 from .identity import pair_ids, patients, shared_patients
 from .images import ImageFacts, inspect_many
 from .report import IntakeReport, build_report
-from .rows import COLUMNS, DatasetInfo, Origin, Progress, RawRows, ReadOptions, strings
+from .rows import COLUMNS, DatasetInfo, Origin, Progress, RawRows, ReadOptions, first_prompts, strings
 from .splits import SPLITS, make_splits, related_units
 from .warning import IntakeWarning, WarningKind
 
@@ -110,8 +110,8 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
         warnings.insert(0, IntakeWarning(WarningKind.SHARED_PATIENTS, values={"n": shared}))
 
     info = DatasetInfo(
-        name=origin.name, layout=origin.layout, prompts=origin.prompts, label_names=origin.label_names,
-        description=origin.description, source=raw.source,
+        name=origin.name, layout=origin.layout, prompts=first_prompts(origin.class_prompts), label_names=origin.label_names,
+        class_prompts=origin.class_prompts, description=origin.description, source=raw.source,
         split_source="made" if made else "folder" if origin.layout == "fairvlmed" else "column",
         split_shares=made, seed=options.seed if made else None, note_source=origin.note_source,
         patient_source="column" if raw.patient_id is not None else "pair", shared_patients=shared,
@@ -181,7 +181,9 @@ def labels(raw: RawRows) -> np.ndarray:
 
 def _label(value: str, rule: LabelRule | None) -> int | None:
     folded = value.casefold()
-    if rule is None:
+    if rule is not None and folded in {word.strip().casefold() for word in rule.left_out}:
+        return -1
+    if rule is None or rule.plain:
         return _LABELS.get(folded)
     if rule.contains is not None:
         return -1 if folded in missing.LABEL else int(rule.contains.casefold() in folded)

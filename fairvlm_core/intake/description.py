@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..errors import InputError
 from .files import open_regular, path_fault, shown
+from .template import template_fault
 
 SCHEMA = 1
 MAX_DESCRIPTION_BYTES = 4 * 2**20
@@ -21,6 +22,7 @@ DEFAULT_LABEL_NAMES = ("negative", "positive")
 DEFAULT_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
+_Prompts = _Text | Annotated[tuple[_Text, ...], Field(min_length=1, max_length=200)]
 
 
 class _Model(BaseModel):
@@ -28,29 +30,53 @@ class _Model(BaseModel):
 
 
 class Columns(_Model):
-    """What the table calls each column; None means our own name (and, for the last three, only if it is there)."""
+    """What the table calls each column; None means our own name (and, for the last three, only if it is there).
+
+    `image` and `text` may also be a template, "{dx}, on the {site}" (`template.Template`), and `text` a list of columns
+    and templates, which are joined as sentences.
+    """
 
     image: _Text | None = None
-    text: _Text | None = None
+    text: _Text | tuple[_Text, ...] | None = None
     label: _Text | None = None
     pair_id: _Text | None = None
     patient_id: _Text | None = None
     split: _Text | None = None
 
+    @field_validator("image", "text")
+    @classmethod
+    def _templates(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if value == ():
+            raise ValueError("the list of columns is empty")
+        for text in (value,) if isinstance(value, str) else value or ():
+            if fault := template_fault(text):
+                raise ValueError(fault)
+        return value
+
 
 class LabelRule(_Model):
     """How a cell becomes 0 or 1. Without a rule it must say 0 or 1, false or true itself.
 
-    ``contains``: 1 where the cell holds this text, in any case. ``positive``: 1 where the cell is one of these; then 0
-    where it is one of ``negative``, or anything else if there is no ``negative``. An empty cell is no label.
+    ``column``: the column, as in ``columns``. ``contains``: 1 where the cell holds this text, in any case. ``positive``:
+    1 where the cell is one of these; then 0 where it is one of ``negative``, or anything else if there is no
+    ``negative``. An empty cell is no label, nor is one of ``left_out``: such pairs are left out.
     """
 
+    column: _Text | None = None
     contains: _Text | None = None
     positive: tuple[str, ...] | None = None
     negative: tuple[str, ...] | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the rule only names the column: its cells say 0 or 1."""
+        return self.contains is None and self.positive is None
 
     @model_validator(mode="after")
     def _one_rule(self) -> LabelRule:
+        if self.plain and self.column is not None and self.negative is None:
+            return self
         if (self.contains is None) == (not self.positive):
             raise ValueError('give either "contains" or a list under "positive"')
         if self.contains is not None and self.negative is not None:
@@ -94,7 +120,14 @@ class Description(_Model):
         The CSV or Parquet file, below the folder. Without it ``manifest.csv`` or ``manifest.parquet``.
     images
         The folder that image paths start from, below the data folder.
-    prompts, label_names
+    notes
+        The folder of note files, one .txt a row; then `columns.text` holds their paths, with or without ".txt", and
+        without `columns.text` a note file is named like its image.
+    names
+        Column name to code to name, for composed notes and for attributes whose rule has no names of its own.
+    prompts
+        For label 0, then label 1: a prompt, or several; `class_prompts` gives them as lists.
+    label_names
         For label 0, then label 1.
     columns, label, attributes, splits
         See `Columns`, `LabelRule`, `AttributeRule`; attributes may also be a plain list of columns. `splits` are the
@@ -113,16 +146,37 @@ class Description(_Model):
     about: str | None = None
     table: _Text | None = None
     images: str = ""
-    prompts: tuple[_Text, _Text] | None = None
+    notes: str | None = None
+    prompts: tuple[_Prompts, _Prompts] | None = None
     label_names: tuple[_Text, _Text] | None = None
     columns: Columns = Columns()
+    names: dict[_Text, dict[str, str]] | None = None
     label: LabelRule | None = None
     attributes: dict[_Text, AttributeRule] | tuple[_Text, ...] | None = None
     splits: dict[Literal["train", "val", "test"], float] | None = None
     note_source: Literal["auto", "summarized", "original", "npz"] = "auto"
     recognise: tuple[str, ...] = ()
 
-    @field_validator("table", "images")
+    @property
+    def class_prompts(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The prompts of label 0, then of label 1, each at least one; None where none are given.
+
+        >>> Description(prompts=("a nevus", ["a melanoma", "a dark melanoma"])).class_prompts
+        (('a nevus',), ('a melanoma', 'a dark melanoma'))
+        """
+        if self.prompts is None:
+            return None
+        negative, positive = ((one,) if isinstance(one, str) else one for one in self.prompts)
+        return negative, positive
+
+    @model_validator(mode="after")
+    def _one_label_column(self) -> Description:
+        named = self.columns.label, self.label and self.label.column
+        if all(named) and named[0] != named[1]:
+            raise ValueError('"label" names another column than "columns"; name it once')
+        return self
+
+    @field_validator("table", "images", "notes")
     @classmethod
     def _below(cls, value: str | None) -> str | None:
         if value and (fault := path_fault(value)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .assemble import Assembled, assemble
-from .description import DEFAULT_LABEL_NAMES, DEFAULT_PROMPTS
+from .description import DEFAULT_LABEL_NAMES
 from .fairvlmed import fairvlmed_rows
 from .layouts import find_layout
 from .rows import Origin, Progress, ReadOptions
@@ -29,7 +29,7 @@ def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | N
         root=folder,
         name=content.name or name,
         layout=layout.kind,
-        prompts=content.prompts or DEFAULT_PROMPTS,
+        class_prompts=content.class_prompts or Origin.class_prompts,
         label_names=content.label_names or label_names,
         description=layout.origin,
         note_source=note_source,

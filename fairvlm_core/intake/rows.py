@@ -19,6 +19,12 @@ from .warning import IntakeWarning
 
 COLUMNS = ("pair_id", "patient_id", "split", "label", "text", "image")
 Progress = Callable[[int, int], None]
+ClassPrompts = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def first_prompts(prompts: ClassPrompts) -> tuple[str, str]:
+    """The first prompt of each class."""
+    return prompts[0][0], prompts[1][0]
 
 
 def _string_dtype() -> Any:
@@ -65,7 +71,7 @@ class Origin:
     root: Path
     name: str
     layout: str
-    prompts: tuple[str, str] = DEFAULT_PROMPTS
+    class_prompts: ClassPrompts = ((DEFAULT_PROMPTS[0],), (DEFAULT_PROMPTS[1],))
     label_names: tuple[str, str] = DEFAULT_LABEL_NAMES
     description: str = "none"
     note_source: str = "column"
@@ -137,7 +143,9 @@ class DatasetInfo:
     name, layout
         Of the data; layout is "fairvlmed", "manifest", "foreign", "webdataset" or "memory".
     prompts, label_names
-        Zero-shot prompts and names of label 0, then label 1.
+        The first zero-shot prompt and the name of label 0, then label 1.
+    class_prompts
+        All zero-shot prompts of label 0, then of label 1, each at least one.
     description
         Where the description comes from: "dataset.json", "given", "built in: NAME" or "none".
     source
@@ -158,6 +166,7 @@ class DatasetInfo:
     layout: str
     prompts: tuple[str, str]
     label_names: tuple[str, str]
+    class_prompts: ClassPrompts
     description: str = "none"
     source: str = ""
     split_source: str = "column"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,12 @@ import pyarrow as pa
 from ..errors import InputError
 from .csvtable import StringTable, read_csv_table, read_parquet_table
 from .description import AttributeRule, Description
-from .files import DamagedFile, resolve_inside, shown
+from .files import DamagedFile, open_inside, resolve_inside, shown, tidy_path
 from .layouts import Layout
 from .rows import COLUMNS, RawRows
+from .template import composed, is_template
 
+MAX_NOTE_BYTES = 4 * 2**20
 _NEEDED = ("image", "text", "label")
 
 
@@ -34,10 +37,42 @@ def read_table(folder: Path, path: str) -> StringTable:
 
 
 def table_rows(folder: Path, layout: Layout) -> RawRows:
-    """The rows of a manifest or a foreign table."""
-    return rows_of(
-        read_table(folder, layout.table or "manifest.csv"), layout.description, manifest=layout.kind == "manifest"
-    )
+    """The rows of a manifest or a foreign table, with their note files where the description names a folder of them."""
+    description = layout.description
+    raw = rows_of(read_table(folder, layout.table or "manifest.csv"), description, manifest=layout.kind == "manifest")
+    return raw if description.notes is None else replace(raw, text=_note_files(folder, description.notes, raw))
+
+
+def _note_files(folder: Path, notes: str, raw: RawRows) -> pa.Array:
+    """The texts of the files that the note cells name; empty where there is none.
+
+    A cell is a path below `notes`, with or without ".txt", or one with another ending (an image), which is replaced.
+    """
+    seen: dict[str, str] = {}
+    for index, cell in enumerate(raw.text.to_pylist()):
+        name = tidy_path(cell)
+        if name in seen:
+            continue
+        for path in (name, f"{name}.txt", str(PurePosixPath(name).with_suffix(".txt"))) if name else ():
+            if not path.lower().endswith(".txt"):
+                continue
+            try:
+                with open_inside(folder, f"{notes}/{path}" if notes else path, max_bytes=MAX_NOTE_BYTES) as file:
+                    seen[name] = file.read().decode("utf-8-sig").strip()
+                break
+            except DamagedFile:  # missing or empty: a pair without a note is left out and listed
+                continue
+            except UnicodeDecodeError:
+                raise InputError(f"{raw.place(index, 'text')}: the note file is not UTF-8; save it as UTF-8") from None
+            except InputError as error:
+                raise InputError(f"{raw.place(index, 'text')}: {error}") from None
+        seen.setdefault(name, "")
+    return pa.array([seen[tidy_path(cell)] for cell in raw.text.to_pylist()], pa.large_string())
+
+
+def _composed(name: str | tuple[str, ...] | None, table: StringTable) -> bool:
+    """Whether a column is composed from others: a list, or a template that is not the name of a column itself."""
+    return name is not None and (not isinstance(name, str) or (is_template(name) and name not in table.columns))
 
 
 def rows_of(table: StringTable, description: Description, *, manifest: bool) -> RawRows:
@@ -46,9 +81,24 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
     Without a list of attributes, every further column of a manifest is one; of a foreign table, only those described.
     """
     named = {role: getattr(description.columns, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
-    table.need({role: named[role] or role for role in _NEEDED} | {role: name for role, name in named.items() if name})
-    columns: dict[str, Any] = {role: table.columns.get(name or role) for role, name in named.items()}
-    used = {name or role for role, name in named.items()}
+    if description.label is not None and description.label.column is not None:
+        named["label"] = description.label.column
+    if description.notes is not None and named["text"] is None and "text" not in table.columns:
+        named["text"] = named["image"] or "image"  # a note file is named like its image
+    codes = description.names or {}
+    plain = {
+        role: name or role
+        for role, name in named.items()
+        if not _composed(name, table) and not (role == "text" and name in codes)
+    }
+    table.need({role: name for role, name in plain.items() if role in _NEEDED or named[role]})
+    columns: dict[str, Any] = {
+        role: table.columns.get(plain[role])
+        if role in plain
+        else composed(named[role], table.columns, codes, f'{table.file}: "{role}" of "columns"')
+        for role in named
+    }
+    used = {*COLUMNS, *plain.values(), *(named["text"] if isinstance(named["text"], tuple) else ())}
     others = [name for name in table.columns if name not in used] if manifest else []
     rules, asked = _attribute_rules(description, others)
     for title, rule in rules.items():
@@ -59,7 +109,7 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
             )
 
     def place(index: int, role: str) -> str:
-        return f"{table.file} row {table.row(index)}, column {named.get(role) or role}"
+        return f"{table.file} row {table.row(index)}, column {plain.get(role, role)}"
 
     return RawRows(
         n=table.n,
@@ -76,7 +126,19 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
 
 
 def _attribute_rules(description: Description, others: list[str]) -> tuple[dict[str, AttributeRule], bool]:
-    """Attribute name to rule, and whether the description asks for these; if not, `others` are the attributes."""
+    """Attribute name to rule, and whether the description asks for these; if not, `others` are the attributes.
+
+    A rule without names or bands takes those that the description gives for its column.
+    """
+    rules, asked = _chosen_rules(description, others)
+    for title, rule in rules.items():
+        codes = (description.names or {}).get(rule.column)
+        if codes and rule.names is None and rule.bins is None:
+            rules[title] = rule.model_copy(update={"names": {code: name for code, name in codes.items() if name}})
+    return rules, asked
+
+
+def _chosen_rules(description: Description, others: list[str]) -> tuple[dict[str, AttributeRule], bool]:
     chosen = description.attributes
     if isinstance(chosen, dict):
         return dict(chosen), True

@@ -39,6 +39,7 @@ from .files import (
 )
 from .rows import RawRows
 from .tables import rows_of
+from .template import is_template
 
 MAX_ARCHIVE_BYTES = 2**40
 MAX_SIDE_BYTES = 4 * 2**20  # of a note, or of the JSON of a pair
@@ -91,8 +92,10 @@ def webdataset_rows(folder: Path, description: Description) -> RawRows:
         a link or device, a member too large or given twice, invalid JSON.
     """
     names = archives(folder)
-    pairs = _read_pairs(folder, names, description.columns.text or "text")
     role = {key: getattr(description.columns, key) or key for key in ("pair_id", "split", "image", "text")}
+    if not isinstance(role["text"], str) or is_template(role["text"]):  # composed later, from all fields
+        role["text"] = "text"
+    pairs = _read_pairs(folder, names, role["text"])
     n = len(pairs.images)
     cells = {
         title: column + [""] * (n - len(column)) for title, column in pairs.columns.items() if title not in pairs.nested

@@ -275,6 +275,89 @@ def test_label_rules(foreign):
         labels({"positive": ["effusion"], "negative": ["none", "healthy"]})
 
 
+COMPOSED = "{diagnosis}[ of a {Sex}], {years} years old"
+
+
+def test_notes_composed_from_columns(foreign):
+    def read(**change) -> PairTable:
+        return PairTable.read(foreign, description=DESCRIPTION | change, check_images=False)
+
+    columns = DESCRIPTION["columns"] | {"text": COMPOSED}
+    names = {"Sex": {"M": "man", "F": "woman", "X": ""}, "diagnosis": {"none": "nothing found"}}
+    table = read(columns=columns, names=names, attributes={"sex": "Sex"})
+    assert table.frame["text"][:4].tolist() == [
+        "Effusion, oedema of a man",  # no age
+        "nothing found of a woman, 39 years old",
+        "EFFUSION, 40 years old",
+        "healthy of a man, old years old",
+    ]
+    # Names stand for an attribute of the column too; a column that is not there is named.
+    assert table.attribute("sex")[:3].tolist() == ["man", "woman", "X"]
+    joined = read(columns=columns | {"text": ["report", "{Sex}", "years"]}, names=names)
+    assert joined.frame["text"][:3].tolist() == ["Report 0. man", "Report 1. woman. 39", "Report 2. 40"]
+    with pytest.raises(InputError, match=r'cases\.csv: "text" of "columns": no column \'site\''):
+        read(columns=columns | {"text": "{diagnosis}, on the {site}"})
+    with pytest.raises(InputError, match=r'entry "columns\.text.*": a brace'):
+        read(columns=columns | {"text": "{diagnosis}, on the {site"})
+    pictures = read(columns=columns | {"image": "{subject}.png"})
+    assert pictures.frame["image"][:2].tolist() == ["pics/s0.png", "pics/s0.png"]
+
+
+def test_a_column_of_a_composed_note_stays_an_attribute(manifest, rows):
+    table = PairTable.read(manifest(rows, description={"columns": {"text": "{text} {race}"}}), check_images=False)
+    assert table.frame["text"][2] == "Note 2, cup-to-disc ratio 0.2. White"
+    assert table.attributes == ("race",)
+
+
+def test_notes_in_files(foreign):
+    (foreign / "reports" / "deep").mkdir(parents=True)
+    (foreign / "reports" / "0.txt").write_text("Report of the first\n", encoding="utf-8-sig")
+    (foreign / "reports" / "1.txt").write_text("")
+    (foreign / "reports" / "s1.txt").write_text("Of the second patient")
+    columns = {name: column for name, column in DESCRIPTION["columns"].items() if name != "text"}
+    described = DESCRIPTION | {"notes": "reports", "columns": columns}
+    table = PairTable.read(foreign, description=described, check_images=False)
+    assert table.frame["text"].unique().tolist() == ["Report of the first"]
+    assert sum(r["reason"] == "empty note" for r in table.report.left_out) == 22
+    by_patient = described | {"columns": columns | {"text": "{subject}"}}
+    assert PairTable.read(foreign, description=by_patient, check_images=False).frame["image"].tolist() == [
+        "pics/2.png", "pics/3.png",
+    ]  # fmt: skip
+    (foreign / "reports" / "s2.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"row 6, column text: the note file is not UTF-8"):
+        PairTable.read(foreign, description=by_patient, check_images=False)
+    with pytest.raises(InputError, match=r"row 2, column text: .*climbs out"):
+        PairTable.read(foreign, description=described | {"columns": columns | {"text": "../{subject}"}})
+
+
+def test_several_prompts_a_class(foreign):
+    def read(prompts: list) -> PairTable:
+        return PairTable.read(foreign, description=DESCRIPTION | {"prompts": prompts}, check_images=False)
+
+    table = read(["no effusion", ["effusion", "fluid"]])
+    assert table.info.class_prompts == (("no effusion",), ("effusion", "fluid"))
+    assert table.info.prompts == ("no effusion", "effusion")
+    assert read(["no effusion", "effusion"]).fingerprint == read([["no effusion"], ["effusion"]]).fingerprint
+    assert read(["no effusion", "effusion"]).fingerprint != table.fingerprint
+    with pytest.raises(InputError, match='entry "prompts'):
+        read(["no effusion", []])
+
+
+def test_a_label_column_in_the_rule_and_cells_to_leave_out(foreign):
+    columns = {name: column for name, column in DESCRIPTION["columns"].items() if name != "label"}
+
+    def read(rule: dict, **more) -> PairTable:
+        described = DESCRIPTION | {"columns": columns, "label": rule} | more
+        return PairTable.read(foreign, description=described, check_images=False)
+
+    table = read({"column": "diagnosis", "positive": ["EFFUSION"], "left_out": ["none"]})
+    assert (len(table), table.labels[:3].tolist()) == (18, [0, 1, 0])
+    with pytest.raises(InputError, match=r"column diagnosis: the label is 'Effusion, oedema'; "):
+        read({"column": "diagnosis"})
+    with pytest.raises(InputError, match='names another column than "columns"'):
+        read({"column": "diagnosis"}, columns=columns | {"label": "Sex"})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
