@@ -32,7 +32,7 @@ SIDES = {"image": "Images", "text": "Notes", "both": "Both"}
 MAP_HEIGHT = 470
 BINS = 60
 # Lasso and box stay in this chart's bar; the wheel zooms.
-MAP_CONFIG: dict[str, Any] = CONFIG | {"modeBarButtonsToRemove": ["autoScale2d", "toImage"], "scrollZoom": True}
+MAP_CONFIG: dict[str, Any] = CONFIG | {"modeBarButtonsToRemove": ["autoScale2d"], "scrollZoom": True}
 _FEW, _MANY = 800, 5000
 
 

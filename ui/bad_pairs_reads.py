@@ -18,7 +18,8 @@ from fairvlm_core.analysis.mined_pairs import (
     mine_pairs,
     usable_settings,
 )
-from fairvlm_core.analysis.one_pair import LossBand, loss_band
+from fairvlm_core.analysis.note_words import NoteWords, RareWord
+from fairvlm_core.analysis.one_pair import LossBand, Near, loss_band
 from fairvlm_core.analysis.planted_truth import TruthCurve, truth_curves
 from fairvlm_core.config import MiningConfig
 from fairvlm_core.errors import InputError
@@ -160,6 +161,18 @@ def _findings(folder: Path) -> pd.DataFrame | None:
         return None
     frame = pd.DataFrame({name: column.to_numpy(zero_copy_only=False) for name, column in table.columns.items()})
     return frame.drop_duplicates("pair_id").set_index("pair_id")
+
+
+def rare_words(run: Run, note: str, around: Near) -> list[RareWord]:
+    """Words of a note that are rare in the notes of the images in `around`. `InputError` as in `run_data`."""
+    data, pairs = run_data(run), run_pairs(run)
+    places = data.rows.get_indexer(pd.Index(pairs.ids[around.images_like.rows].astype(object)))
+    return _note_words(data).rare(note, places[places >= 0])
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs={Data: id})
+def _note_words(data: Data) -> NoteWords:
+    return NoteWords(data.table.frame["text"].astype(str).tolist())
 
 
 @dataclass(frozen=True, eq=False)

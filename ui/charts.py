@@ -18,11 +18,10 @@ from fairvlm_core.words import percent
 from .palette import GRID, NEUTRAL, group_colours, group_symbols
 from .words import chart_text
 
-# No logo, no box and lasso on charts that select nothing; the camera saves locally.
+# No logo, no box and lasso on charts that select nothing; the camera saves locally (`widgets.chart`).
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-    "toImageButtonOptions": {"format": "svg"},
 }
 ROW, HEADING = 26, 34
 _HEAT = [[0.0, "rgba(46, 125, 166, 0.04)"], [1.0, "rgba(46, 125, 166, 0.55)"]]

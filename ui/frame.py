@@ -15,6 +15,7 @@ from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run, RunStore
 from fairvlm_core.words import many
 
+from . import widgets
 from .reads import run_entries
 from .selection import picked, settle
 from .words import literal
@@ -29,6 +30,7 @@ ICONS = {
     "Compare runs": ":material/compare_arrows:",
     "Review": ":material/rate_review:",
     "Report": ":material/description:",
+    "Story": ":material/slideshow:",
 }
 _PAGE_FILE = re.compile(r"\d+_(.+)\.py")
 _NAMES = {"Loss and Sinkhorn": "Loss & Sinkhorn", "Fine tune": "Fine-tune"}
@@ -84,7 +86,7 @@ def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
     title, lead
         The heading and a sentence below it.
     runs
-        "one": a selector in the sidebar, in the address as ``?run=ID``; "many": the page asks with `choose_runs`.
+        "one": a selector in the sidebar, in the address as ``?run=ID``; "many": the page asks with `choose_runs`; "none".
     """
     st.set_page_config(
         page_title=f"{title} · fairvlm",
@@ -98,7 +100,7 @@ def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
     with errors():
         store = RunStore()
         entries = tuple(run_entries(store))
-        chosen, unknown = _selected(entries, runs)
+        chosen, unknown = _selected(entries, runs) if runs != "none" else ((), ())
         _sidebar(store, entries, chosen, runs)
         st.title(title, anchor=False)
         st.caption(lead)
@@ -176,7 +178,7 @@ def _sidebar(store: RunStore, entries: Sequence[RunEntry], chosen: Sequence[RunE
     with st.sidebar:
         address = {"run": st.session_state["run"]} if "run" in st.session_state else None
         for title, file in {"Overview": "app.py", **{t: f"pages/{f}" for t, f in page_names().items()}}.items():
-            several = title == "Compare runs"
+            several = title in ("Compare runs", "Story")
             st.page_link(file, label=title, icon=ICONS.get(title), query_params=None if several else address)
         st.divider()
         st.caption("Workspace", help=literal(store.workspace.resolve()))
@@ -190,3 +192,8 @@ def _sidebar(store: RunStore, entries: Sequence[RunEntry], chosen: Sequence[RunE
                 remember(picked([st.session_state[key]], [entry.id for entry in entries]))
 
             st.selectbox("Run", list(labels), key=key, format_func=labels.__getitem__, on_change=changed)
+        if entries:
+            st.segmented_control(
+                "Save charts as", widgets.PICTURE_FORMATS, default=widgets.PICTURE_FORMATS[0], key=widgets.PICTURE_FORMAT,
+                required=True, persist_state="session", help="The camera above a chart saves it as a file.",
+            )  # fmt: skip

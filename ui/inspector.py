@@ -44,6 +44,16 @@ def reason(pairs: RunPairs, now: MinedPairs, row: int, found: Near | None = None
     return lines
 
 
+def plain_reason(kind: str, found: Near) -> str:
+    """What is wrong with a pair, in one sentence without statistics; `kind` is one of `PAIR_KINDS`."""
+    if kind == "noisy":
+        return "Image and note are far more alike than those of a normal pair: they may share a mark."
+    fits = found.notes
+    if not fits.n_better:
+        return "No other note matches this image better."
+    return f"{fits.n_better:,} of {many(fits.n_others, 'other note')} match this image better."
+
+
 def neighbour_table(pairs: RunPairs, now: MinedPairs, ranked: Ranked, notes: Mapping[str, str]) -> pd.DataFrame:
     """Pair, similarity, kind, label and note of ranked pairs; `notes` by pair id, empty where the data is gone."""
     rows = ranked.rows

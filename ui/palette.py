@@ -6,7 +6,7 @@ each has a contrast of at least 3:1 with the light and with the dark background.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fairvlm_core.analysis.group_order import UNKNOWN, group_order
 
@@ -53,3 +53,25 @@ def group_symbols(groups: Iterable[str]) -> dict[str, str]:
 def _spread(groups: Iterable[str], values: tuple[str, ...], unknown: str) -> dict[str, str]:
     ordered = group_order(groups)
     return {group: unknown if group == UNKNOWN else values[i % len(values)] for i, group in enumerate(ordered)}
+
+
+# Methods are never groups: their colours are other ones, each with a contrast of 3:1 with both backgrounds.
+METHOD_COLOURS = ("#5E6C8E", "#C2306B", "#14848C", "#6C7F00", "#9A5BB8", "#B5562B", "#4C6FD1", "#A07A00")
+METHOD_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def method_marks(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+    """Colour, marker and dash of each method, by place.
+
+    >>> method_marks(["clip", "dbpm"])["dbpm"]
+    ('#C2306B', 'square', 'dash')
+    """
+    return {
+        name: (
+            METHOD_COLOURS[i % len(METHOD_COLOURS)],
+            METHOD_SYMBOLS[i % len(METHOD_SYMBOLS)],
+            DASHES[i % len(DASHES)],
+        )
+        for i, name in enumerate(methods)
+    }

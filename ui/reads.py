@@ -12,7 +12,7 @@ import streamlit as st
 from fairvlm_core.analysis.comparison import MethodDifference, RunComparison, compare_methods, method_difference
 from fairvlm_core.analysis.entries import RunEntry, read_entry
 from fairvlm_core.analysis.held_out import RESAMPLES, fairness_of, held_out_rows
-from fairvlm_core.analysis.methods import Method
+from fairvlm_core.analysis.methods import Method, with_changes
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 
@@ -36,7 +36,9 @@ def by_files(*names: str) -> dict[type, Callable[[Run], Any]]:
 def run_entries(store: RunStore) -> list[RunEntry]:
     """All runs, oldest first. Running ones are not cached."""
     entries = ((run, _entry(run)) for run in store.runs())
-    return [entry if entry.state not in ("running", "damaged") else read_entry(run) for run, entry in entries]
+    return with_changes(
+        [entry if entry.state not in ("running", "damaged") else read_entry(run) for run, entry in entries]
+    )
 
 
 @st.cache_data(max_entries=512, show_spinner=False, hash_funcs=by_files("status", "config", "data", "report"))

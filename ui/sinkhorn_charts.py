@@ -13,23 +13,10 @@ from fairvlm_core.words import many, number, span
 
 from .charts import bars, layout
 from .losses_charts import panels, rgba
-from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours
+from .palette import ACCENT, NEUTRAL, group_colours, method_marks
 from .words import chart_text
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
-
-def method_marks(methods: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, marker and dash of each method, by place.
-
-    >>> method_marks(["clip", "dbpm"])["dbpm"]
-    ('#D55E00', 'square', 'dash')
-    """
-    return {
-        name: (COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)])
-        for i, name in enumerate(methods)
-    }
 
 
 def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go.Figure:

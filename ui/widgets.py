@@ -19,6 +19,7 @@ from .palette import INK, STATE_COLOURS
 from .words import literal
 
 NOTE_HEIGHT = 210
+PICTURE_FORMAT, PICTURE_FORMATS = "picture", ("SVG", "PNG")
 
 
 def explain(label: str, text: str, formula: str | None = None) -> None:
@@ -48,11 +49,16 @@ def cards(headlines: Sequence[Headline]) -> None:
 
 
 def chart(picture: go.Figure, key: str, alt: str, *, config: Mapping[str, Any] = CONFIG, **selection: Any) -> None:
-    """A chart in the text colour of the page's theme; its height is reserved while it loads."""
+    """A chart in the text colour of the page's theme; its height is reserved while it loads.
+
+    The camera in its bar saves it in the format that is chosen in the sidebar. `alt` is read by screen readers.
+    """
     inked(picture)
+    form = str(st.session_state.get(PICTURE_FORMAT) or PICTURE_FORMATS[0]).lower()
+    config = {**config, "toImageButtonOptions": {"format": form, "scale": 1 if form == "svg" else 3, "filename": key}}
     for axis in (*picture.select_xaxes(), *picture.select_yaxes()):
         axis.tickfont.color = axis.title.font.color = picture.layout.font.color
-    st.plotly_chart(picture, key=key, config=dict(config), height=int(picture.layout.height), alt=alt, **selection)
+    st.plotly_chart(picture, key=key, config=config, height=int(picture.layout.height), alt=alt, **selection)
 
 
 def inked(picture: go.Figure) -> go.Figure:

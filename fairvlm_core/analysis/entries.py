@@ -23,7 +23,8 @@ def number_of(run_id: str) -> int:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as lists show it: `settings` by dotted name; `test` is the test part of a finished run's report."""
+    """A run as lists show it: `settings` by dotted name; `test` is the test part of a finished run's report; `changes` what
+    `methods.with_changes` adds to its name."""
 
     id: str
     state: str
@@ -42,6 +43,7 @@ class RunEntry:
     heartbeat: float | None = None
     best_epoch: int | None = None
     still_learning: StillLearning | None = None
+    changes: str = ""
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     test: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -54,7 +56,8 @@ class RunEntry:
         if self.state == DAMAGED:
             return f"{number_of(self.id)} · {self.id.partition('-')[2]} · damaged"
         state = "" if self.state == "finished" else f" · {self.state}"
-        return f"{number_of(self.id)} · {self.method} · seed {self.seed}{state}"
+        changes = f" ({self.changes})" if self.changes else ""
+        return f"{number_of(self.id)} · {self.method}{changes} · seed {self.seed}{state}"
 
     @property
     def method(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -14,6 +14,7 @@ from .entries import RunEntry, number_of, read_entry
 
 # Settings that do not change what is trained, or that the name of the method says already.
 NOT_METHOD = frozenset({"schema_version", "seed", "device", "preset", "chunk_size", "checkpointing"})
+_SHORT = {"fairness.weight": "λ"}
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,42 @@ def methods_of(entries: Sequence[RunEntry]) -> list[Method]:
     ]
 
 
+def reference_first(methods: Sequence[Method]) -> list[Method]:
+    """The methods, with plain fine-tuning (no mining, no fairness term, no group method) first; of several, that with most
+    seeds.
+
+    >>> runs = {"plus": {"mining.enabled": True}, "clip": {"mining.enabled": False}}
+    >>> made = [Method(name, (RunEntry(name, "finished", settings=settings),)) for name, settings in runs.items()]
+    >>> [method.name for method in reference_first(made)]
+    ['clip', 'plus']
+    """
+    plain = [method for method in methods if _is_plain(method.runs[0])]
+    first = max(plain, key=lambda method: len(method.runs), default=None)
+    return sorted(methods, key=lambda method: method is not first) if first else list(methods)
+
+
+def _is_plain(entry: RunEntry) -> bool:
+    on = (entry.settings.get(name) for name in ("mining.enabled", "fairness.weight"))
+    return not any(on) and entry.settings.get("groups.method", "none") == "none" and not entry.verdicts
+
+
+def with_changes(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """The entries, each with the settings in which it differs from other methods of its preset on the same data.
+
+    >>> runs = [RunEntry(f"{i:04d}-plus-s0", "finished", preset="plus", method_key=f"{w}", settings={"fairness.weight": w})
+    ...         for i, w in enumerate((0.0, 3.0), start=1)]
+    >>> [entry.label for entry in with_changes(runs)]
+    ['1 · plus (λ=0) · seed 0', '2 · plus (λ=3) · seed 0']
+    """
+    rivals: dict[tuple[str, str], dict[str, RunEntry]] = {}
+    for entry in entries:
+        rivals.setdefault((entry.fingerprint, entry.method), {}).setdefault(entry.method_key, entry)
+    return [
+        replace(entry, changes=_changes(entry, list(rivals[entry.fingerprint, entry.method].values())))
+        for entry in entries
+    ]
+
+
 def method_of(run: Run) -> Method:
     """The method of a run: it and the finished runs of its workspace that differ from it only by their seed.
 
@@ -158,16 +195,33 @@ def _key(entry: RunEntry) -> tuple[str, str]:
 
 def _name(entry: RunEntry, firsts: Sequence[RunEntry]) -> str:
     rivals = [entry, *(e for e in firsts if e.method == entry.method and e is not entry)]
-    parts = {name: values[0] for name, values in varied_settings(rivals).items()}
-    if len({rival.verdicts for rival in rivals}) > 1:
-        parts["verdicts"] = entry.verdicts
+    parts = _parts(rivals)
     if len({rival.fingerprint for rival in rivals}) > 1:
         one_name = len({rival.data for rival in rivals}) == 1
         parts["data"] = entry.fingerprint[:8] if one_name else entry.data
-    changes = ", ".join(f"{name}={_plain(value)}" for name, value in parts.items())
+    changes = _written(parts)
     return f"{entry.method} ({changes})" if changes else entry.method
+
+
+def _parts(rivals: Sequence[RunEntry]) -> dict[str, Any]:
+    """In what the first of these runs differs from the others: settings, and the verdicts it was trained with."""
+    parts = {name: values[0] for name, values in varied_settings(rivals).items()}
+    if len({rival.verdicts for rival in rivals}) > 1:
+        parts["verdicts"] = rivals[0].verdicts
+    return parts
+
+
+def _changes(entry: RunEntry, rivals: Sequence[RunEntry]) -> str:
+    others = [rival for rival in rivals if rival.method_key != entry.method_key]
+    return _written(_parts([entry, *others])) if others else ""
+
+
+def _written(parts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_SHORT.get(name, name)}={_plain(value)}" for name, value in parts.items())
 
 
 def _plain(value: Any) -> str:
     """A value as `--set` takes it."""
+    if isinstance(value, float):
+        return f"{value:g}"
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
