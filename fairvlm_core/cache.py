@@ -159,7 +159,7 @@ def _digests(table: PairTable) -> dict[str, bytes]:
 
     def digest(path: str) -> bytes:
         try:
-            with open_inside(Path(table.root), path) as file:
+            with open_inside(table.image_root, path) as file:
                 return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
         except (InputError, OSError):
             return b"missing"

@@ -35,12 +35,14 @@ class PairTable:
     ----------
     frame
         One row a pair, index 0 to N - 1, columns pair_id (unique), patient_id, split ("train", "val", "test"), label
-        (int8, 0 or 1), text, image (path below `root`, with forward slashes), then one column an attribute. Split and
+        (int8, 0 or 1), text, image (path below `image_root`, with forward slashes), then one column an attribute. Split and
         attributes are categorical; a missing attribute is the category "Unknown", always the last. Not to be changed.
     attributes
         Names of the attribute columns.
     root
         The data folder.
+    image_root
+        The folder that image paths start from: the data folder, or a folder elsewhere that was declared.
     info
         Name, prompts, and what was decided on reading.
     report
@@ -50,6 +52,7 @@ class PairTable:
     frame: pd.DataFrame
     attributes: tuple[str, ...]
     root: Path
+    image_root: Path
     info: DatasetInfo
     report: IntakeReport
 
@@ -63,6 +66,7 @@ class PairTable:
         max_refused_share: float = 0.05,
         allow_shared_patients: bool = False,
         check_images: bool = True,
+        images: Path | str | None = None,
         progress: Progress | None = None,
     ) -> PairTable:
         """Read and check a data folder, whatever its layout (docs/data.md).
@@ -84,6 +88,8 @@ class PairTable:
             Let in patients with pairs in several splits; recorded in `info` and `report`.
         check_images
             Decode every image once. Without it a missing or damaged image shows when it is first used.
+        images
+            The folder that image paths start from, where the description names none; it may be anywhere.
         progress
             Called with (images checked, images in all).
 
@@ -101,7 +107,7 @@ class PairTable:
         (2, ('sex',), ['F', 'Unknown'])
         >>> folder.cleanup()
         """
-        options = ReadOptions(description, seed, max_refused_share, allow_shared_patients, check_images)
+        options = ReadOptions(description, seed, max_refused_share, allow_shared_patients, check_images, images)
         return cls(**vars(read_folder(folder, options, progress)))
 
     @classmethod
@@ -145,14 +151,14 @@ class PairTable:
             raise InputError(f"frame: a pandas DataFrame is expected, not {type(frame).__name__}")
         options = ReadOptions(None, seed, max_refused_share, allow_shared_patients, check_images)
         raw = frame_rows(frame, None if attributes is None else tuple(attributes))
-        given = parse_description({"prompts": prompts, "splits": splits and dict(splits)}, "arguments")
+        given = parse_description({"prompts": prompts}, "prompts")
         origin = Origin(
             root=Path(root or "."),
             name=name,
             layout="memory",
             class_prompts=given.class_prompts or Origin.class_prompts,
             label_names=tuple(label_names),  # type: ignore[arg-type]
-            shares=given.splits,
+            shares=None if splits is None else parse_description({"splits": dict(splits)}, "splits").splits,
         )
         return cls(**vars(assemble(raw, origin, options)))
 
@@ -193,7 +199,7 @@ class PairTable:
         try:
             if not path:
                 raise InputError("the pair has no image")
-            return read_image(self.root, path)
+            return read_image(self.image_root, path)
         except InputError as error:
             raise type(error)(f"pair {self.frame['pair_id'].iat[row]!r}: {error}") from None
 

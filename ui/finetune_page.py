@@ -221,7 +221,8 @@ def measured(data: DataSet, config: RunConfig) -> StepTime:
     for name, value in changed_from_preset(config).items():
         command += ["--set", f"{name}={','.join(value) if isinstance(value, list) else value}"]
     options = dict(data.options)
-    command += ["--description", str(options["description"])] if options.get("description") else []
+    for name in ("description", "images"):
+        command += [f"--{name}", str(options[name])] if options.get(name) else []
     command += ["--allow-shared-patients"] if options.get("allow_shared_patients") else []
     try:
         done = subprocess.run(

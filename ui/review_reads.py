@@ -55,7 +55,7 @@ def pictures(data: ReviewedData, row: int) -> list[Picture]:
 
 def _address(table: PairTable, row: int) -> str:
     path = str(table.frame["image"].iat[row])
-    return _cached_address(str(table.root), path, stamp(Path(table.root) / path), table, row)
+    return _cached_address(str(table.image_root), path, stamp(table.image_root / path), table, row)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

@@ -40,9 +40,15 @@ Description = Annotated[
 ]
 
 
-def _read_options(description: Path | None, allow_shared_patients: bool) -> dict[str, Any]:
+Images = Annotated[
+    Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images, where it is not the data folder")
+]
+
+
+def _read_options(description: Path | None, allow_shared_patients: bool, images: Path | None) -> dict[str, Any]:
     path = None if description is None else str(description.resolve())
-    return {"description": path, "allow_shared_patients": allow_shared_patients}
+    options = {"description": path, "allow_shared_patients": allow_shared_patients}
+    return options if images is None else options | {"images": str(images.resolve())}
 
 
 def _version(value: bool) -> None:
@@ -113,6 +119,7 @@ def synth(
 def check(
     data: Folder,
     description: Description = None,
+    images: Images = None,
     seed: Annotated[int, typer.Option(help="For splits, where the data has none")] = 0,
     model: Annotated[str, typer.Option(help="Whose context length cuts notes")] = "tiny",
     allow_shared_patients: SharedPatients = False,
@@ -127,6 +134,7 @@ def check(
         table = PairTable.read(
             data,
             description=description,
+            images=images,
             seed=seed,
             allow_shared_patients=allow_shared_patients,
             max_refused_share=max_refused,
@@ -155,6 +163,7 @@ def train(
         str | None, typer.Option(help="Use a review: `latest` of the workspace, or an exported FILE.json")
     ] = None,
     description: Description = None,
+    images: Images = None,
     allow_shared_patients: SharedPatients = False,
     map_pairs: Annotated[
         bool, typer.Option("--map/--no-map", help="Make the map of the pairs once the run has finished")
@@ -176,7 +185,7 @@ def train(
         "fairness.attributes": attributes,
     }
     chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings)
-    new = NewRun(data, preset, chosen, verdicts, _read_options(description, allow_shared_patients))
+    new = NewRun(data, preset, chosen, verdicts, _read_options(description, allow_shared_patients, images))
     with joined() as team:
         train_run(
             new,
@@ -195,6 +204,7 @@ def cost(
     preset: Preset = "clip",
     settings: Settings = None,
     description: Description = None,
+    images: Images = None,
     allow_shared_patients: SharedPatients = False,
     json: Json = False,
 ) -> None:
@@ -202,7 +212,7 @@ def cost(
     from .jobs import print_cost
     from .training import parse_settings
 
-    print_cost(data, preset, parse_settings(settings), _read_options(description, allow_shared_patients), json)
+    print_cost(data, preset, parse_settings(settings), _read_options(description, allow_shared_patients, images), json)
 
 
 @app.command()
@@ -272,6 +282,7 @@ def sweep(
     map_pairs: Annotated[bool, typer.Option("--map/--no-map", help="Make the map of every run, too")] = False,
     workspace: Workspace = None,
     description: Description = None,
+    images: Images = None,
     allow_shared_patients: SharedPatients = False,
     json: Json = False,
 ) -> None:
@@ -287,7 +298,7 @@ def sweep(
         workspace=workspace,
         study=study,
         where=storage,
-        read_options=_read_options(description, allow_shared_patients),
+        read_options=_read_options(description, allow_shared_patients, images),
         map_pairs=map_pairs,
         json=json,
     )

@@ -21,10 +21,11 @@ import pyarrow.compute as pc
 from ..errors import InputError
 from . import missing
 from .description import DEFAULT_SHARES, LabelRule
-from .files import DamagedFile, open_inside, path_fault, shown
+from .files import DamagedFile, OutsideFolder, open_inside, path_fault, shown
 from .groups import MAX_GROUPS, to_groups, why_no_attribute
 from .identity import pair_ids, patients, shared_patients
 from .images import ImageFacts, inspect_many
+from .locate import HOW_TO_DECLARE, FileFolder
 from .report import IntakeReport, build_report
 from .rows import COLUMNS, DatasetInfo, Origin, Progress, RawRows, ReadOptions, first_prompts, strings
 from .splits import SPLITS, make_splits, related_units
@@ -47,6 +48,7 @@ class Assembled:
     frame: pd.DataFrame
     attributes: tuple[str, ...]
     root: Path
+    image_root: Path
     info: DatasetInfo
     report: IntakeReport
 
@@ -58,7 +60,8 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
         raise InputError(f"{raw.source}: no rows; a data set needs one row a pair")
     check_refused_share(raw.refused, n_found, options.max_refused_share, raw.source)
 
-    image = image_paths(raw)
+    folder = origin.images or FileFolder(origin.root)
+    image = image_paths(raw, folder, search=origin.images is not None)
     pair_id = pair_ids(raw, image)
     label = labels(raw)
     split = split_codes(raw)
@@ -69,7 +72,7 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
     keep = _leave_out(raw, pair_id, label, left_out, warnings, n_found)
     facts = raw.facts
     if options.check_images and facts is None:
-        facts = check_all_images(raw, origin.root, image, pair_id, keep, refused, progress)
+        facts = check_all_images(raw, folder.root, image, pair_id, keep, refused, progress)
         check_refused_share(refused, n_found, options.max_refused_share, raw.source)
     if refused:
         warnings.append(_left_out_warning(len(refused), n_found, "their image cannot be used"))
@@ -99,7 +102,7 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
     made = None
     if split is None:
         made = dict(origin.shares or DEFAULT_SHARES)
-        codes = _made_splits(frame, columns, kept_facts, origin.root, made, options.seed)
+        codes = _made_splits(frame, columns, kept_facts, folder.root, made, options.seed)
     else:
         codes = split[rows]
     frame.insert(2, "split", pd.Series(pd.Categorical.from_codes(codes, pd.Index(SPLITS, dtype="str"))))
@@ -121,7 +124,7 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
         frame, info, n_rows=n_found, refused=refused, left_out=left_out, columns_left_out=columns_left_out,
         facts=kept_facts, warnings=warnings,
     )  # fmt: skip
-    return Assembled(frame, tuple(columns), origin.root, info, report)
+    return Assembled(frame, tuple(columns), origin.root, folder.root, info, report)
 
 
 def _leave_out(
@@ -157,17 +160,25 @@ def check_refused_share(refused: list[dict[str, Any]], n: int, limit: float, sou
     )
 
 
-def image_paths(raw: RawRows) -> pa.Array:
-    """Paths below the root, in one spelling; empty where the cell is. A path out of the folder refuses the table."""
+def image_paths(raw: RawRows, folder: FileFolder, *, search: bool = False) -> pa.Array:
+    """Paths below `folder.root`, in one spelling; empty where the cell is. A path out of the folder refuses the table.
+
+    With `search`, files that the paths do not name are looked for (`FileFolder.found`).
+    """
     cells = pc.replace_substring(pc.utf8_trim_whitespace(raw.image), "\\", "/")
+    if search and pc.any(pc.starts_with(cells, "/")).as_py():
+        cells = pa.array([folder.inside(cell) for cell in cells.to_pylist()], cells.type)
     bad = pc.index(pc.match_substring_regex(cells, _BAD_PATH), True).as_py()
     if bad >= 0:
-        raise InputError(f"{raw.place(bad, 'image')}: {path_fault(cells[bad].as_py())}")
+        fault = path_fault(cells[bad].as_py())
+        how = f"; {HOW_TO_DECLARE}" if search and cells[bad].as_py().startswith("/") else ""
+        raise InputError(f"{raw.place(bad, 'image')}: {fault}{how}")
     cells = pc.replace_substring_regex(cells, r"/+", "/")
     cells = pc.replace_substring_regex(cells, r"(^|/)(?:\./)+", r"\1")
-    folder = raw.image_folder.strip("/")
-    if folder:
-        below = pc.binary_join_element_wise(pa.scalar(folder, cells.type), cells, pa.scalar("/", cells.type))
+    if search and (found := folder.found(pc.unique(cells).to_pylist())):
+        cells = pa.array([found.get(cell, cell) for cell in cells.to_pylist()], cells.type)
+    if folder.below:
+        below = pc.binary_join_element_wise(pa.scalar(folder.below, cells.type), cells, pa.scalar("/", cells.type))
         cells = pc.if_else(pc.equal(cells, ""), cells, below)
     return cells
 
@@ -238,7 +249,8 @@ def check_all_images(
             keep[i] = False
             refused.append({"row": raw.row(i), "pair_id": pair_id[i].as_py(), "reason": str(result)})
         elif isinstance(result, InputError):
-            raise InputError(f"{raw.place(i, 'image')}: {result}")
+            how = f"; {HOW_TO_DECLARE}" if isinstance(result, OutsideFolder) else ""
+            raise InputError(f"{raw.place(i, 'image')}: {result}{how}")
         else:
             facts[i] = result
     return facts

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ..errors import InputError
 from .files import open_regular, path_fault, shown
@@ -119,7 +119,7 @@ class Description(_Model):
     table
         The CSV or Parquet file, below the folder. Without it ``manifest.csv`` or ``manifest.parquet``.
     images
-        The folder that image paths start from, below the data folder.
+        The folder that image paths start from, below the data folder; or the absolute path of a folder elsewhere.
     notes
         The folder of note files, one .txt a row; then `columns.text` holds their paths, with or without ".txt", and
         without `columns.text` a note file is named like its image.
@@ -178,7 +178,9 @@ class Description(_Model):
 
     @field_validator("table", "images", "notes")
     @classmethod
-    def _below(cls, value: str | None) -> str | None:
+    def _below(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and info.field_name != "table" and Path(value).expanduser().is_absolute():
+            return value
         if value and (fault := path_fault(value)):
             raise ValueError(fault)
         return value

@@ -30,6 +30,10 @@ class DamagedFile(InputError):
     """A file that is missing or broken. Its pair can be left out; the rest of the folder can still be used."""
 
 
+class OutsideFolder(InputError):
+    """A path that leads out of the folder that was declared."""
+
+
 def shown(value: object, limit: int = 40) -> str:
     """A value as one short printable line, for error messages; unpaired surrogates are escaped.
 
@@ -147,14 +151,14 @@ def resolve_inside(root: Path, path: str) -> Path:
         except (OSError, RuntimeError, ValueError):
             inside = False
         if not inside:
-            raise InputError("the path leads out of the data folder through a symbolic link") from None
+            raise OutsideFolder("the path leads out of the data folder through a symbolic link") from None
         raise DamagedFile("the file is missing") from None
     except RuntimeError:
         raise InputError("the path goes in circles through symbolic links") from None
     except (OSError, ValueError) as error:
         raise DamagedFile(f"the file cannot be reached ({type(error).__name__})") from None
     if not real.is_relative_to(home):
-        raise InputError("the path leads out of the data folder through a symbolic link")
+        raise OutsideFolder("the path leads out of the data folder through a symbolic link")
     return real
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import InputError
 from .assemble import Assembled, assemble
 from .description import DEFAULT_LABEL_NAMES
 from .fairvlmed import fairvlmed_rows
 from .layouts import find_layout
+from .locate import FileFolder, checked
 from .rows import Origin, Progress, ReadOptions
 from .tables import table_rows
 from .webdataset import webdataset_rows
@@ -18,6 +20,7 @@ def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | N
     layout = find_layout(folder, options.description)
     folder, content = Path(folder), layout.description
     name, label_names, note_source = folder.resolve().name, DEFAULT_LABEL_NAMES, "column"
+    images: FileFolder | None = None
     if layout.kind == "fairvlmed":
         raw, note_source = fairvlmed_rows(folder, content, check_images=options.check_images, progress=progress)
         name, label_names = "Harvard-FairVLMed", ("non-glaucoma", "glaucoma")
@@ -25,6 +28,9 @@ def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | N
         raw = webdataset_rows(folder, content)
     else:
         raw = table_rows(folder, layout)
+        images = checked(FileFolder.of(folder, content.images, options.images))
+    if images is None and options.images is not None:
+        raise InputError(f"images: a folder of the {layout.kind} layout holds its images itself; leave out --images")
     origin = Origin(
         root=folder,
         name=content.name or name,
@@ -33,6 +39,7 @@ def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | N
         label_names=content.label_names or label_names,
         description=layout.origin,
         note_source=note_source,
+        images=images,
         shares=content.splits,
     )
     return assemble(raw, origin, options, progress)

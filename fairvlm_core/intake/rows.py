@@ -15,6 +15,7 @@ from ..errors import InputError
 from .description import DEFAULT_LABEL_NAMES, DEFAULT_PROMPTS, AttributeRule, Description, LabelRule
 from .files import shown
 from .images import ImageFacts
+from .locate import FileFolder
 from .warning import IntakeWarning
 
 COLUMNS = ("pair_id", "patient_id", "split", "label", "text", "image")
@@ -52,6 +53,7 @@ class ReadOptions:
     max_refused_share: float = 0.05
     allow_shared_patients: bool = False
     check_images: bool = True
+    images: Path | str | None = None
 
     def __post_init__(self) -> None:
         seed, share = self.seed, self.max_refused_share
@@ -65,7 +67,8 @@ class ReadOptions:
 class Origin:
     """Where rows come from, and what is known of them beside their cells; attributes as in `DatasetInfo`.
 
-    `shares` are those of the splits, for data without a split column.
+    `images` is where image paths start, None where they are paths below `root`. `shares` are those of the splits, for data
+    without a split column.
     """
 
     root: Path
@@ -75,6 +78,7 @@ class Origin:
     label_names: tuple[str, str] = DEFAULT_LABEL_NAMES
     description: str = "none"
     note_source: str = "column"
+    images: FileFolder | None = None
     shares: Mapping[Any, float] | None = None
 
 
@@ -120,7 +124,6 @@ class RawRows:
     orders: Mapping[str, list[str]] = field(default_factory=dict)
     asked: bool = False
     label_rule: LabelRule | None = None
-    image_folder: str = ""
     facts: list[ImageFacts] | None = None
     refused: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from .csvtable import StringTable, read_csv_table, read_parquet_table
 from .description import AttributeRule, Description
 from .files import DamagedFile, open_inside, resolve_inside, shown, tidy_path
 from .layouts import Layout
+from .locate import NOTE_ENDINGS, FileFolder, checked
 from .rows import COLUMNS, RawRows
 from .template import composed, is_template
 
@@ -40,24 +42,32 @@ def table_rows(folder: Path, layout: Layout) -> RawRows:
     """The rows of a manifest or a foreign table, with their note files where the description names a folder of them."""
     description = layout.description
     raw = rows_of(read_table(folder, layout.table or "manifest.csv"), description, manifest=layout.kind == "manifest")
-    return raw if description.notes is None else replace(raw, text=_note_files(folder, description.notes, raw))
+    if description.notes is None:
+        return raw
+    notes = checked(FileFolder.of(folder, description.notes, what="notes"), "notes")
+    return replace(raw, text=_note_files(notes, raw))
 
 
-def _note_files(folder: Path, notes: str, raw: RawRows) -> pa.Array:
+def _note_files(folder: FileFolder, raw: RawRows) -> pa.Array:
     """The texts of the files that the note cells name; empty where there is none.
 
-    A cell is a path below `notes`, with or without ".txt", or one with another ending (an image), which is replaced.
+    A cell is a path with or without ".txt", or one with another ending (an image), which is replaced.
     """
-    seen: dict[str, str] = {}
-    for index, cell in enumerate(raw.text.to_pylist()):
-        name = tidy_path(cell)
+    names = [
+        "" if not (name := folder.inside(tidy_path(cell))) else name if name.lower().endswith(".txt") else f"{name}.txt"
+        for cell in raw.text.to_pylist()
+    ]
+    whole = {name: re.sub(r"(\.[^./]*)?\.txt$", ".txt", name, flags=re.I) for name in dict.fromkeys(names) if name}
+    elsewhere = folder.found(names, NOTE_ENDINGS) or folder.found(whole.values(), NOTE_ENDINGS)
+    seen = {"": ""}
+    for index, name in enumerate(names):
         if name in seen:
             continue
-        for path in (name, f"{name}.txt", str(PurePosixPath(name).with_suffix(".txt"))) if name else ():
-            if not path.lower().endswith(".txt"):
-                continue
+        for path in (name, whole[name]):
+            path = elsewhere.get(path, path)
             try:
-                with open_inside(folder, f"{notes}/{path}" if notes else path, max_bytes=MAX_NOTE_BYTES) as file:
+                below = f"{folder.below}/{path}" if folder.below else path
+                with open_inside(folder.root, below, max_bytes=MAX_NOTE_BYTES) as file:
                     seen[name] = file.read().decode("utf-8-sig").strip()
                 break
             except DamagedFile:  # missing or empty: a pair without a note is left out and listed
@@ -67,7 +77,7 @@ def _note_files(folder: Path, notes: str, raw: RawRows) -> pa.Array:
             except InputError as error:
                 raise InputError(f"{raw.place(index, 'text')}: {error}") from None
         seen.setdefault(name, "")
-    return pa.array([seen[tidy_path(cell)] for cell in raw.text.to_pylist()], pa.large_string())
+    return pa.array([seen[name] for name in names], pa.large_string())
 
 
 def _composed(name: str | tuple[str, ...] | None, table: StringTable) -> bool:
@@ -120,7 +130,6 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
         attributes={title: (table.columns[rule.column], rule) for title, rule in rules.items()},
         asked=asked,
         label_rule=description.label,
-        image_folder=description.images,
         n_found=table.n,
     )
 

@@ -118,7 +118,6 @@ def webdataset_rows(folder: Path, description: Description) -> RawRows:
         rows_of(table, description, manifest=True),
         row=lambda _: None,
         place=lambda index, what: f"{shown_name(places[index][0])}, pair {shown(places[index][1])}, {what}",
-        image_folder="",
         left_out=pairs.left_out,
         columns_left_out=pairs.nested,
         n_found=n + len(pairs.left_out),
