@@ -12,5 +12,9 @@ class InputError(ValueError):
     """Bad input: one clear line that says what is wrong, where, and how to fix it."""
 
 
+class DataWarning(UserWarning):
+    """Data that can be used, but may not mean what it seems to: one line, with how to fix it."""
+
+
 class TrainingError(RuntimeError):
     """A run had to stop (non-finite loss, out of memory); says at which step and what to change. Exit 1, no traceback."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fairvlm_core.analysis.group_order import UNKNOWN, group_order
+from fairvlm_core.analysis.group_order import group_order
+from fairvlm_core.cells import UNKNOWN
 
 UNKNOWN_COLOUR = "#7A7F87"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B98100", "#7B5FD0", "#8A5A3B", "#3A98D4")

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterable
 
-UNKNOWN = "Unknown"
+from ..cells import UNKNOWN
+
 _BAND = re.compile(r"([<≤]?)\s*(\d+(?:\.\d+)?)")
 
 

@@ -354,6 +354,9 @@ def metrics(
     score: Annotated[str, typer.Option(help="Column with the score")] = "score",
     attributes: Annotated[str, typer.Option(help="a,b: columns with groups")] = "",
     patient: Annotated[str | None, typer.Option(help="Column with patient ids: resampled together")] = None,
+    bands: Annotated[
+        list[str] | None, typer.Option(metavar="A=EDGES", help="Cut numbers into groups: age=40,60; may be repeated")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="A score at or above counts as positive [0.5]")] = None,
     group_threshold: Annotated[
         list[str] | None, typer.Option(metavar="A=GROUP:T", help="A group's own threshold; may be repeated")
@@ -371,7 +374,7 @@ def metrics(
 ) -> None:
     """Fairness metrics of any predictions file: AUC, ES-AUC, gaps, with intervals and chance levels."""
     from ..analysis.thresholds import Extras
-    from .metrics import metrics_of_file, parse_exclude, parse_group_thresholds
+    from .metrics import metrics_of_file, parse_bands, parse_exclude, parse_group_thresholds
 
     extras = Extras(
         exclude=parse_exclude(exclude or []),
@@ -386,6 +389,7 @@ def metrics(
         score=score,
         attributes=list(dict.fromkeys(name.strip() for name in attributes.split(",") if name.strip())),
         patient=patient,
+        bands=parse_bands(bands or []),
         threshold=threshold,
         resamples=resamples,
         intersections=intersections,

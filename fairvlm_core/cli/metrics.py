@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter, warn_explicit
 
 import numpy as np
 from rich.markup import escape
 
 from ..analysis.thresholds import Curves, Extras, Rule, curves_of, rules_of
-from ..errors import InputError
+from ..cells import MANY_GROUPS, MAX_GROUPS, is_missing, too_many_numbers, yes_no
+from ..cells import bands as named_bands
+from ..errors import DataWarning, InputError
 from ..fairness import (
     METRICS,
     AttributeReport,
@@ -36,17 +39,22 @@ _WIDE = 110
 
 @dataclass(frozen=True)
 class FileResult:
-    """The report of a predictions file, and the threshold rules and curves that were asked for, by attribute."""
+    """The report of a predictions file, and the threshold rules and curves that were asked for, by attribute.
+
+    `warnings` are sentences on data that may not mean what it seems to.
+    """
 
     report: FairnessReport
     rules: dict[str, list[Rule]]
     curves: dict[str, dict[str, Curves]]
     settings: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The report, with "thresholds" and "curves" at each attribute and the options under "settings"."""
         out = self.report.to_dict()
         out["settings"] |= self.settings
+        out["warnings"] = self.warnings
         for name, rules in self.rules.items():
             out["attributes"][name]["thresholds"] = {rule.key: rule.to_dict() for rule in rules}
         for name, curves in self.curves.items():
@@ -69,6 +77,23 @@ def parse_exclude(items: Sequence[str]) -> dict[str, list[str]]:
         if not (sign and name.strip() and group.strip()):
             raise InputError(f"--exclude: {item!r} is not ATTRIBUTE=GROUP, such as race=Unknown")
         found.setdefault(name.strip(), []).append(group.strip())
+    return found
+
+
+def parse_bands(items: Sequence[str]) -> dict[str, list[float]]:
+    """
+    >>> parse_bands(["age=40,60"])
+    {'age': [40.0, 60.0]}
+    """
+    found = {}
+    for item in items:
+        name, _, edges = item.partition("=")
+        try:
+            found[name.strip()] = [float(edge) for edge in edges.split(",")]
+        except ValueError:
+            found[name.strip()] = []
+        if not (name.strip() and found[name.strip()]):
+            raise InputError(f"--bands: {item!r} is not ATTRIBUTE=EDGES, such as age=40,60,75")
     return found
 
 
@@ -96,6 +121,8 @@ def metrics_of_file(path: Path, *, json: bool, **options: Any) -> None:
     if options.get("extras", Extras()).curves and not json:
         raise InputError("--curves: curves are arrays of numbers; add --json to get them")
     result = read_result(path, **options)
+    for warning in result.warnings:
+        show.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if json:
         show.print_json(result.to_dict())
     else:
@@ -109,6 +136,7 @@ def read_result(
     attributes: Sequence[str],
     *,
     patient: str | None = None,
+    bands: Mapping[str, Sequence[float]] | None = None,
     threshold: float | None = None,
     resamples: int = 2000,
     intersections: int = 0,
@@ -129,42 +157,53 @@ def read_result(
         raise InputError(f"--intersections {intersections}: name at least {intersections} --attributes to cross")
     if not attributes and (extras.specificity is not None or extras.what_if):
         raise InputError("--specificity, --what-if: they work by group; name --attributes")
-    labels, scores, groups, patients = _columns(path, label, score, attributes, patient)
+    for name in bands or ():
+        if name not in attributes:
+            raise InputError(f"--bands {name}: not among --attributes {','.join(attributes)}; name it there, too")
+    labels, scores, groups, patients, found = _columns(path, label, score, attributes, patient, bands or {})
     cut: float | None = 0.5 if threshold is None else threshold
     if threshold is None and ((scores < 0) | (scores > 1)).any():
         cut = None
         show.err.print(
             "scores are not within 0 and 1: only metrics without a threshold; map them to that range for the rest"
         )
-    report = FairnessReport.from_predictions(
-        labels, scores, groups, patients=patients, threshold=cut, n_resamples=resamples, n_permutations=resamples,
-        exclude=extras.exclude, intersections=intersections, min_cell=min_cell,
-        metrics=[name for name in own_metrics() if cut is not None or not METRICS[name].decision],
-    )  # fmt: skip
+    with catch_warnings(record=True) as told:
+        simplefilter("always", DataWarning)
+        report = FairnessReport.from_predictions(
+            labels, scores, groups, patients=patients, threshold=cut, n_resamples=resamples, n_permutations=resamples,
+            exclude=extras.exclude, intersections=intersections, min_cell=min_cell,
+            metrics=[name for name in own_metrics() if cut is not None or not METRICS[name].decision],
+        )  # fmt: skip
+        rules = rules_of(labels, scores, groups, report, extras)
+        curves = curves_of(labels, scores, groups, extras.exclude) if extras.curves else {}
+    for one in told:
+        if not issubclass(one.category, DataWarning):
+            warn_explicit(one.message, one.category, one.filename, one.lineno)
+    found += dict.fromkeys(str(one.message) for one in told if issubclass(one.category, DataWarning))
     settings = {
         "file": path.name,
         "label": label,
         "score": score,
         "patient": patient,
+        "bands": {name: list(edges) for name, edges in (bands or {}).items()},
         "exclude": {name: list(left) for name, left in extras.exclude.items()},
         "intersections": intersections,
         "min_cell": min_cell if intersections else None,
         "specificity": extras.specificity,
     }
-    rules = rules_of(labels, scores, groups, report, extras)
-    curves = curves_of(labels, scores, groups, extras.exclude) if extras.curves else {}
-    return FileResult(report, rules, curves, settings)
+    return FileResult(report, rules, curves, settings, found)
 
 
 def _columns(
-    path: Path, label: str, score: str, attributes: Sequence[str], patient: str | None
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
-    """(labels, scores, groups by attribute, patient ids) of a file."""
+    path: Path, label: str, score: str, attributes: Sequence[str], patient: str | None,
+    bands: Mapping[str, Sequence[float]],
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, list[str]]:  # fmt: skip
+    """(labels, scores, groups by attribute, patient ids, what is odd) of a file."""
     from ..intake.csvtable import read_csv_table, read_parquet_table
 
     if not path.is_file():
         raise InputError(f"{path}: {'a folder, not a table' if path.is_dir() else 'there is no such file'}")
-    table = read_parquet_table(path) if path.suffix == ".parquet" else read_csv_table(path)
+    table = read_parquet_table(path) if path.suffix == ".parquet" else read_csv_table(path, tidy=True)
     wanted = [label, score, *attributes, *([patient] if patient else [])]
     for name in wanted:
         if name not in table.columns:
@@ -172,30 +211,43 @@ def _columns(
     if table.n == 0:
         raise InputError(f"{table.file}: there are no rows below the header")
 
-    def numbers(name: str) -> np.ndarray:
-        values = np.empty(table.n)
-        for i, cell in enumerate(table.columns[name].to_pylist()):
-            try:
-                values[i] = float(cell)
-            except ValueError:
-                raise InputError(
-                    f"{table.file} row {table.row(i)}, column {name!r}: {cell[:40]!r} is not a number"
-                ) from None
-        return values
+    def wrong(name: str, row: int, need: str) -> InputError:
+        cell = table.columns[name][row].as_py()
+        what = "nothing there" if is_missing(cell) else f"{cell[:40]!r} is not {need}"
+        return InputError(
+            f"{table.file} row {table.row(row)}, column {name!r}: {what}; correct it, or leave the row out"
+        )
 
-    scores = numbers(score)
-    labels = numbers(label)
-    for name, values, good in (
-        (score, scores, np.isfinite(scores)),
-        (label, labels, np.isin(labels, (0, 1))),
-    ):
-        if not good.all():
-            i = int(np.flatnonzero(~good)[0])
-            need = "a finite number" if name == score else "0 or 1"
-            raise InputError(f"{table.file} row {table.row(i)}, column {name!r}: {values[i]:g} is not {need}")
-    groups = {name: np.asarray(table.columns[name].to_pylist(), dtype=object) for name in attributes}
+    scores = np.empty(table.n)
+    for i, cell in enumerate(table.columns[score].to_pylist()):
+        try:
+            scores[i] = float(cell)
+        except ValueError:
+            raise wrong(score, i, "a number") from None
+    if not np.isfinite(scores).all():
+        raise wrong(score, int(np.argmin(np.isfinite(scores))), "a finite number")
+    labels = [yes_no(cell) for cell in table.columns[label].to_pylist()]
+    if None in labels:
+        raise wrong(label, labels.index(None), "0 or 1")
+    groups, found = {}, list(table.passed_over)
+    for name in attributes:
+        cells = table.columns[name].to_pylist()
+        if name in bands:
+            groups[name] = np.asarray(named_bands(cells, bands[name]), dtype=object)
+            continue
+        groups[name] = np.asarray(cells, dtype=object)
+        if edges := too_many_numbers(cells, MANY_GROUPS):
+            n = len({cell for cell in cells if not is_missing(cell)})
+            fix = f"bands say more: --bands {name}={','.join(f'{edge:g}' for edge in edges)}"
+            if n > MAX_GROUPS:
+                raise InputError(
+                    f"{table.file}: attribute {name!r} has {n} different numbers, more than {MAX_GROUPS} groups; {fix}"
+                )
+            found.append(f"attribute {name!r} has {n} different numbers; {fix}")
+    if len(set(scores.tolist())) <= 2:
+        found.append(f"column {score!r} has two values only: decisions rather than scores, so an AUC says little")
     patients = np.asarray(table.columns[patient].to_pylist(), dtype=object) if patient else None
-    return labels.astype(int), scores, groups, patients
+    return np.array(labels), scores, groups, patients, found
 
 
 def print_result(result: FileResult) -> None:

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
+from warnings import warn
 
 import numpy as np
 
-from ..errors import InputError
-
-UNKNOWN = "Unknown"
-_NO_VALUE = frozenset({"", "-1", "-1.0", "nan", "none", "<na>", "nat", "unknown"})
+from ..cells import MAX_GROUPS, UNKNOWN, alike, cell_text, group_name, is_missing, too_many_numbers, yes_no
+from ..errors import DataWarning, InputError
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,19 @@ def check_cohort(
 
 
 def check_label(label: Any) -> np.ndarray:
-    """A bool array of both classes from 0/1, False/True or "0"/"1"."""
+    """A bool array of both classes from 0 and 1, or texts that say so ("1.0", "True", "yes")."""
     values = np.asarray(label)
     if values.ndim != 1:
         raise InputError(f"label: a one-dimensional array is needed, got shape {values.shape}")
     if len(values) == 0:
         raise InputError("label: it is empty; at least one positive and one negative row are needed")
     if values.dtype.kind in "OUS":
-        values = _numbers(values, "label", "every label must be 0 or 1")
+        answers = [yes_no(text) for text in _texts(values)]
+        if None in answers:
+            row = answers.index(None)
+            what = "has no label" if is_missing(_texts(values)[row]) else f"is {_texts(values)[row][:40]!r}"
+            raise InputError(f"label: row {row} {what}; every label must be 0 or 1")
+        values = np.array(answers)
     good = (values == 0) | (values == 1)
     if not good.all():
         row = int(np.argmin(good))
@@ -198,11 +202,25 @@ def _coded(name: str, values: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]
             raise InputError(f"attribute {name!r}: has fractions; cut a continuous quantity into named bands first")
         values = np.where(known, values, -1).astype(np.int64)
     if values.dtype.kind not in "biuU":
-        values = np.array([UNKNOWN if value is None else str(value) for value in values.tolist()])
+        values = np.array(_texts(values))
     present, code = np.unique(values, return_inverse=True)
-    texts = [str(value).strip() for value in present]
-    texts = [UNKNOWN if text.lower() in _NO_VALUE else text for text in texts]
+    texts = [group_name(str(value)) for value in present]
+    texts = [UNKNOWN if is_missing(text) else text for text in texts]
     names = sorted(set(texts), key=_by_value)
+    if len(names) > MAX_GROUPS + 1:
+        edges = too_many_numbers(names, MAX_GROUPS)
+        fix = "give rows of one group the same name"
+        if edges:
+            edges = [int(edge) if edge.is_integer() else edge for edge in edges]
+            fix = f"cut the numbers into bands first, as with fairvlm_core.bands(values, {edges})"
+        raise InputError(f"attribute {name!r}: {len(names)} different values, more than {MAX_GROUPS} groups; {fix}")
+    if same := alike(names):
+        warn(
+            f"attribute {name!r}: groups that differ only in how they are written ({', '.join(same[0])}); "
+            "write each in one way",
+            DataWarning,
+            stacklevel=2,
+        )
     if names == texts:
         return tuple(names), code
     place = {text: i for i, text in enumerate(names)}
@@ -298,16 +316,36 @@ def _crossed(
 
 
 def check_patients(patients: Any, n: int) -> np.ndarray | None:
-    """Codes of patient ids; None where there are none, or every row has an id of its own."""
+    """Codes of patient ids; None where there are none, or every row has an id of its own.
+
+    A row without an id is a patient of its own.
+    """
     if patients is None:
         return None
     values = np.asarray(patients)
     if values.ndim != 1 or len(values) != n:
         raise InputError(f"patients: shape {values.shape} for {n} labels; there must be one patient id per row")
-    if values.dtype.kind == "O":
-        values = values.astype(str)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise InputError(f"patients: row {row} has no id; give every row one (its own, where the patient is unknown)")
+    if values.dtype.kind not in "biu":
+        values = np.array(_texts(values)) if values.dtype.kind != "U" else np.char.strip(values)
     ids, code = np.unique(values, return_inverse=True)
-    return None if len(ids) == n else code
+    texts = [str(one) for one in ids]
+    gone = np.array([is_missing(text) for text in texts])[code]
+    if n_gone := int(gone.sum()):
+        warn(f"patients: {n_gone} rows have no id; each counts as a patient of its own", DataWarning, stacklevel=2)
+        code[gone] = len(ids) + np.arange(n_gone)
+        code = np.unique(code, return_inverse=True)[1]
+    if same := alike(texts) if values.dtype.kind == "U" else []:
+        warn(
+            f"patients: {len(same)} ids are written in several ways ({', '.join(same[0])}) and count as different "
+            "patients, which makes intervals too narrow if they are not; write each in one way",
+            DataWarning,
+            stacklevel=2,
+        )
+    return None if code.max() + 1 == n else code
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Values of any kind as the cells of a table."""
+    return [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else cell_text(value) for value in values.tolist()
+    ]

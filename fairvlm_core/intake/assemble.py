@@ -7,8 +7,9 @@ A fault of one file (missing, damaged) leaves its pair out, up to a share of all
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..cells import MAX_GROUPS, MISSING, is_missing, same_word, words_pattern, yes_no
 from ..errors import InputError
-from . import missing
+from ..words import listed
 from .description import DEFAULT_SHARES, LabelRule
 from .files import DamagedFile, OutsideFolder, open_inside, path_fault, shown
-from .groups import MAX_GROUPS, to_groups, why_no_attribute
-from .identity import pair_ids, patients, shared_patients
+from .groups import edges_for, to_groups, why_no_attribute
+from .identity import pair_ids, patients, patients_alike, patients_in_paths, shared_patients
 from .images import ImageFacts, inspect_many
 from .locate import HOW_TO_DECLARE, FileFolder
 from .report import IntakeReport, build_report
@@ -37,7 +39,9 @@ _SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_NO_NOTE = words_pattern(MISSING)
+_FILE_NAME = r"(?i)^\s*\S+\.(?:txt|png|jpe?g|tiff?|bmp|dcm|npz|npy|nii|gz|json|xml|csv|docx?|pdf)\s*$"
+_NUMBER_ONLY = r"^\s*[+-]?\d+(?:[.,]\d+)?\s*$"
 _BAD_PATH = r"^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|[\x00-\x1f\x7f]"
 
 
@@ -70,6 +74,9 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
     warnings = list(raw.warnings)
     left_out, refused = list(raw.left_out), list(raw.refused)
     keep = _leave_out(raw, pair_id, label, left_out, warnings, n_found)
+    said_none = pc.match_substring_regex(raw.label, words_pattern(["none"])).to_numpy(zero_copy_only=False)
+    if n_none := int((said_none & (label < 0)).sum()):
+        warnings.append(IntakeWarning(WarningKind.LABEL_NONE, values={"n": n_none}))
     facts = raw.facts
     if options.check_images and facts is None:
         facts = check_all_images(raw, folder.root, image, pair_id, keep, refused, progress)
@@ -102,10 +109,16 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
     made = None
     if split is None:
         made = dict(origin.shares or DEFAULT_SHARES)
-        codes = _made_splits(frame, columns, kept_facts, folder.root, made, options.seed)
+        same, on_patients = patients_alike(raw, frame, rows)
+        codes = _made_splits(frame, columns, kept_facts, folder.root, made, options.seed, same)
     else:
         codes = split[rows]
     frame.insert(2, "split", pd.Series(pd.Categorical.from_codes(codes, pd.Index(SPLITS, dtype="str"))))
+    if split is not None:
+        _, on_patients = patients_alike(raw, frame, rows)
+    if raw.patient_id is None:
+        on_patients += patients_in_paths(frame, raw.columns_there, made=split is None)
+    warnings = on_patients + warnings + _odd_notes(frame["text"])
     for title, groups in columns.items():
         frame[title] = groups
     shared = shared_patients(raw, frame, rows, options.allow_shared_patients)
@@ -132,7 +145,7 @@ def _leave_out(
     n_found: int,
 ) -> np.ndarray:  # fmt: skip
     """Mask of the rows with a label and a note; the others are added to `left_out` and `warnings`."""
-    blank = pc.invert(pc.match_substring_regex(raw.text, r"[^\s\pZ]")).to_numpy(zero_copy_only=False)
+    blank = pc.match_substring_regex(raw.text, _NO_NOTE).to_numpy(zero_copy_only=False)
     keep = np.ones(raw.n, bool)
     for reason, gone in (("no label", label < 0), ("empty note", blank)):
         found = np.flatnonzero(gone & keep).tolist()
@@ -166,6 +179,10 @@ def image_paths(raw: RawRows, folder: FileFolder, *, search: bool = False) -> pa
     With `search`, files that the paths do not name are looked for (`FileFolder.found`).
     """
     cells = pc.replace_substring(pc.utf8_trim_whitespace(raw.image), "\\", "/")
+    cells = pc.if_else(pc.match_substring_regex(cells, _NO_NOTE), "", cells)
+    # Paths pasted from a file manager: in quotes, or as an address.
+    cells = pc.replace_substring_regex(cells, r"""^["']\s*(.*?)\s*["']$""", r"\1")
+    cells = pc.replace_substring_regex(cells, r"^(?i:file)://(?:localhost)?", "")
     if search and pc.any(pc.starts_with(cells, "/")).as_py():
         cells = pa.array([folder.inside(cell) for cell in cells.to_pylist()], cells.type)
     bad = pc.index(pc.match_substring_regex(cells, _BAD_PATH), True).as_py()
@@ -186,25 +203,32 @@ def image_paths(raw: RawRows, folder: FileFolder, *, search: bool = False) -> pa
 def labels(raw: RawRows) -> np.ndarray:
     """Labels as int8; -1 where a rule meets an empty cell. Without a rule an empty cell is an error, as any other."""
     rule = raw.label_rule
+    rule = rule and rule.model_copy(
+        update={name: _words(getattr(rule, name)) for name in ("positive", "negative", "left_out")}
+    )
     fix = 'list it under "positive" or "negative" in the description\'s "label"' if rule else "write 0 or 1"
     return _coded(raw, "label", lambda value: _label(value, rule), fix)
 
 
 def _label(value: str, rule: LabelRule | None) -> int | None:
-    folded = value.casefold()
-    if rule is not None and folded in {word.strip().casefold() for word in rule.left_out}:
+    word = same_word(value)
+    if rule is not None and word in rule.left_out:
         return -1
     if rule is None or rule.plain:
-        return _LABELS.get(folded)
+        return yes_no(value)
     if rule.contains is not None:
-        return -1 if folded in missing.LABEL else int(rule.contains.casefold() in folded)
-    if folded in {word.strip().casefold() for word in rule.positive or ()}:
+        return -1 if is_missing(value) else int(rule.contains.casefold() in value.casefold())
+    if word in (rule.positive or ()):
         return 1
-    if folded in {word.strip().casefold() for word in rule.negative or ()}:
+    if word in (rule.negative or ()):
         return 0
-    if folded in missing.LABEL:
+    if is_missing(value):
         return -1
     return None if rule.negative is not None else 0
+
+
+def _words(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if given is None else tuple(map(same_word, given))
 
 
 def split_codes(raw: RawRows) -> np.ndarray | None:
@@ -262,6 +286,7 @@ def group_columns(
     """The attributes as categoricals, the columns that are none with the reason, and warnings."""
     columns, left_out = {}, dict(raw.columns_left_out)
     warnings: list[IntakeWarning] = []
+    numbers: dict[str, list[float]] = {}
     for title, (cells, rule) in raw.attributes.items():
         place = f"{raw.source}: attribute {shown(title)}"
         if title in COLUMNS:
@@ -273,30 +298,77 @@ def group_columns(
             left_out[title] = reason
             continue
         chosen = _take(cells, taken)
+        edges = edges_for(chosen) if rule.names is None and rule.bins is None else None
+        if edges:
+            numbers[title] = edges
         if not raw.asked and (unfit := why_no_attribute(chosen)):
             left_out[title] = unfit
             continue
         grouped = to_groups(chosen, rule, order=raw.orders.get(title))
         if len(grouped.groups.categories) > MAX_GROUPS + 1:
+            fix = 'give it "names" in the description'
+            if edges:
+                fix = f"they are numbers: cut them into bands, {_banded(raw, [title], numbers, columns)}"
             raise InputError(
-                f"{place} has {len(grouped.groups.categories)} groups, more than {MAX_GROUPS}; "
-                f'give it "bins" or "names" in the description, or leave it out'
+                f"{place} has {len(grouped.groups.categories)} groups, more than {MAX_GROUPS}; {fix}, or leave it out"
             )
         columns[title] = grouped.groups
         warnings += [IntakeWarning(kind, title, values=values) for kind, values in grouped.odd.items()]
+    if numbers:
+        values = {"columns": listed([shown(title)[1:-1] for title in numbers]),
+                  "fix": _banded(raw, list(numbers), numbers, columns)}  # fmt: skip
+        warnings.insert(0, IntakeWarning(WarningKind.NEEDS_BANDS, values=values))
     return columns, left_out, warnings
+
+
+def _banded(
+    raw: RawRows, titles: list[str], edges: Mapping[str, list[float]], columns: Mapping[str, pd.Categorical]
+) -> str:
+    """What to write to have bands of some columns beside the attributes that there are."""
+    if not raw.described:
+        title = titles[0]
+        return f'as with fairvlm_core.bands(frame["{shown(title)[1:-1]}"], {_short(edges[title])})'
+    rules: dict[str, Any] = {}
+    if not raw.asked:  # the entry replaces the automatic choice
+        rules = {title: raw.attributes[title][1].column for title in columns if title not in titles}
+    rules |= {title: {"column": raw.attributes[title][1].column, "bins": _short(edges[title])} for title in titles}
+    entry = json.dumps({"attributes": rules}, ensure_ascii=False)
+    return (
+        f"with {entry} in dataset.json"
+        if not raw.asked
+        else f"with {entry[1:-1]} in dataset.json (merged with the others)"
+    )
+
+
+def _short(edges: Sequence[float]) -> list[float]:
+    return [int(edge) if float(edge).is_integer() else edge for edge in edges]
+
+
+def _odd_notes(notes: pd.Series) -> list[IntakeWarning]:
+    """Notes that are hardly notes: names of files, or numbers alone, in more than a few pairs."""
+    cells = pa.array(notes, pa.large_string())
+    counts = {
+        WarningKind.NOTES_ARE_FILES: pc.sum(pc.match_substring_regex(cells, _FILE_NAME)).as_py(),
+        WarningKind.NOTES_ARE_NUMBERS: pc.sum(pc.match_substring_regex(cells, _NUMBER_ONLY)).as_py(),
+    }
+    return [
+        IntakeWarning(kind, values={"n": n, "total": len(cells)})
+        for kind, n in counts.items()
+        if n and n > 0.05 * len(cells)
+    ]
 
 
 def _made_splits(
     frame: pd.DataFrame, columns: Mapping[str, pd.Categorical], facts: list[ImageFacts] | None, root: Path,
-    shares: dict[str, float], seed: int,
+    shares: dict[str, float], seed: int, same_patient: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    # The same image under two patient ids is most likely the same person: such patients stay together.
+    # The same image under two patient ids is most likely the same person, as are ids that differ only in how they are
+    # written: such patients stay together.
     if facts is not None:
         image = pd.factorize(np.array([fact.digest for fact in facts]))[0]
     else:
         image = _equal_files(root, frame["image"].tolist())
-    unit = related_units(pd.factorize(frame["patient_id"])[0], image)
+    unit = related_units(pd.factorize(frame["patient_id"])[0], image, same_patient)
     groups = [groups.codes for groups in columns.values()]
     return make_splits(frame["pair_id"].tolist(), unit, frame["label"].to_numpy(), groups, shares, seed)
 

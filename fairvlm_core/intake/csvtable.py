@@ -13,8 +13,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +27,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from ..errors import InputError
+from ..words import many
 from .files import named, open_regular, shown
 
 MAX_TABLE_BYTES = 8 * 2**30
@@ -34,6 +36,8 @@ MAX_EXPANSION = 50  # bytes of text that a byte of a Parquet file may stand for,
 MAX_CELL_CHARS = 8_000_000
 _BATCH = 20_000
 _TEXT = pa.large_string()
+_NO_NAME = "\ufeffcolumn "  # no name in a file begins so
+_UNNAMED = re.compile(rf"{_NO_NAME}\d+|Unnamed: \d+(?:_level_\d+)?|Unnamed: 0(?:\.\d+)+|__index_level_\d+__")
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,45 @@ class StringTable:
     n: int
     file: str
     first_row: int = 2
+    passed_over: tuple[str, ...] = ()
+    """What is not in the table: index columns, columns and rows without content."""
     skipped: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
-    """Index of the following row for each blank line."""
+    """Index of the following row for each blank line or row."""
 
     def row(self, index: int) -> int:
         """The row number that a person finds in the file, for the row at `index` (0-based)."""
         return int(index) + self.first_row + int(np.searchsorted(self.skipped, int(index), side="right"))
+
+    def tidied(self) -> StringTable:
+        """The table without what spreadsheets and pandas add: index columns, unnamed empty columns, blank rows."""
+        columns = dict(self.columns)
+        said = []
+        for title in [title for title in columns if _UNNAMED.fullmatch(title)]:
+            cells = pa.compute.utf8_trim_whitespace(columns[title])
+            for pattern, what in ((r"^$", "empty unnamed column"), (r"^\d+(?:\.0)?$", "row-number column")):
+                if pa.compute.all(pa.compute.match_substring_regex(cells, pattern), min_count=0).as_py():
+                    del columns[title]
+                    said.append(what)
+                    break
+            else:
+                if title.startswith(_NO_NAME):
+                    raise InputError(_no_name(self.file, title))
+        blank = np.ones(self.n, bool)
+        for column in columns.values():
+            if not blank.any():
+                break
+            blank &= pa.compute.match_substring_regex(column, r"^\s*$").to_numpy(zero_copy_only=False)
+        if not said and not blank.any():
+            return self
+        kept = np.flatnonzero(~blank)
+        skipped = self.skipped
+        if blank.any():
+            numbers = kept + np.searchsorted(skipped, kept, side="right")
+            skipped = np.repeat(np.arange(len(kept)), np.diff(numbers - np.arange(len(kept)), prepend=0))
+            columns = {title: column.take(pa.array(kept)) for title, column in columns.items()}
+            said += ["blank row"] * int(blank.sum())
+        counts = tuple(many(said.count(what), what) for what in dict.fromkeys(said))
+        return replace(self, columns=columns, n=len(kept), passed_over=self.passed_over + counts, skipped=skipped)
 
     def need(self, names: dict[str, str]) -> None:
         """Refuse the table unless it has every column; `names` maps what it is for to the column's name."""
@@ -78,10 +115,11 @@ class StringTable:
             )
 
 
-def read_csv_table(path: Path, *, name: str | None = None) -> StringTable:
+def read_csv_table(path: Path, *, name: str | None = None, tidy: bool = False) -> StringTable:
     """Read a CSV file (comma, UTF-8 with or without a byte order mark, RFC 4180 quotes) as text.
 
-    ``001`` and ``NA`` stay what they are. Cells may hold line breaks inside quotes. Blank lines are passed over.
+    ``001`` and ``NA`` stay what they are. Cells may hold line breaks inside quotes. Blank lines are passed over; with
+    `tidy` so are blank rows, row-number columns and empty columns without a name, which `passed_over` counts.
 
     Raises
     ------
@@ -108,11 +146,20 @@ def read_csv_table(path: Path, *, name: str | None = None) -> StringTable:
     with named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as file:
         data = np.memmap(file, np.uint8, "r")
         header, plain = _check_bytes(data, path, name)
+        unnamed = [title for title in header if title.startswith(_NO_NAME)]
+        if unnamed and not tidy:
+            raise InputError(_no_name(name, unnamed[0]))
         if plain:
             table = _read_arrow(data, header)
             if table is not None:
-                return StringTable(table, len(next(iter(table.values()))), name)
-        return _read_strict(path, name, header)
+                read = StringTable(table, len(next(iter(table.values()))), name)
+                return read.tidied() if tidy else read
+        read = _read_strict(path, name, header, tidy)
+        return read.tidied() if tidy else read
+
+
+def _no_name(file: str, title: str) -> str:
+    return f"{file} row 1: column {title.removeprefix(_NO_NAME)} has no name; name it or delete it"
 
 
 def csv_header(path: Path) -> list[str]:
@@ -150,14 +197,15 @@ def _check_bytes(data: np.ndarray, path: Path, name: str) -> tuple[list[str], bo
 
 def _header(path: Path, name: str) -> list[str]:
     _, record = next(_records(path, name), (0, []))
-    header = [cell.strip() for cell in record]
+    header = [cell.strip().strip("\ufeff").strip() for cell in record]
+    if header[:1] == ["sep="]:
+        raise InputError(f'{name} row 1: the line "sep=" is a hint to a spreadsheet, not a header; delete it')
     if not any(header):
         raise InputError(f"{name}: the file is empty; it needs a header row and one row a pair")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise InputError(f"{name}: the cells are not separated by commas; save it as comma-separated CSV")
+    header = [cell or f"{_NO_NAME}{column}" for column, cell in enumerate(header, 1)]
     for column, cell in enumerate(header, 1):
-        if not cell:
-            raise InputError(f"{name} row 1: column {column} has no name; name it or delete it")
         if header.index(cell) != column - 1:
             raise InputError(
                 f"{name} row 1: two columns are named {shown(cell)} ({header.index(cell) + 1} and {column}); rename one"
@@ -252,14 +300,20 @@ def _csv_reason(error: csv.Error, line: int) -> str:
     return f"cannot be read near line {line}; quote the cells that hold commas, quotes or line breaks"
 
 
-def _read_strict(path: Path, name: str, header: list[str]) -> StringTable:
+def _read_strict(path: Path, name: str, header: list[str], tidy: bool) -> StringTable:
     pieces: list[list[pa.Array]] = []
     skipped: list[int] = []
     rows = 0
     records = _records(path, name)
+    named = [i for i, title in enumerate(header, 1) if not title.startswith(_NO_NAME)]
+    unnamed = len(header) - max(named, default=0)  # at the end of the header
     expected = next(records)[0] + 1
     while batch := list(islice(records, _BATCH)):
         for number, cells in batch:
+            if tidy and len(cells) > len(header) and not any(cell.strip() for cell in cells[len(header) :]):
+                del cells[len(header) :]  # separators that a spreadsheet adds at the end of a row
+            elif tidy and len(header) - unnamed <= len(cells) < len(header):
+                cells += [""] * (len(header) - len(cells))
             if len(cells) != len(header):
                 what = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
                 few = len(cells) < len(header)
@@ -309,7 +363,7 @@ def read_parquet_table(path: Path, *, name: str | None = None) -> StringTable:
             free -= used
             if len(columns[column]) != n:
                 raise InputError(f"{name}: column {shown(column)} is damaged (not {n} rows long)")
-        return StringTable(columns, n, name, first_row=1)
+        return StringTable(columns, n, name, first_row=1).tidied()
 
 
 def _open_parquet(raw: BinaryIO, name: str) -> tuple[pyarrow.parquet.ParquetFile, list[str]]:

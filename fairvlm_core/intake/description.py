@@ -132,6 +132,9 @@ class Description(_Model):
     columns, label, attributes, splits
         See `Columns`, `LabelRule`, `AttributeRule`; attributes may also be a plain list of columns. `splits` are the
         shares of patients for tables without a split column.
+    patient_pattern
+        For tables without a patient column: a regular expression (RE2, no groups); what it matches in an image's path is
+        the patient.
     note_source
         Of a Harvard-FairVLMed folder: "summarized", "original" or "npz"; "auto" takes the first of these that is there.
     recognise
@@ -152,6 +155,7 @@ class Description(_Model):
     columns: Columns = Columns()
     names: dict[_Text, dict[str, str]] | None = None
     label: LabelRule | None = None
+    patient_pattern: _Text | None = None
     attributes: dict[_Text, AttributeRule] | tuple[_Text, ...] | None = None
     splits: dict[Literal["train", "val", "test"], float] | None = None
     note_source: Literal["auto", "summarized", "original", "npz"] = "auto"

@@ -232,7 +232,7 @@ def _disagreements(
 
 def _table(folder: Path, name: str) -> StringTable:
     with named(name):
-        return read_csv_table(resolve_inside(folder, name), name=name)
+        return read_csv_table(resolve_inside(folder, name), name=name, tidy=True)
 
 
 def _stem(path: str) -> str:

@@ -10,12 +10,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..cells import (
+    MANY_GROUPS,
+    MAX_GROUPS,
+    UNKNOWN,
+    band,
+    band_names,
+    group_name,
+    is_missing,
+    spelling,
+    too_many_numbers,
+)
 from .description import AttributeRule
-from .missing import is_unknown
 from .warning import WarningKind
-
-UNKNOWN = "Unknown"
-MAX_GROUPS = 50
 
 
 @dataclass(frozen=True)
@@ -32,23 +39,6 @@ class GroupedColumn:
 
     groups: pd.Categorical
     odd: Mapping[WarningKind, Mapping[str, int]] = field(default_factory=dict)
-
-
-def band_names(edges: Sequence[float]) -> list[str]:
-    """Names of the bands that edges cut, n + 1 for n edges; each holds its lower edge and not its upper one.
-
-    >>> band_names([40, 60, 75])
-    ['<40', '40-59', '60-74', '75+']
-    >>> band_names([0.5])
-    ['<0.5', '0.5+']
-    """
-    whole = all(float(edge).is_integer() for edge in edges)
-    written = [f"{edge:g}" for edge in edges]
-    between = [
-        f"{written[i]}-{edges[i + 1] - 1:g}" if whole else f"{written[i]} to <{written[i + 1]}"
-        for i in range(len(edges) - 1)
-    ]
-    return [f"<{written[0]}", *between, f"{written[-1]}+"]
 
 
 def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | None = None) -> GroupedColumn:
@@ -70,7 +60,7 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
     coded = pc.dictionary_encode(pc.utf8_trim_whitespace(cells))
     values, indices = coded.dictionary.to_pylist(), coded.indices.to_numpy()
     counts = np.bincount(indices, minlength=len(values))
-    unknown = {word.strip().casefold() for word in rule.unknown}
+    unknown = {spelling(word) for word in rule.unknown}
     if rule.bins is None:
         names, unnamed = _named(values, rule.names, unknown)
         order = order if rule.names is None else list(dict.fromkeys(rule.names.values()))
@@ -81,7 +71,7 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
         kind, facts = WarningKind.NOT_NUMBERS, {}
     odd = {kind: {"n": int(counts[unnamed].sum()), **facts}} if unnamed else {}
     present = set(names) - {UNKNOWN}
-    first = [name for name in order or () if name in present]
+    first = list(dict.fromkeys(name for one in order or () for name in (one, group_name(one)) if name in present))
     rest = sorted(present - set(first), key=_natural)
     categories = pd.Index([*first, *rest, *([UNKNOWN] if UNKNOWN in names else [])], dtype="str")
     lookup = categories.get_indexer(pd.Index(names, dtype="str")).astype(np.int32)
@@ -91,31 +81,48 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
 def _named(values: list[str], names: Mapping[str, str] | None, unknown: set[str]) -> tuple[list[str], list[int]]:
     """The group of each value, and the places of values without a name; none where there are no names at all."""
     known = {**(names or {}), **{name: name for name in (names or {}).values()}}
+    known = {group_name(code): name for code, name in known.items()} | known
     groups, unnamed = [], []
     for i, value in enumerate(values):
-        if value.casefold() in unknown or (is_unknown(value) and value not in known):
+        if spelling(value) in unknown or (is_missing(value) and not known.keys() & {value, group_name(value)}):
             groups.append(UNKNOWN)
             continue
-        name = known.get(value) or known.get(_whole(value))
+        name = known.get(value) or known.get(group_name(value))
         if names is not None and name is None:
             unnamed.append(i)
-        groups.append(name or value)
+        groups.append(name or group_name(value))
     return groups, unnamed
 
 
 def _banded(values: list[str], edges: Sequence[float], unknown: set[str]) -> tuple[list[str], list[int]]:
     """The band of each value, and the places of values that are no number."""
-    bands, groups, wrong = band_names(edges), [], []
+    groups, wrong = [], []
     for i, value in enumerate(values):
         group = UNKNOWN
-        if not is_unknown(value) and value.casefold() not in unknown:
-            number = _number(value)
-            if number is None:
+        if not is_missing(value) and spelling(value) not in unknown:
+            found = band(value, edges)
+            if found is None:
                 wrong.append(i)
-            else:
-                group = bands[int(np.searchsorted(edges, number, side="right"))]
+            group = found or UNKNOWN
         groups.append(group)
     return groups, wrong
+
+
+def edges_for(cells: pa.Array) -> list[float] | None:
+    """Edges for a column of so many different numbers that bands would say more; None for any other column.
+
+    Whole numbers that all differ and reach beyond an age are taken as ids.
+    """
+    known = _known(cells)
+    edges = too_many_numbers(known, MANY_GROUPS)
+    if edges and len(known) == len(cells) and all(value.isdecimal() for value in known):
+        return edges if max(map(int, known)) <= 120 else None
+    return edges or None
+
+
+def _known(cells: pa.Array) -> list[str]:
+    """The different values of a column, without those that mean "missing"."""
+    return [value for value in pc.unique(pc.utf8_trim_whitespace(cells)).to_pylist() if not is_missing(value)]
 
 
 def why_no_attribute(cells: pa.Array) -> str | None:
@@ -124,8 +131,7 @@ def why_no_attribute(cells: pa.Array) -> str | None:
     >>> why_no_attribute(pa.array([str(i) for i in range(60)]))
     'every value is different'
     """
-    values = pc.unique(pc.utf8_trim_whitespace(cells)).to_pylist()
-    known = [value for value in values if not is_unknown(value)]
+    known = _known(cells)
     if not known:
         return "it is empty"
     if len(cells) > 10 and len(known) == len(cells):
@@ -133,20 +139,6 @@ def why_no_attribute(cells: pa.Array) -> str | None:
     if len(known) > MAX_GROUPS:
         return f"it has {len(known)} different values, more than {MAX_GROUPS}"
     return None
-
-
-def _number(value: str) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None
-
-
-def _whole(value: str) -> str:
-    """'1.0' as '1': tools that met a missing value write whole numbers so."""
-    head, dot, tail = value.partition(".")
-    return head if dot and not tail.strip("0") else value
 
 
 def _natural(value: str) -> tuple[int, float, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..cells import MANY_GROUPS, alike, too_many_numbers
 from ..words import listed, many
 from .images import ImageFacts
 from .rows import DatasetInfo
@@ -18,7 +19,6 @@ from .text import Truncation, count_identifiers, note_facts
 from .warning import IntakeWarning, WarningKind
 
 SMALL_GROUP = 10
-MANY_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -217,10 +217,10 @@ def _attribute_warnings(name: str, facts: Mapping[str, Any], n: int) -> Iterator
     groups = list(facts["groups"])
     if len(groups) == 1:
         yield IntakeWarning(WarningKind.ONE_GROUP, name, values={"group": groups[0]})
-    if len(groups) > MANY_GROUPS:
+    if len(groups) > MANY_GROUPS and too_many_numbers(groups, MANY_GROUPS) is None:  # numbers: said before
         yield IntakeWarning(WarningKind.MANY_GROUPS, name, values={"n": len(groups)})
-    if len({group.strip().casefold() for group in groups}) < len(groups):
-        yield IntakeWarning(WarningKind.SAME_BUT_CASE, name)
+    if same := alike(groups):
+        yield IntakeWarning(WarningKind.SAME_BUT_CASE, name, values={"groups": "; ".join(map(", ".join, same[:3]))})
     if n and facts["unknown"] > 0.2 * n:
         yield IntakeWarning(WarningKind.OFTEN_UNKNOWN, name, values={"n": facts["unknown"], "total": n})
     for part, counts in facts["by_split"].items():

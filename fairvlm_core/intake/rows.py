@@ -108,6 +108,10 @@ class RawRows:
         Image facts of the rows where the layout has checked the images while reading, else None.
     refused, left_out, warnings, n_found
         Rows that the layout did not hand on, and why; `n_found` counts those rows too.
+    described
+        Whether a ``dataset.json`` can say more about the source; not so for a frame in memory.
+    columns_there
+        Names of the source's columns, for advice.
     """
 
     n: int
@@ -130,6 +134,8 @@ class RawRows:
     columns_left_out: Mapping[str, str] = field(default_factory=dict)
     warnings: list[IntakeWarning] = field(default_factory=list)
     n_found: int = 0
+    described: bool = True
+    columns_there: tuple[str, ...] = ()
 
     def where(self, index: int) -> str:
         """A row in the middle of a message: its number, or the name of its file."""

@@ -11,13 +11,16 @@ import pandas as pd
 import pyarrow as pa
 
 from ..errors import InputError
+from ..words import listed
 from .csvtable import StringTable, read_csv_table, read_parquet_table
 from .description import AttributeRule, Description
 from .files import DamagedFile, open_inside, resolve_inside, shown, tidy_path
+from .identity import patients_from_paths
 from .layouts import Layout
 from .locate import NOTE_ENDINGS, FileFolder, checked
 from .rows import COLUMNS, RawRows
 from .template import composed, is_template
+from .warning import IntakeWarning, WarningKind
 
 MAX_NOTE_BYTES = 4 * 2**20
 _NEEDED = ("image", "text", "label")
@@ -35,7 +38,7 @@ def read_table(folder: Path, path: str) -> StringTable:
         raise InputError(f"table: {error}") from None
     if path.lower().endswith((".parquet", ".pq")):
         return read_parquet_table(real, name=path)
-    return read_csv_table(real, name=path)
+    return read_csv_table(real, name=path, tidy=True)
 
 
 def table_rows(folder: Path, layout: Layout) -> RawRows:
@@ -108,6 +111,8 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
         else composed(named[role], table.columns, codes, f'{table.file}: "{role}" of "columns"')
         for role in named
     }
+    if columns["patient_id"] is None and description.patient_pattern:
+        columns["patient_id"] = patients_from_paths(columns["image"], description.patient_pattern)
     used = {*COLUMNS, *plain.values(), *(named["text"] if isinstance(named["text"], tuple) else ())}
     others = [name for name in table.columns if name not in used] if manifest else []
     rules, asked = _attribute_rules(description, others)
@@ -131,6 +136,10 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
         asked=asked,
         label_rule=description.label,
         n_found=table.n,
+        columns_there=tuple(table.columns),
+        warnings=[IntakeWarning(WarningKind.PASSED_OVER, values={"what": listed(table.passed_over)})]
+        if table.passed_over
+        else [],
     )
 
 
@@ -195,6 +204,8 @@ def frame_rows(frame: pd.DataFrame, attributes: tuple[str, ...] | None) -> RawRo
         orders=orders,
         asked=attributes is not None,
         n_found=len(frame),
+        described=False,
+        columns_there=tuple(names),
     )
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..cells import group_name, is_missing
 from ..errors import InputError
 from .files import shown
-from .missing import is_unknown
 
 _CUT = re.compile(r"([,;.]\s+|\s*\n\s*)")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -106,7 +106,7 @@ def _fill(piece: str, known: Mapping[str, str]) -> str | None:
 def _written(cell: str) -> str:
     """A cell as it stands in a text: trimmed, a whole number without ``.0``, nothing where it is missing."""
     cell = cell.strip()
-    return "" if is_unknown(cell) else re.sub(r"^(-?\d+)\.0+$", r"\1", cell)
+    return "" if is_missing(cell) else group_name(cell)
 
 
 def composed(sources: str | Sequence[str], columns: Mapping[str, pa.Array], names: Names, place: str) -> pa.Array:

@@ -17,6 +17,16 @@ class WarningKind(Enum):
     SHARED_PATIENTS = "shared-patients"
     LEFT_OUT = "left-out"
     NO_PATIENT = "no-patient"
+    NO_PATIENT_COLUMN = "no-patient-column"
+    FOLDERS_ACROSS_SPLITS = "folders-across-splits"
+    PATIENTS_ALIKE = "patients-alike"
+    PATIENTS_ALIKE_SPLIT = "patients-alike-split"
+    FEW_PATIENTS = "few-patients"
+    NEEDS_BANDS = "needs-bands"
+    NOTES_ARE_FILES = "notes-are-files"
+    NOTES_ARE_NUMBERS = "notes-are-numbers"
+    PASSED_OVER = "passed-over"
+    LABEL_NONE = "label-none"
     NO_NOTE = "no-note"
     SUMMARY_SPLIT = "summary-split"
     SUMMARY_LABEL = "summary-label"
@@ -59,6 +69,9 @@ class WarningKind(Enum):
 _NOT_ABOUT_GROUPS = frozenset(
     {
         WarningKind.SHARED_PATIENTS, WarningKind.LEFT_OUT, WarningKind.NO_PATIENT, WarningKind.NO_NOTE,
+        WarningKind.NO_PATIENT_COLUMN, WarningKind.FOLDERS_ACROSS_SPLITS, WarningKind.PATIENTS_ALIKE,
+        WarningKind.PATIENTS_ALIKE_SPLIT, WarningKind.FEW_PATIENTS, WarningKind.NEEDS_BANDS, WarningKind.NOTES_ARE_FILES,
+        WarningKind.NOTES_ARE_NUMBERS, WarningKind.PASSED_OVER, WarningKind.LABEL_NONE,
         WarningKind.SUMMARY_SPLIT, WarningKind.SUMMARY_LABEL, WarningKind.SUMMARY_LACKS_FILE,
         WarningKind.SUMMARY_LACKS_PATIENT, WarningKind.SUMMARY_WITHOUT_FILE, WarningKind.SPLIT_EMPTY,
         WarningKind.SPLIT_ONE_LABEL, WarningKind.REPEATED_NOTES, WarningKind.IMAGES_ACROSS_PATIENTS,
@@ -71,6 +84,24 @@ _TEMPLATES = {
     "scores on held-out pairs may be too good",
     WarningKind.LEFT_OUT: "{n} of {total} pairs are left out: {reason}",
     WarningKind.NO_PATIENT: "{n} pairs have no patient_id; each counts as a patient of its own",
+    WarningKind.NO_PATIENT_COLUMN: "no patient column, and the splits are made here: each pair counts as a patient of its "
+    "own, so pairs of one patient may lie in several splits and scores may be too good; {fix}",
+    WarningKind.FOLDERS_ACROSS_SPLITS: "no patient column; {n} names in the image paths that look like patients lie in "
+    "several splits: scores on held-out pairs may be too good; {fix}",
+    WarningKind.PATIENTS_ALIKE: "patient ids that differ only in how they are written, as 100, 100.0 and 00100 do: {n} "
+    "(first: {examples}); they are kept in one split but count as different patients; write each id in one way",
+    WarningKind.PATIENTS_ALIKE_SPLIT: "patient ids that differ only in how they are written, as 100, 100.0 and 00100 do: "
+    "{n} (first: {examples}), {across} of them in several splits: if each is one patient, scores on held-out pairs are too "
+    "good; write each id in one way",
+    WarningKind.FEW_PATIENTS: "{n} patients for {total} pairs: is the patient column really one of patients?",
+    WarningKind.NEEDS_BANDS: "many different numbers in {columns}: as an attribute they say more in bands, {fix}",
+    WarningKind.NOTES_ARE_FILES: "{n} of {total} notes are names of files, not text: name the column that holds the text, "
+    'as "text" under "columns" in dataset.json',
+    WarningKind.NOTES_ARE_NUMBERS: "{n} of {total} notes are numbers alone: name the column that holds the text, "
+    'as "text" under "columns" in dataset.json',
+    WarningKind.PASSED_OVER: "passed over: {what}",
+    WarningKind.LABEL_NONE: "{n} label cells say none, which counts as no label; if it is a finding, list it: "
+    '"label": {{"positive": [...], "negative": ["none"]}} in dataset.json',
     WarningKind.NO_NOTE: "{n} of {total} files have no note in {file}",
     WarningKind.SUMMARY_SPLIT: "files in another folder than data_summary.csv says: {n} (the folder counts)",
     WarningKind.SUMMARY_LABEL: "files with another label than data_summary.csv says: {n} (the file counts)",
@@ -83,7 +114,8 @@ _TEMPLATES = {
     WarningKind.UNNAMED_VALUES: "attribute {attribute}: {n} cells hold {values} values without a name, kept as they are",
     WarningKind.ONE_GROUP: "attribute {attribute} has one group only ({group})",
     WarningKind.MANY_GROUPS: "attribute {attribute} has {n} groups; bands or fewer groups would say more",
-    WarningKind.SAME_BUT_CASE: "attribute {attribute} has groups that differ only in upper and lower case",
+    WarningKind.SAME_BUT_CASE: "attribute {attribute} has groups that differ only in how they are written ({groups}): "
+    'write each in one way, or give them one name under "names" in dataset.json',
     WarningKind.OFTEN_UNKNOWN: "attribute {attribute} is Unknown for {n} of {total} pairs",
     WarningKind.GROUPS_ABSENT: "attribute {attribute}, split {split}: nobody in group {groups}",
     WarningKind.GROUPS_ONE_LABEL: "attribute {attribute}, split {split}: one label only, AUC undefined, in group {groups}",

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..cells import UNKNOWN, cell_text, group_name, is_missing
 from ..errors import InputError
 from ..fairness.intervals import holm, wilson
 from ..words import many, p_equals, percent
 from .bad_pairs import MiningResult
 
-UNKNOWN = "Unknown"
 _EXPECTED = 5  # the usual floor of expected counts below which chi-square is not to be trusted
 
 
@@ -220,8 +220,8 @@ def _groups(name: str, values: Any, n: int) -> tuple[np.ndarray, list[str]]:
         raise InputError(
             f"attribute {name!r}: {len(column)} values for {n} mined pairs; give one a pair, in their order"
         )
-    text = column.astype("string").str.strip()
-    text = text.mask(text.isna() | (text == ""), UNKNOWN)
+    texts = [group_name(cell_text(value)) for value in column.tolist()]
+    text = pd.Series([UNKNOWN if is_missing(one) else one for one in texts])
     codes, labels = pd.factorize(text, sort=True)
     order = sorted(range(len(labels)), key=lambda i: (labels[i] == UNKNOWN, i))
     place = np.empty(len(labels), int)

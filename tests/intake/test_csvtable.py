@@ -165,3 +165,26 @@ def test_parquet_with_flipped_bits_is_read_or_refused(tmp_path):
         else:
             assert all(len(column) == table.n for column in table.columns.values())
     assert refused > 20
+
+
+def test_what_spreadsheets_and_pandas_add_is_passed_over_and_counted(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        b"\xef\xbb\xbf\xef\xbb\xbf,a,Unnamed: 0,b,,\r\n0,1,7,2,,\r\n1,3,8,4\r\n,,,,,\r\n2,5,9,6,,,,\r\n,,,,,\r\n"
+    )
+    table = read_csv_table(path, tidy=True)
+    assert cells_of(table) == [["1", "2"], ["3", "4"], ["5", "6"]]
+    assert list(table.columns) == ["a", "b"]
+    assert [table.row(i) for i in range(3)] == [2, 3, 5]
+    assert table.passed_over == ("2 row-number columns", "2 empty unnamed columns", "2 blank rows")
+    with pytest.raises(InputError, match=r"a\.csv row 1: column 1 has no name"):
+        read_csv_table(path)
+    path.write_bytes(b"a,,b\n1,x,2\n")
+    with pytest.raises(InputError, match=r"a\.csv row 1: column 2 has no name"):
+        read_csv_table(path, tidy=True)
+    path.write_bytes(b"a,b\n1,2,x\n")
+    with pytest.raises(InputError, match="3 cells where the header has 2"):
+        read_csv_table(path, tidy=True)
+    path.write_bytes(b"sep=,\na,b\n1,2\n")
+    with pytest.raises(InputError, match="a hint to a spreadsheet"):
+        read_csv_table(path, tidy=True)

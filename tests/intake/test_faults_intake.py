@@ -246,12 +246,12 @@ def test_fault_10_bad_csv_names_the_row(tmp_path, bad, reason, multi_line):
 def test_fault_10_text_stays_text_and_a_byte_order_mark_is_no_name(tmp_path):
     (tmp_path / "manifest.csv").write_bytes(
         b"\xef\xbb\xbfpair_id,image,text,label,split,site\r\n"
-        b"001,a.png,NA,1,train,NA\r\n1e5,b.png,null,0,train,007\r\nNA,c.png,1.50,0,test,007\r\n"
+        b"001,a.png,0123,1,train,NAM\r\n1e5,b.png,1e3,0,train,007\r\nNA,c.png,1.50,0,test,007\r\n"
     )
     table = PairTable.read(tmp_path, check_images=False)
     assert table.pair_ids.tolist() == ["001", "1e5", "NA"]
-    assert table.frame["text"].tolist() == ["NA", "null", "1.50"]
-    assert table.attribute("site").tolist() == ["NA", "007", "007"]
+    assert table.frame["text"].tolist() == ["0123", "1e3", "1.50"]
+    assert table.attribute("site").tolist() == ["NAM", "007", "007"]
 
 
 # 11 ----------------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_the_report_warns_in_sentences(manifest, rows):
     said = PairTable.read(manifest(rows)).report.to_dict()["warnings"]
     for sentence in (
         "split val holds one label only (4 positive of 4)",
-        "attribute race has groups that differ only in upper and lower case",
+        "attribute race has groups that differ only in how they are written (Black, black)",
         "attribute race differs between the pairs of 1 patient",
         "attribute race, split test: nobody in group black",
         "9 of 40 pairs repeat the note of another pair",
