@@ -21,6 +21,7 @@ _HOMES = {
     "RunStore": "runs",
     "FairnessReport": "fairness",
     "equity_scaled_auc": "fairness",
+    "bands": "cells",
     "audit_mining": "mining",
     "mine_bad_pairs": "mining",
     "sinkhorn_divergence": "sinkhorn",
@@ -36,6 +37,7 @@ __all__ = [
     "RunConfig",
     "RunStore",
     "audit_mining",
+    "bands",
     "equity_scaled_auc",
     "fit",
     "mine_bad_pairs",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .cells import bands
     from .config import PRESETS, RunConfig
     from .errors import InputError
     from .fairness import FairnessReport, equity_scaled_auc

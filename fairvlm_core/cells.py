@@ -33,6 +33,7 @@ _NUMBER = re.compile(
     r"(?:(\+|or older|or more|and over|and older)|([a-z%/]+)\.?(?:[ -]old)?)?"
 )
 _RANGE = re.compile(r"\[?(\d+(?:\.\d+)?)\s*(?:-|–|to|,)\s*(\d+(?:\.\d+)?)[\])]?\s*(?:y|yrs?|years?)?")
+_BAND = re.compile(r"([<≤]?)\s*(-?\d+(?:\.\d+)?)")
 # A unit of age to years; a letter alone counts after a whole number only (DICOM's age string, 006M), "1.75 m" is a length.
 _UNITS = {
     "y": 1.0, "yr": 1.0, "yrs": 1.0, "year": 1.0, "years": 1.0, "yo": 1.0, "y/o": 1.0, "month": 12.0, "months": 12.0,
@@ -196,6 +197,17 @@ def band_names(edges: Sequence[float]) -> list[str]:
         for i in range(len(edges) - 1)
     ]
     return [f"<{written[0]}", *between, f"{written[-1]}+"]
+
+
+def group_place(name: str) -> tuple[bool, bool, float, str]:
+    """Key that sorts groups: numbers and bands by value, then text in any case, "Unknown" last.
+
+    >>> sorted(["b", "75+", UNKNOWN, "40-74", "<40", "A", "100+"], key=group_place)
+    ['<40', '40-74', '75+', '100+', 'A', 'b', 'Unknown']
+    """
+    found = _BAND.match(name)
+    value = 0.0 if found is None else float(found[2]) - (0.5 if found[1] else 0.0)
+    return name == UNKNOWN, found is None, value, name.casefold() + name
 
 
 def band(cell: str, edges: Sequence[float]) -> str | None:

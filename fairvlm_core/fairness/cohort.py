@@ -14,7 +14,7 @@ from warnings import warn
 
 import numpy as np
 
-from ..cells import MAX_GROUPS, UNKNOWN, alike, cell_text, group_name, is_missing, too_many_numbers, yes_no
+from ..cells import MAX_GROUPS, UNKNOWN, alike, cell_text, group_name, group_place, is_missing, too_many_numbers, yes_no
 from ..errors import DataWarning, InputError
 
 
@@ -206,7 +206,7 @@ def _coded(name: str, values: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]
     present, code = np.unique(values, return_inverse=True)
     texts = [group_name(str(value)) for value in present]
     texts = [UNKNOWN if is_missing(text) else text for text in texts]
-    names = sorted(set(texts), key=_by_value)
+    names = sorted(set(texts), key=group_place)
     if len(names) > MAX_GROUPS + 1:
         edges = too_many_numbers(names, MAX_GROUPS)
         fix = "give rows of one group the same name"
@@ -225,14 +225,6 @@ def _coded(name: str, values: Any, n: int) -> tuple[tuple[str, ...], np.ndarray]
         return tuple(names), code
     place = {text: i for i, text in enumerate(names)}
     return tuple(names), np.array([place[text] for text in texts], np.intp)[code]
-
-
-def _by_value(name: str) -> tuple[bool, bool, float, str]:
-    """Order of group names: numbers by value, then text, "Unknown" last."""
-    try:
-        return (name == UNKNOWN, False, float(name), name)
-    except ValueError:
-        return (name == UNKNOWN, True, 0.0, name)
 
 
 def _check_exclude(exclude: Any, coded: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> None:

@@ -284,7 +284,8 @@ def group_columns(
     raw: RawRows, taken: pa.Array | None
 ) -> tuple[dict[str, pd.Categorical], dict[str, str], list[IntakeWarning]]:
     """The attributes as categoricals, the columns that are none with the reason, and warnings."""
-    columns, left_out = {}, dict(raw.columns_left_out)
+    columns: dict[str, pd.Categorical] = {}
+    left_out = dict(raw.columns_left_out)
     warnings: list[IntakeWarning] = []
     numbers: dict[str, list[float]] = {}
     for title, (cells, rule) in raw.attributes.items():
@@ -296,6 +297,8 @@ def group_columns(
             if raw.asked:
                 raise InputError(f"{place} cannot be used: {reason}; rename it")
             left_out[title] = reason
+            if edges := edges_for(_take(cells, taken)):
+                numbers[title] = edges
             continue
         chosen = _take(cells, taken)
         edges = edges_for(chosen) if rule.names is None and rule.bins is None else None
@@ -331,7 +334,13 @@ def _banded(
     rules: dict[str, Any] = {}
     if not raw.asked:  # the entry replaces the automatic choice
         rules = {title: raw.attributes[title][1].column for title in columns if title not in titles}
-    rules |= {title: {"column": raw.attributes[title][1].column, "bins": _short(edges[title])} for title in titles}
+    rules |= {
+        title + "_band" * (title in OUTPUT_COLUMNS): {
+            "column": raw.attributes[title][1].column,
+            "bins": _short(edges[title]),
+        }
+        for title in titles
+    }
     entry = json.dumps({"attributes": rules}, ensure_ascii=False)
     return (
         f"with {entry} in dataset.json"

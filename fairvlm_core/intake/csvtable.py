@@ -75,7 +75,7 @@ class StringTable:
         said = []
         for title in [title for title in columns if _UNNAMED.fullmatch(title)]:
             cells = pa.compute.utf8_trim_whitespace(columns[title])
-            for pattern, what in ((r"^$", "empty unnamed column"), (r"^\d+(?:\.0)?$", "row-number column")):
+            for pattern, what in ((r"^$", "empty unnamed column"), (r"^(?:\d+(?:\.0)?)?$", "row-number column")):
                 if pa.compute.all(pa.compute.match_substring_regex(cells, pattern), min_count=0).as_py():
                     del columns[title]
                     said.append(what)

@@ -17,6 +17,7 @@ from ..cells import (
     band,
     band_names,
     group_name,
+    group_place,
     is_missing,
     spelling,
     too_many_numbers,
@@ -72,7 +73,7 @@ def to_groups(cells: pa.Array, rule: AttributeRule, *, order: Sequence[str] | No
     odd = {kind: {"n": int(counts[unnamed].sum()), **facts}} if unnamed else {}
     present = set(names) - {UNKNOWN}
     first = list(dict.fromkeys(name for one in order or () for name in (one, group_name(one)) if name in present))
-    rest = sorted(present - set(first), key=_natural)
+    rest = sorted(present - set(first), key=group_place)
     categories = pd.Index([*first, *rest, *([UNKNOWN] if UNKNOWN in names else [])], dtype="str")
     lookup = categories.get_indexer(pd.Index(names, dtype="str")).astype(np.int32)
     return GroupedColumn(pd.Categorical.from_codes(lookup[indices], categories), odd)
@@ -139,11 +140,3 @@ def why_no_attribute(cells: pa.Array) -> str | None:
     if len(known) > MAX_GROUPS:
         return f"it has {len(known)} different values, more than {MAX_GROUPS}"
     return None
-
-
-def _natural(value: str) -> tuple[int, float, str]:
-    """Numbers by size, then words by the alphabet."""
-    try:
-        return 0, float(value), value
-    except ValueError:
-        return 1, 0.0, value.casefold() + value

@@ -283,7 +283,7 @@ def test_notes_composed_from_columns(foreign):
         return PairTable.read(foreign, description=DESCRIPTION | change, check_images=False)
 
     columns = DESCRIPTION["columns"] | {"text": COMPOSED}
-    names = {"Sex": {"M": "man", "F": "woman", "X": ""}, "diagnosis": {"none": "nothing found"}}
+    names = {"Sex": {"M": "man", "F": "woman", "X": ""}, "diagnosis": {"clear": "nothing found"}}
     table = read(columns=columns, names=names, attributes={"sex": "Sex"})
     assert table.frame["text"][:4].tolist() == [
         "Effusion, oedema of a man",  # no age
@@ -350,7 +350,7 @@ def test_a_label_column_in_the_rule_and_cells_to_leave_out(foreign):
         described = DESCRIPTION | {"columns": columns, "label": rule} | more
         return PairTable.read(foreign, description=described, check_images=False)
 
-    table = read({"column": "diagnosis", "positive": ["EFFUSION"], "left_out": ["none"]})
+    table = read({"column": "diagnosis", "positive": ["EFFUSION"], "left_out": ["clear"]})
     assert (len(table), table.labels[:3].tolist()) == (18, [0, 1, 0])
     with pytest.raises(InputError, match=r"column diagnosis: the label is 'Effusion, oedema'; "):
         read({"column": "diagnosis"})
