@@ -216,15 +216,16 @@ def _label(value: str, rule: LabelRule | None) -> int | None:
         return -1
     if rule is None or rule.plain:
         return yes_no(value)
-    if rule.contains is not None:
-        return -1 if is_missing(value) else int(rule.contains.casefold() in value.casefold())
+    if rule.contains is not None or rule.lacks is not None:
+        holds = (rule.contains or rule.lacks or "").casefold() in value.casefold()
+        return -1 if is_missing(value) else int(holds == (rule.lacks is None))
     if word in (rule.positive or ()):
         return 1
     if word in (rule.negative or ()):
         return 0
     if is_missing(value):
         return -1
-    return None if rule.negative is not None else 0
+    return None if rule.positive and rule.negative is not None else int(not rule.positive)
 
 
 def _words(given: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -36,8 +36,8 @@ MAX_EXPANSION = 50  # bytes of text that a byte of a Parquet file may stand for,
 MAX_CELL_CHARS = 8_000_000
 _BATCH = 20_000
 _TEXT = pa.large_string()
-_NO_NAME = "\ufeffcolumn "  # no name in a file begins so
-_UNNAMED = re.compile(rf"{_NO_NAME}\d+|Unnamed: \d+(?:_level_\d+)?|Unnamed: 0(?:\.\d+)+|__index_level_\d+__")
+NO_NAME = "\ufeffcolumn "  # no name in a file begins so
+_UNNAMED = re.compile(rf"{NO_NAME}\d+|Unnamed: \d+(?:_level_\d+)?|Unnamed: 0(?:\.\d+)+|__index_level_\d+__")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class StringTable:
         """The row number that a person finds in the file, for the row at `index` (0-based)."""
         return int(index) + self.first_row + int(np.searchsorted(self.skipped, int(index), side="right"))
 
+    def where(self, index: int) -> str:
+        """The file and row number of the row at `index`."""
+        return f"{self.file} row {self.row(index)}"
+
     def tidied(self) -> StringTable:
         """The table without what spreadsheets and pandas add: index columns, unnamed empty columns, blank rows."""
         columns = dict(self.columns)
@@ -81,7 +85,7 @@ class StringTable:
                     said.append(what)
                     break
             else:
-                if title.startswith(_NO_NAME):
+                if title.startswith(NO_NAME):
                     raise InputError(_no_name(self.file, title))
         blank = np.ones(self.n, bool)
         for column in columns.values():
@@ -146,7 +150,7 @@ def read_csv_table(path: Path, *, name: str | None = None, tidy: bool = False) -
     with named(name), open_regular(path, max_bytes=MAX_TABLE_BYTES) as file:
         data = np.memmap(file, np.uint8, "r")
         header, plain = _check_bytes(data, path, name)
-        unnamed = [title for title in header if title.startswith(_NO_NAME)]
+        unnamed = [title for title in header if title.startswith(NO_NAME)]
         if unnamed and not tidy:
             raise InputError(_no_name(name, unnamed[0]))
         if plain:
@@ -159,7 +163,7 @@ def read_csv_table(path: Path, *, name: str | None = None, tidy: bool = False) -
 
 
 def _no_name(file: str, title: str) -> str:
-    return f"{file} row 1: column {title.removeprefix(_NO_NAME)} has no name; name it or delete it"
+    return f"{file} row 1: column {title.removeprefix(NO_NAME)} has no name; name it or delete it"
 
 
 def csv_header(path: Path) -> list[str]:
@@ -204,7 +208,7 @@ def _header(path: Path, name: str) -> list[str]:
         raise InputError(f"{name}: the file is empty; it needs a header row and one row a pair")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise InputError(f"{name}: the cells are not separated by commas; save it as comma-separated CSV")
-    header = [cell or f"{_NO_NAME}{column}" for column, cell in enumerate(header, 1)]
+    header = [cell or f"{NO_NAME}{column}" for column, cell in enumerate(header, 1)]
     for column, cell in enumerate(header, 1):
         if header.index(cell) != column - 1:
             raise InputError(
@@ -305,7 +309,7 @@ def _read_strict(path: Path, name: str, header: list[str], tidy: bool) -> String
     skipped: list[int] = []
     rows = 0
     records = _records(path, name)
-    named = [i for i, title in enumerate(header, 1) if not title.startswith(_NO_NAME)]
+    named = [i for i, title in enumerate(header, 1) if not title.startswith(NO_NAME)]
     unnamed = len(header) - max(named, default=0)  # at the end of the header
     expected = next(records)[0] + 1
     while batch := list(islice(records, _BATCH)):

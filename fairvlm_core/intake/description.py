@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -32,8 +33,8 @@ class _Model(BaseModel):
 class Columns(_Model):
     """What the table calls each column; None means our own name (and, for the last three, only if it is there).
 
-    `image` and `text` may also be a template, "{dx}, on the {site}" (`template.Template`), and `text` a list of columns
-    and templates, which are joined as sentences.
+    Each may also be a template, "{dx}, on the {site}" (`template.Template`), and `text` a list of columns and templates,
+    which are joined as sentences.
     """
 
     image: _Text | None = None
@@ -43,7 +44,7 @@ class Columns(_Model):
     patient_id: _Text | None = None
     split: _Text | None = None
 
-    @field_validator("image", "text")
+    @field_validator("*")
     @classmethod
     def _templates(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         if value == ():
@@ -57,13 +58,15 @@ class Columns(_Model):
 class LabelRule(_Model):
     """How a cell becomes 0 or 1. Without a rule it must say 0 or 1, false or true itself.
 
-    ``column``: the column, as in ``columns``. ``contains``: 1 where the cell holds this text, in any case. ``positive``:
-    1 where the cell is one of these; then 0 where it is one of ``negative``, or anything else if there is no
-    ``negative``. An empty cell is no label, nor is one of ``left_out``: such pairs are left out.
+    ``column``: the column, as in ``columns``. ``contains``: 1 where the cell holds this text, in any case; ``lacks``: 1
+    where it does not. ``positive``: 1 where the cell is one of these, ``negative``: 0 where it is one of these; with one
+    of the two lists, any other cell is on the other side. An empty cell is no label, nor is one of ``left_out``: such
+    pairs are left out.
     """
 
     column: _Text | None = None
     contains: _Text | None = None
+    lacks: _Text | None = None
     positive: tuple[str, ...] | None = None
     negative: tuple[str, ...] | None = None
     left_out: tuple[str, ...] = ()
@@ -71,15 +74,16 @@ class LabelRule(_Model):
     @property
     def plain(self) -> bool:
         """Whether the rule only names the column: its cells say 0 or 1."""
-        return self.contains is None and self.positive is None
+        return self.contains is self.lacks is self.positive is self.negative is None
 
     @model_validator(mode="after")
     def _one_rule(self) -> LabelRule:
-        if self.plain and self.column is not None and self.negative is None:
+        if self.plain and self.column is not None:
             return self
-        if (self.contains is None) == (not self.positive):
-            raise ValueError('give either "contains" or a list under "positive"')
-        if self.contains is not None and self.negative is not None:
+        lists = bool(self.positive or self.negative)
+        if (self.contains is not None) + (self.lacks is not None) + lists != 1:
+            raise ValueError('give either "contains" or "lacks", or a list under "positive"')
+        if not lists and (self.positive, self.negative) != (None, None):
             raise ValueError('"negative" goes with "positive", not with "contains"')
         return self
 
@@ -117,7 +121,10 @@ class Description(_Model):
     name
         What pages and reports call the data.
     table
-        The CSV or Parquet file, below the folder. Without it ``manifest.csv`` or ``manifest.parquet``.
+        The file, below the folder (see `tablefile`), or several of them. Without it ``manifest.csv`` or
+        ``manifest.parquet``.
+    group_by
+        A column (or template): rows with the same value are one pair. Their different cells are joined by "; ".
     images
         The folder that image paths start from, below the data folder; or the absolute path of a folder elsewhere.
     notes
@@ -129,8 +136,10 @@ class Description(_Model):
         For label 0, then label 1: a prompt, or several; `class_prompts` gives them as lists.
     label_names
         For label 0, then label 1.
-    columns, label, attributes, splits
-        See `Columns`, `LabelRule`, `AttributeRule`; attributes may also be a plain list of columns. `splits` are the
+    columns
+        See `Columns`; several make several pairs of each row (two eyes), where their image is not empty.
+    label, attributes, splits
+        See `LabelRule`, `AttributeRule`; attributes may also be a plain list of columns. `splits` are the
         shares of patients for tables without a split column.
     patient_pattern
         For tables without a patient column: a regular expression (RE2, no groups); what it matches in an image's path is
@@ -147,12 +156,13 @@ class Description(_Model):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: _Text | None = None
     about: str | None = None
-    table: _Text | None = None
+    table: _Text | Annotated[tuple[_Text, ...], Field(min_length=1, max_length=1000)] | None = None
+    group_by: _Text | None = None
     images: str = ""
     notes: str | None = None
     prompts: tuple[_Prompts, _Prompts] | None = None
     label_names: tuple[_Text, _Text] | None = None
-    columns: Columns = Columns()
+    columns: Columns | Annotated[tuple[Columns, ...], Field(min_length=1, max_length=20)] = Columns()
     names: dict[_Text, dict[str, str]] | None = None
     label: LabelRule | None = None
     patient_pattern: _Text | None = None
@@ -173,16 +183,23 @@ class Description(_Model):
         negative, positive = ((one,) if isinstance(one, str) else one for one in self.prompts)
         return negative, positive
 
+    @property
+    def column_sets(self) -> tuple[Columns, ...]:
+        """The column names, once for each pair of a row."""
+        return (self.columns,) if isinstance(self.columns, Columns) else self.columns
+
     @model_validator(mode="after")
     def _one_label_column(self) -> Description:
-        named = self.columns.label, self.label and self.label.column
-        if all(named) and named[0] != named[1]:
+        column = self.label and self.label.column
+        if any(one.label and column and one.label != column for one in self.column_sets):
             raise ValueError('"label" names another column than "columns"; name it once')
         return self
 
     @field_validator("table", "images", "notes")
     @classmethod
-    def _below(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _below(cls, value: str | tuple[str, ...] | None, info: ValidationInfo) -> str | tuple[str, ...] | None:
+        if isinstance(value, tuple):
+            return tuple(str(cls._below(one, info)) for one in value)
         if value and info.field_name != "table" and Path(value).expanduser().is_absolute():
             return value
         if value and (fault := path_fault(value)):
@@ -230,7 +247,7 @@ def parse_description(content: object, place: str) -> Description:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         # Where a value may take several forms the place names the form too; a person knows the entry without it.
-        entry = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and "function-" not in str(part))
+        entry = ".".join(str(part) for part in first["loc"] if not re.search(r"\[|function-|^Columns$", str(part)))
         reason = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             reason = "not known; see docs/data.md for the entries"

@@ -33,13 +33,13 @@ class Layout:
     origin
         Where the description comes from: "dataset.json", "given", "built in: NAME" or "none".
     table
-        The table's path below the folder; None for a Harvard-FairVLMed folder and for archives.
+        The table's path below the folder, or several; None for a Harvard-FairVLMed folder and for archives.
     """
 
     kind: str
     description: Description
     origin: str
-    table: str | None
+    table: str | tuple[str, ...] | None
 
 
 def find_layout(folder: Path | str, description: Description | Mapping | str | Path | None = None) -> Layout:
@@ -78,7 +78,7 @@ def find_layout(folder: Path | str, description: Description | Mapping | str | P
     content, origin = _description(folder, description, entries)
     if content.table is not None and content.table not in MANIFESTS:
         return Layout("foreign", content, origin, content.table)
-    manifests = [content.table] if content.table else [name for name in MANIFESTS if name in entries]
+    manifests = [str(content.table)] if content.table else [name for name in MANIFESTS if name in entries]
     if len(manifests) > 1:
         raise InputError(
             'folder: both manifest.csv and manifest.parquet are there; keep one, or name it as "table" in dataset.json'

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import InputError
 from ..words import listed
-from .csvtable import StringTable, read_csv_table, read_parquet_table
-from .description import AttributeRule, Description
+from .csvtable import StringTable
+from .description import AttributeRule, Columns, Description
 from .files import DamagedFile, open_inside, resolve_inside, shown, tidy_path
 from .identity import patients_from_paths
 from .layouts import Layout
 from .locate import NOTE_ENDINGS, FileFolder, checked
 from .rows import COLUMNS, RawRows
+from .tablefile import read_any_table
 from .template import composed, is_template
 from .warning import IntakeWarning, WarningKind
 
@@ -36,15 +40,74 @@ def read_table(folder: Path, path: str) -> StringTable:
         ) from None
     except InputError as error:
         raise InputError(f"table: {error}") from None
-    if path.lower().endswith((".parquet", ".pq")):
-        return read_parquet_table(real, name=path)
-    return read_csv_table(real, name=path, tidy=True)
+    return read_any_table(real, name=path)
+
+
+@dataclass(frozen=True)
+class ManyTables(StringTable):
+    """Rows of several tables; `places` are the words that lead to each row."""
+
+    places: Callable[[int], str] = lambda index: f"row {index}"
+
+    def where(self, index: int) -> str:
+        """The file and row number of the row at `index`."""
+        return self.places(int(index))
+
+
+def read_tables(folder: Path, paths: str | Sequence[str], group_by: str | None = None) -> StringTable:
+    """One table, or several below each other; with `group_by` one row for each of its values.
+
+    Several tables get the columns "table" (a path without its ending) and "folder" (of the table), where there are none of
+    that name: for image paths, splits and attributes that depend on the file.
+    """
+    if isinstance(paths, str):
+        whole = read_table(folder, paths)
+    else:
+        tables = [read_table(folder, name) for name in paths]
+        columns: dict[str, pa.Array] = {}
+        for title in dict.fromkeys(title for table in tables for title in table.columns):
+            empty = [pa.array([""] * table.n, pa.large_string()) for table in tables]
+            columns[title] = pa.concat_arrays([t.columns.get(title, e) for t, e in zip(tables, empty, strict=True)])
+        own = {
+            "table": [PurePosixPath(name).with_suffix("").as_posix() for name in paths],
+            "folder": [PurePosixPath(name).parent.as_posix() for name in paths],
+        }
+        sizes = [table.n for table in tables]
+        for title, values in own.items():
+            columns.setdefault(title, pa.array(np.repeat(values, sizes).tolist(), pa.large_string()))
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+
+        def place(index: int) -> str:
+            which = int(np.searchsorted(starts, index, side="right")) - 1
+            return tables[which].where(index - int(starts[which]))
+
+        passed = tuple(dict.fromkeys(one for table in tables for one in table.passed_over))
+        whole = ManyTables(columns, int(starts[-1]), f"{len(tables)} tables", passed_over=passed, places=place)
+    return whole if group_by is None else _grouped(whole, group_by)
+
+
+def _grouped(table: StringTable, group_by: str) -> StringTable:
+    """One row for each value of a column or template; different cells of its rows are joined by "; "."""
+    keys = composed(group_by, table.columns, {}, f'{table.file}: "group_by"')
+    codes, first = np.unique(np.asarray(keys.to_pylist(), object), return_index=True, return_inverse=True)[2:0:-1]
+    order = np.sort(first)
+    group = np.searchsorted(order, first)[codes]
+    columns = {}
+    for title, cells in table.columns.items():
+        pairs = pd.DataFrame({"group": group, "cell": cells.to_pylist()}).drop_duplicates()
+        pairs = pairs[pairs["cell"] != ""]
+        joined = pairs.groupby("group", sort=True)["cell"].agg("; ".join).reindex(range(len(order)), fill_value="")
+        columns[title] = pa.array(joined.tolist(), pa.large_string())
+    return ManyTables(
+        columns, len(order), table.file, passed_over=table.passed_over, places=lambda index: table.where(order[index])
+    )
 
 
 def table_rows(folder: Path, layout: Layout) -> RawRows:
     """The rows of a manifest or a foreign table, with their note files where the description names a folder of them."""
     description = layout.description
-    raw = rows_of(read_table(folder, layout.table or "manifest.csv"), description, manifest=layout.kind == "manifest")
+    table = read_tables(folder, layout.table or "manifest.csv", description.group_by)
+    raw = rows_of(table, description, manifest=layout.kind == "manifest")
     if description.notes is None:
         return raw
     notes = checked(FileFolder.of(folder, description.notes, what="notes"), "notes")
@@ -93,6 +156,9 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
 
     Without a list of attributes, every further column of a manifest is one; of a foreign table, only those described.
     """
+    if not isinstance(description.columns, Columns):
+        sets = [description.model_copy(update={"columns": columns}) for columns in description.columns]
+        return _joined([rows_of(table, one, manifest=manifest) for one in sets])
     named = {role: getattr(description.columns, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
     if description.label is not None and description.label.column is not None:
         named["label"] = description.label.column
@@ -124,12 +190,12 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
             )
 
     def place(index: int, role: str) -> str:
-        return f"{table.file} row {table.row(index)}, column {plain.get(role, role)}"
+        return f"{table.where(index)}, column {plain.get(role, role)}"
 
     return RawRows(
         n=table.n,
         source=table.file,
-        row=table.row,
+        row=table.row if not isinstance(table, ManyTables) else lambda _: None,
         place=place,
         **columns,
         attributes={title: (table.columns[rule.column], rule) for title, rule in rules.items()},
@@ -141,6 +207,34 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
         if table.passed_over
         else [],
     )
+
+
+def _joined(parts: Sequence[RawRows]) -> RawRows:
+    """The pairs that several sets of columns make of the same rows; those without an image are none."""
+    first = parts[0]
+    whole: dict[str, Any] = {role: _stacked([getattr(part, role) for part in parts]) for role in COLUMNS}
+    kept = np.flatnonzero(pc.not_equal(pc.utf8_trim_whitespace(whole["image"]), "").to_numpy(zero_copy_only=False))
+
+    def taken(cells: pa.Array | None) -> Any:
+        return None if cells is None else cells.take(pa.array(kept))
+
+    return replace(
+        first,
+        n=len(kept),
+        n_found=len(kept),
+        row=lambda index: first.row(int(kept[index]) % first.n),
+        place=lambda index, role: parts[int(kept[index]) // first.n].place(int(kept[index]) % first.n, role),
+        attributes={
+            title: (taken(_stacked([part.attributes[title][0] for part in parts])), rule)
+            for title, (_, rule) in first.attributes.items()
+        },
+        **{role: taken(cells) for role, cells in whole.items()},
+    )
+
+
+def _stacked(parts: Sequence[pa.Array | None]) -> pa.Array | None:
+    known = [part for part in parts if part is not None]
+    return pa.concat_arrays(known) if len(known) == len(parts) else None
 
 
 def _attribute_rules(description: Description, others: list[str]) -> tuple[dict[str, AttributeRule], bool]:

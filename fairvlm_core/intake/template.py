@@ -3,6 +3,9 @@
 A template is cut into parts at ``", "``, ``"; "``, ``". "`` and line breaks. A part that names a missing cell is left out
 with the mark before it. Square brackets enclose a smaller part: ``"{sex}[ of {age} years]"`` keeps the sex where the age
 is missing. A row in which every named cell is missing gives the empty text.
+
+``{column:pattern}`` takes the part of the cell that a regular expression (RE2, without braces and groups) matches first:
+``"RET{ID:[0-9]+}OD.jpg"``.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ def template_fault(text: str) -> str | None:
     rest = _FIELD.sub("", text)
     if is_template(text) and ("{" in rest or "}" in rest):
         return "a brace { is not closed or not opened; write {column}"
-    if is_template(text) and ("[" in (rest := _BRACKET.sub("", text)) or "]" in rest):
+    if is_template(text) and ("[" in (rest := _BRACKET.sub("", rest)) or "]" in rest):
         return "a bracket [ is not closed or not opened; write [optional text]"
     return None
 
@@ -75,9 +78,12 @@ class Template:
 
     def fill(self, cells: Mapping[str, str]) -> str:
         """The text for one row; `cells` maps each field to its cell."""
-        known = {name: _written(cells[name]) for name in self.fields}
+        names = self.fields
+        known = {str(i): _written(cells[name]) for i, name in enumerate(names)}
         if not any(known.values()):
             return ""
+        # Numbers for names, since a pattern may hold brackets.
+        text = _FIELD.sub(lambda match: f"{{{names.index(match[1].strip())}}}", self.text)
         marks: list[str] = []
 
         def protect(match: re.Match) -> str:
@@ -85,27 +91,26 @@ class Template:
             marks.append(match[1])
             return f"\0{len(marks) - 1}\0"
 
-        pieces = _CUT.split(_BRACKET.sub(protect, self.text))
-        text = ""
+        pieces = _CUT.split(_BRACKET.sub(protect, text))
+        filled = ""
         for i in range(0, len(pieces), 2):
             piece = _fill(pieces[i], known)
             if piece is None:
                 continue
             piece = re.sub(r"\0(\d+)\0", lambda match: _fill(marks[int(match[1])], known) or "", piece)
-            text += (pieces[i - 1] if i and text else "") + piece
-        return re.sub(r" {2,}", " ", text).strip()
+            filled += (pieces[i - 1] if i and filled else "") + piece
+        return re.sub(r" {2,}", " ", filled).strip()
 
 
 def _fill(piece: str, known: Mapping[str, str]) -> str | None:
     """A part with its cells; None where one is missing."""
-    if not all(known[name.strip()] for name in _FIELD.findall(piece)):
+    if not all(known[place] for place in _FIELD.findall(piece)):
         return None
-    return _FIELD.sub(lambda match: known[match[1].strip()], piece)
+    return _FIELD.sub(lambda match: known[match[1]], piece)
 
 
 def _written(cell: str) -> str:
     """A cell as it stands in a text: trimmed, a whole number without ``.0``, nothing where it is missing."""
-    cell = cell.strip()
     return "" if is_missing(cell) else group_name(cell)
 
 
@@ -132,13 +137,7 @@ def composed(sources: str | Sequence[str], columns: Mapping[str, pa.Array], name
     chosen = [sources] if isinstance(sources, str) else list(sources)
     templates = [Template("{%s}" % source if source in columns else source) for source in chosen]  # noqa: UP031
     needed = list(dict.fromkeys(name for template in templates for name in template.fields))
-    missing = [name for name in needed if name not in columns]
-    if missing or not needed:
-        wrong = missing[0] if missing else chosen[0]
-        raise InputError(
-            f"{place}: no column {shown(wrong)}; there are {', '.join(shown(name, 30) for name in list(columns)[:20])}"
-        )
-    said = [_named(columns[name], names.get(name, {})) for name in needed]
+    said = [_named(_cells(name, columns, place), names.get(name, {})) for name in needed or chosen]
     # Each different combination of cells is written once.
     seen: dict[tuple[str, ...], str] = {}
     texts = []
@@ -148,6 +147,22 @@ def composed(sources: str | Sequence[str], columns: Mapping[str, pa.Array], name
             seen[row] = _joined([template.fill(cells) for template in templates])
         texts.append(seen[row])
     return pa.array(texts, pa.large_string())
+
+
+def _cells(field: str, columns: Mapping[str, pa.Array], place: str) -> pa.Array:
+    """The cells of a column, or the part of them that a pattern after its name matches."""
+    if field in columns:
+        return columns[field]
+    name, colon, pattern = field.partition(":")
+    if not colon or name not in columns:
+        raise InputError(
+            f"{place}: no column {shown(field)}; there are {', '.join(shown(one, 30) for one in list(columns)[:20])}"
+        )
+    try:
+        found = pc.extract_regex(columns[name], f"(?P<part>{pattern})")
+    except pa.ArrowInvalid:
+        raise InputError(f"{place}: {shown(pattern)} is no regular expression without groups, such as [0-9]+") from None
+    return pc.fill_null(pc.struct_field(found, "part"), "").cast(pa.large_string())
 
 
 def _named(cells: pa.Array, names: Mapping[str, str]) -> list[str]:

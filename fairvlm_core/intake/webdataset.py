@@ -92,7 +92,8 @@ def webdataset_rows(folder: Path, description: Description) -> RawRows:
         a link or device, a member too large or given twice, invalid JSON.
     """
     names = archives(folder)
-    role = {key: getattr(description.columns, key) or key for key in ("pair_id", "split", "image", "text")}
+    columns = description.column_sets[0]
+    role = {key: getattr(columns, key) or key for key in ("pair_id", "split", "image", "text")}
     if not isinstance(role["text"], str) or is_template(role["text"]):  # composed later, from all fields
         role["text"] = "text"
     pairs = _read_pairs(folder, names, role["text"])
