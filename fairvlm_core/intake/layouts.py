@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .csvtable import csv_header
 from .description import Description, known_descriptions, parse_description, read_description
 from .files import resolve_inside
 from .splits import SPLITS
+from .tablefile import table_header
 
 SPLIT_FOLDERS = {
     "training": "train", "train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test",
@@ -89,7 +89,8 @@ def find_layout(folder: Path | str, description: Description | Mapping | str | P
         return Layout("fairvlmed", content, origin, None)
     if origin == "none":
         for name, known in known_descriptions().items():
-            if known.table in entries and set(known.recognise) <= set(csv_header(folder / known.table)):
+            tables = (known.table,) if isinstance(known.table, str) else known.table or ()
+            if entries >= set(tables) and all(set(known.recognise) <= set(table_header(folder / t)) for t in tables):
                 return Layout("foreign", known, f"built in: {name}", known.table)
     from .webdataset import archives
 

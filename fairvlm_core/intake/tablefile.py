@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 
 from ..errors import InputError
 from .csvtable import (
@@ -21,6 +22,7 @@ from .csvtable import (
     MAX_TABLE_BYTES,
     NO_NAME,
     StringTable,
+    csv_header,
     read_csv_table,
     read_parquet_table,
 )
@@ -70,6 +72,23 @@ def separator(path: Path) -> str:
         first = file.read(1 << 20).decode("utf-8-sig", "replace").lstrip("\r\n").split("\n", 1)[0]
     outside = "".join(first.split('"')[::2])
     return max(",;\t|", key=lambda mark: outside.count(mark))
+
+
+def table_header(path: Path) -> list[str]:
+    """The column names of a table; empty where it cannot be read. Never raises."""
+    try:
+        ending = path.suffix.lower()
+        if ending in (*EXCEL, *JSON_LINES):
+            return list(read_any_table(path).columns)
+        if ending in PARQUET:
+            return pyarrow.parquet.read_schema(path).names
+        mark = separator(path)
+        if mark == ",":
+            return csv_header(path)
+        with io.TextIOWrapper(open_regular(path, max_bytes=MAX_TABLE_BYTES), "utf-8-sig", newline="") as text:
+            return [cell.strip() for cell in next(csv.reader(text, delimiter=mark), [])]
+    except (InputError, OSError, ValueError, csv.Error, pa.ArrowException):
+        return []
 
 
 def _read_separated(path: Path, name: str, mark: str) -> StringTable:
