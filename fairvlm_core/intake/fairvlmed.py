@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,11 @@ from .warning import IntakeWarning, WarningKind
 
 SUMMARY = "data_summary.csv"
 NOTE_FILES = {"summarized": "gpt-4_summarized_notes.csv", "original": "original_notes.csv"}
+# Names of the summary's columns in small letters and digits.
+_NOTE_COLUMNS = {
+    "summarized": ("gpt4summary", "gpt4summarized", "gpt4summarizednotes", "gpt4note", "summary", "summarizednote"),
+    "original": ("note", "notes", "originalnote", "originalnotes", "clinicalnote"),
+}
 RULES = {
     "race": AttributeRule(column="race", names={"0": "Asian", "1": "Black", "2": "White"}),
     "gender": AttributeRule(column="gender", names={"0": "Female", "1": "Male"}),
@@ -55,17 +61,17 @@ def fairvlmed_rows(
     memory. The folder of a file is its split; ``data_summary.csv`` is compared with it.
     """
     files = _files(folder)
-    notes, note_source = _notes(folder, description.note_source)
+    notes, note_source, note_file = _notes(folder, description.note_source)
     rules = _rules(description)
     own_note = {"note"} if notes is None else set()
     wanted = sorted({LABEL, *PATIENT_COLUMNS, *own_note, *(rule.column for rule in rules.values())})
     eyes = in_threads(lambda file: _read_one(folder, file, wanted, check_images), files, progress)
     summary = _summary(folder)
-    kept, refused, left_out = _sorted_out(eyes, notes, NOTE_FILES.get(note_source, ""))
+    kept, refused, left_out = _sorted_out(eyes, notes, note_file)
     patient, by_summary = _patients(kept, summary)
     warnings = _disagreements(eyes, summary, by_summary)
     if left_out:
-        counts: dict[str, int | str] = {"n": len(left_out), "total": len(files), "file": NOTE_FILES[note_source]}
+        counts: dict[str, int | str] = {"n": len(left_out), "total": len(files), "file": note_file}
         warnings.insert(0, IntakeWarning(WarningKind.NO_NOTE, values=counts))
     absent = {title for title, rule in rules.items() if not any(rule.column in eye.values for eye in kept)}
     raw = RawRows(
@@ -141,27 +147,49 @@ def _read_one(folder: Path, file: tuple[str, str], wanted: list[str], check: boo
         raise InputError(f"{shown_name(path)}: {error}") from None
 
 
-def _notes(folder: Path, source: str) -> tuple[dict[str, str] | None, str]:
-    """Notes by file stem and the kind taken; None where they are in the .npz."""
-    if source == "npz":
-        return None, "npz"
-    there = [kind for kind, name in NOTE_FILES.items() if (folder / name).exists() and source in ("auto", kind)]
-    if not there:
-        if source == "auto":
-            return None, "npz"
-        raise InputError(f'{NOTE_FILES[source]}: the file is missing; add it, or choose another "note_source"')
-    table = _table(folder, NOTE_FILES[there[0]])
-    if len(table.columns) < 2:
-        raise InputError(f"{table.file}: one column only; the .npz name (first) and the note (third) are expected")
-    columns = list(table.columns.values())
-    names, texts = columns[0].to_pylist(), columns[min(2, len(columns) - 1)].to_pylist()
+def _notes(folder: Path, source: str) -> tuple[dict[str, str] | None, str, str]:
+    """Notes by file stem, the kind taken and the table they are in; None where they are in the .npz.
+
+    Notes are in a table of their own, or in columns of the summary, as the set is published.
+    """
+    for kind in NOTE_FILES if source == "auto" else (source,):
+        if kind == "npz":
+            break
+        if (folder / NOTE_FILES[kind]).exists():
+            table = _table(folder, NOTE_FILES[kind])
+            if len(table.columns) < 2:
+                raise InputError(
+                    f"{table.file}: one column only; the .npz name (first) and the note (third) are expected"
+                )
+            columns = list(table.columns)
+            return _by_stem(table, columns[0], columns[min(2, len(columns) - 1)]), kind, table.file
+        if (folder / SUMMARY).exists():
+            table = _table(folder, SUMMARY)
+            for name in table.columns:
+                if re.sub("[^a-z0-9]", "", name.lower()) in _NOTE_COLUMNS[kind]:
+                    return _by_stem(table, _file_column(table), name), kind, table.file
+    if source in NOTE_FILES:
+        raise InputError(
+            f"{NOTE_FILES[source]}: the file is missing, and {SUMMARY} has no such notes; add it, or choose another "
+            f'"note_source"'
+        )
+    return None, "npz", ""
+
+
+def _by_stem(table: StringTable, key: str, note: str) -> dict[str, str]:
     notes: dict[str, str] = {}
-    for i, (name, text) in enumerate(zip(names, texts, strict=True)):
+    for i, (name, text) in enumerate(zip(*(table.columns[column].to_pylist() for column in (key, note)), strict=True)):
         stem = _stem(name.strip())
         if stem in notes:
             raise InputError(f"{table.file} row {table.row(i)}: a second note for {shown(stem)}; keep one")
         notes[stem] = text
-    return notes, there[0]
+    return notes
+
+
+def _file_column(table: StringTable) -> str:
+    """The column of a summary that names the .npz."""
+    names = ("filename", "file", "file_name", "npz")
+    return next((name for name in table.columns if name.lower() in names), next(iter(table.columns)))
 
 
 def _rules(description: Description) -> dict[str, AttributeRule]:
@@ -178,10 +206,7 @@ def _summary(folder: Path) -> dict[str, dict[str, str]] | None:
     if not (folder / SUMMARY).exists():
         return None
     table = _table(folder, SUMMARY)
-    title = next(
-        (name for name in table.columns if name.lower() in ("filename", "file", "file_name", "npz")),
-        next(iter(table.columns)),
-    )
+    title = _file_column(table)
     wanted = {
         name.lower(): column.to_pylist()
         for name, column in table.columns.items()

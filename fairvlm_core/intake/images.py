@@ -7,7 +7,7 @@ greyscale, 8 bit     the same value in R, G and B
 black and white      0 and 255
 palette              the palette's colours
 transparency         laid over black: the surround of radiographs and fundus images is dark; white would look like a finding
-16 bit, integer      divided by the largest value of the bit depth (8, 10, 12, 14 or 16) that holds the image's maximum
+16 bit, integer      as it is up to 255; beyond, 0 stays 0 and the largest value becomes 255 (`dicom.white_level`)
 float                as it is if within 0 to 255, times 255 if within 0 to 1, else minimum to 0 and maximum to 255;
                      not-a-number and infinities become 0
 CMYK, YCbCr, HSV     Pillow's conversion; colour profiles are not applied
@@ -44,7 +44,7 @@ from PIL import (  # naming the plugins registers them, and only them
 )
 
 from ..errors import InputError
-from .dicom import decode_dicom, is_dicom
+from .dicom import decode_dicom, is_dicom, white_level
 from .files import DamagedFile, damage, in_threads, open_inside
 from .npz import NpzFile
 
@@ -308,8 +308,7 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
     numbers = np.where(finite, values, 0).astype(np.float64)
     low, high = (numbers[finite].min(), numbers[finite].max()) if finite.any() else (0.0, 0.0)
     if values.dtype.kind in "iu" and low >= 0 and high <= 65535:
-        depth = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
-        numbers = numbers * 255.0 / (2**depth - 1)
+        numbers = numbers * (1.0 if high <= 255 else 255.0 / white_level(numbers))
     elif low >= 0 and high <= 1:
         numbers = numbers * 255.0
     elif low < 0 or high > 255:

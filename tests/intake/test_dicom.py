@@ -49,9 +49,14 @@ def grey(folder, name="a.dcm"):
     return image[..., 0].astype(int)
 
 
-def test_without_a_window_stored_bits_are_the_scale(tmp_path):
+def test_without_a_window_the_largest_value_is_white_whatever_the_stored_bits(tmp_path):
     write(tmp_path)
-    assert np.array_equal(grey(tmp_path), np.floor(RAMP * 255.0 / 4095 + 0.5))
+    assert np.array_equal(grey(tmp_path), np.floor(RAMP * 255.0 / RAMP.max() + 0.5))
+    for bits, top in ((12, 4095), (16, 4095), (16, 4096), (14, 4096), (16, 65535)):
+        write(tmp_path, np.linspace(0, top, 256).astype(np.uint16).reshape(16, 16), bits=bits, name="b.dcm")
+        assert np.abs(grey(tmp_path, "b.dcm").ravel() - np.arange(256)).max() <= 1
+    write(tmp_path, np.array([[0, 100]], np.uint8), bits=8, name="c.dcm")
+    assert grey(tmp_path, "c.dcm").tolist() == [[0, 100]]
     facts = inspect_image(tmp_path, "a.dcm")
     assert (facts.format, facts.mode, facts.width, facts.height, facts.odd) == (
         "DICOM", "MONOCHROME2", 16, 16, ("16-bit",)
@@ -179,3 +184,85 @@ def test_other_images_are_not_taken_for_dicom(tmp_path):
     Image.new("L", (3, 2), 7).save(buffer, "PNG")
     (tmp_path / "a.dcm").write_bytes(buffer.getvalue())
     assert images.read_image(tmp_path, "a.dcm").getpixel((0, 0)) == (7, 7, 7)
+
+
+def loose(folder, name, change, implicit=False, pixels=RAMP, **tags):
+    """A file with a header as `change` leaves it, written without checks."""
+    path = folder / write(folder, pixels, **tags)
+    data = pydicom.dcmread(path)
+    change(data)
+    data.save_as(folder / name, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    return grey(folder, name)
+
+
+def delete(*names):
+    def change(data):
+        for name in names:
+            del data[name]
+
+    return change
+
+
+def test_headers_as_scanners_write_them(tmp_path):
+    """Each file is read as the same image with a sound header."""
+    plain = np.floor(RAMP * 255.0 / RAMP.max() + 0.5).astype(int)
+
+    def without_syntax(data):
+        del data.file_meta.TransferSyntaxUID
+
+    for implicit in (False, True):
+        assert np.array_equal(loose(tmp_path, "syntax.dcm", without_syntax, implicit), plain)
+    sound = (tmp_path / write(tmp_path)).read_bytes()
+    body = sound[132:]
+    length = int.from_bytes(body[8:12], "little")  # of group 2, from its first element
+    for name, data in (("preamble", body), ("mark", sound[128:]), ("meta", body[12 + length :])):
+        (tmp_path / f"{name}.dcm").write_bytes(data)
+        assert images.is_dicom(data)
+        assert np.array_equal(grey(tmp_path, f"{name}.dcm"), plain)
+    for tags in (
+        {"RescaleSlope": "", "RescaleIntercept": ""}, {"RescaleSlope": None}, {"WindowCenter": 2048, "WindowWidth": 0},
+        {"WindowCenter": "", "WindowWidth": ""}, {"WindowCenter": 2048}, {"WindowWidth": 300}, {"RescaleIntercept": ""},
+        {"WindowCenter": [], "WindowWidth": []}, {"VOILUTSequence": []}, {"ModalityLUTSequence": []},
+        {"WindowCenter": -9000, "WindowWidth": 10}, {"RescaleSlope": 0, "RescaleIntercept": ""}, {"NumberOfFrames": ""},
+    ):  # fmt: skip
+        write(tmp_path, name="t.dcm", **tags)
+        assert np.array_equal(grey(tmp_path, "t.dcm"), plain), tags
+    write(tmp_path, name="w.dcm", WindowCenter=[2048, 2040], WindowWidth=[0, 4081], RescaleSlope=1, RescaleIntercept="")
+    assert np.abs(grey(tmp_path, "w.dcm") - plain).max() <= 1
+    for names in (["SamplesPerPixel"], ["PhotometricInterpretation"], ["PixelRepresentation"], ["HighBit"], ["BitsStored"],
+                  ["BitsAllocated", "BitsStored", "HighBit"]):  # fmt: skip
+        assert np.array_equal(loose(tmp_path, "d.dcm", delete(*names)), plain), names
+
+
+def test_padding_is_no_part_of_the_range(tmp_path):
+    padded = RAMP.astype(np.int16)
+    padded[0, 0] = -2000
+    write(tmp_path, padded, bits=16, PixelPaddingValue=-2000)
+    assert grey(tmp_path)[0, 0] == 0
+    assert np.abs(grey(tmp_path)[1:] - RAMP[1:] * 255.0 / RAMP.max()).max() <= 1.6
+
+
+def no_number(data):
+    data[0x00281053] = pydicom.DataElement(0x00281053, "LO", "one, about")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (delete("Rows"), "the DICOM header lacks Rows; export the image again"),
+        (no_number, "RescaleSlope is no number"),
+    ],
+)  # fmt: skip
+def test_what_a_header_lacks_for_good_is_named(change, words, tmp_path):
+    with pytest.raises(DamagedFile, match=words) as error:
+        loose(tmp_path, "b.dcm", change, syntax=pydicom.uid.ImplicitVRLittleEndian, implicit=True)
+    assert "damaged" not in str(error.value)
+
+
+def test_compressed_pixels_without_a_transfer_syntax(tmp_path):
+    data = pydicom.dcmread(tmp_path / write(tmp_path))
+    data.compress(pydicom.uid.RLELossless)
+    del data.file_meta.TransferSyntaxUID
+    data.save_as(tmp_path / "b.dcm", implicit_vr=False, little_endian=True, enforce_file_format=False)
+    with pytest.raises(DamagedFile, match="compressed pixels and no transfer syntax"):
+        read_image(tmp_path, "b.dcm")

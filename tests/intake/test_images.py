@@ -46,16 +46,26 @@ def test_jpeg_and_a_jpeg_of_several_pictures(tmp_path):
     assert inspect_image(tmp_path, "b.jpg").odd == ("multi-frame",)
 
 
-@pytest.mark.parametrize(
-    ("top", "divisor"),
-    [(255, 255), (256, 1023), (1023, 1023), (4095, 4095), (4096, 16383), (16384, 65535), (65535, 65535)],
-)
-def test_16_bit_is_scaled_by_the_depth_that_holds_it(tmp_path, top, divisor):
+@pytest.mark.parametrize("top", [255, 256, 1023, 1024, 4095, 4096, 16384, 65535])
+def test_16_bit_is_scaled_by_its_largest_value(tmp_path, top):
     deep = np.array([[0, top // 3, top]], np.uint16)
     saved(tmp_path, Image.fromarray(deep))
-    expected = np.floor(deep * 255.0 / divisor + 0.5).astype(np.uint8)
+    expected = np.floor(deep * 255.0 / top + 0.5).astype(np.uint8)
     assert np.array_equal(pixels(tmp_path)[..., 1], expected)
     assert inspect_image(tmp_path, "a.png").odd == ("16-bit",)
+
+
+def test_a_defect_pixel_does_not_darken_a_12_bit_image(tmp_path):
+    deep = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (64, 1))
+    saved(tmp_path, Image.fromarray(deep))
+    plain = pixels(tmp_path)[..., 0]
+    deep[0, 0] = 65535
+    saved(tmp_path, Image.fromarray(deep))
+    assert np.median(pixels(tmp_path)[..., 0]) >= np.median(plain) // 2
+    dark = np.zeros((64, 64), np.uint16)
+    dark[5, 5] = 300  # one bright pixel alone is the image
+    saved(tmp_path, Image.fromarray(dark))
+    assert pixels(tmp_path).max() == 255
 
 
 def test_16_bit_colour_keeps_its_high_byte(tmp_path):

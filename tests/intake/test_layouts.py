@@ -197,6 +197,32 @@ def test_fairvlmed_images_are_not_held(fairvlmed, monkeypatch):
     assert "glaucoma" in read
 
 
+def test_fairvlmed_notes_in_the_summary(fairvlmed):
+    """As the set is published: data_summary.csv alone, with columns note and gpt4_summary."""
+    folder = fairvlmed()
+    for name in ("gpt-4_summarized_notes.csv", "original_notes.csv"):
+        (folder / name).unlink()
+    rows = list(csv.DictReader((folder / "data_summary.csv").read_text(encoding="utf-8").splitlines()))
+    for i, row in enumerate(rows):
+        row |= {"note": f"original, with a comma {i}", "gpt4_summary": f"summary {i}"}
+    with (folder / "data_summary.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    table = PairTable.read(folder)
+    assert (table.info.note_source, table.frame["text"].iloc[3]) == ("summarized", "summary 3")
+    original = PairTable.read(folder, description={"note_source": "original"})
+    assert original.frame["text"].iloc[3] == "original, with a comma 3"
+    rows.pop(3)
+    with (folder / "data_summary.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    table = PairTable.read(folder)
+    assert len(table) == 23
+    assert "1 of 24 files have no note in data_summary.csv" in table.report.to_dict()["warnings"]
+
+
 # foreign -----------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def foreign(tmp_path):
