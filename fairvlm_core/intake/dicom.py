@@ -123,6 +123,8 @@ def _complete(header: Any) -> None:
             continue
         try:
             value = header[name].value
+            if name in _RESCALE and value not in (None, ""):
+                float(value)
         except (ValueError, TypeError, ArithmeticError):
             if name in _RESCALE:
                 raise DamagedFile(f"the DICOM header's {name} is no number; correct it") from None
