@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from fairvlm_core.analysis.methods import comparable, methods_of, newest_of_each_seed
+from fairvlm_core.analysis.methods import comparable, methods_of, newest_of_each_seed, reference_first
 from ui import compare_page, widgets
 from ui.frame import choose_runs, page
 from ui.reads import comparison
@@ -42,7 +42,7 @@ with page(
         )
         st.stop()
     with st.spinner("Resampling patients …"):
-        result = comparison(here.store.root, methods_of(readable))
+        result = comparison(here.store.root, reference_first(methods_of(readable)))
     compare_page.methods(result)
     compare_page.paired_difference(here, result)
     compare_page.es_auc(result)

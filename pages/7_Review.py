@@ -33,6 +33,9 @@ with page("Review", "Judge one pair after another: do image, note and label belo
     store = review_store(workspace)
     if store.read_only:
         st.warning(f"{literal(store.name)} cannot be written: you can read it here, but not record verdicts.")
+    review_queues.make_handed(here, store, name, allowed=may(role, "make_queue"))
+    if "review.view" in st.session_state:
+        st.session_state["view"] = st.session_state.pop("review.view")
     with st.container(horizontal=True):
         queue = review_queues.choose(store)
         guidelines()

@@ -190,7 +190,7 @@ def histogram(now: MinedPairs, title: str) -> go.Figure:
             chart.add_annotation(
                 x=limit, y=1, yref="paper", yanchor="bottom",
                 text=f"{_LIMITS[kind]} {'<' if kind == 'noisy' else '>'} {number(limit, 2)}",
-                showarrow=False, xanchor="center", font={"color": KIND_COLOURS[kind]},
+                showarrow=False, xanchor="center",
             )  # fmt: skip
     chart.update_xaxes(title_text=chart_text(title))
     chart.update_yaxes(title_text="Training pairs", rangemode="tozero")
@@ -218,7 +218,7 @@ def rate_chart(audit: AttributeAudit) -> go.Figure:
         )  # fmt: skip
         chart.add_annotation(
             x=1, xref="paper", xanchor="right", y=chart_text(group.group, 20), showarrow=False, yshift=11,
-            text=f"{group.n_flagged:,} of {group.n:,}", opacity=0.75,
+            text=f"{group.n_flagged:,} of {group.n:,}", opacity=0.95,
         )  # fmt: skip
     n = sum(group.n for group in groups)
     chart.add_vline(
@@ -289,12 +289,12 @@ def trajectory_chart(now: MinedPairs, losses: np.ndarray, everyone: LossBand, wa
         if near_enough(limit, low, high):
             chart.add_hline(
                 limit, line={"color": KIND_COLOURS[kind], "width": 1.4, "dash": "dash"}, annotation_text=_LIMITS[kind],
-                annotation_position="top right", annotation_font_color=KIND_COLOURS[kind],
+                annotation_position="top right",
             )  # fmt: skip
     if warmup > 0:
         chart.add_vrect(0.5, min(warmup, len(losses)) + 0.5, fillcolor=NEUTRAL, opacity=0.1, line_width=0)
         chart.add_annotation(
-            x=0.5, xanchor="left", y=0, yref="paper", yanchor="bottom", text=" warm-up", showarrow=False, opacity=0.8
+            x=0.5, xanchor="left", y=0, yref="paper", yanchor="bottom", text=" warm-up", showarrow=False, opacity=0.95
         )
     tick = max(1, -(-len(losses) // 12))
     chart.update_xaxes(title_text="Epoch", range=[0.5, len(losses) + 0.5], tickformat="d", dtick=tick)

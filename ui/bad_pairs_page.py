@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,9 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig) -> MiningConfig:
 
 
 def _switch(label: str, name: str, options: list[str], titles: dict[str, str]) -> None:
-    st.segmented_control(label, options, key=f"{_STATE}.{name}", format_func=titles.__getitem__, required=True)
+    st.segmented_control(
+        label, options, key=f"{_STATE}.{name}", format_func=titles.__getitem__, required=True, wrap=True
+    )
 
 
 def _put(settings: MiningConfig) -> None:
@@ -196,7 +199,7 @@ def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> No
         names = list(found.groups)
         attribute = st.segmented_control(
             "Flag rate by", names, default=names[0], key=f"{_STATE}.attribute", format_func=literal, required=True,
-            persist_state="page",
+            persist_state="page", wrap=True,
         )  # fmt: skip
         audit = next(a for a in now.audit.attributes if a.attribute == attribute)
         widgets.chart(bad_pairs_charts.rate_chart(audit), f"{_STATE}.rates", f"Flag rate by {chart_text(attribute)}")
@@ -469,18 +472,11 @@ def _download(label: str, make: Callable[[], bytes], file: str, **more: Any) -> 
 def _send(run: Run, flagged: list[str], chosen: tuple[str, ...]) -> None:
     pairs, which = (list(chosen), "selected") if chosen else (flagged, "flagged")
 
-    def send() -> None:
-        st.session_state["review.selection"] = {"run": run.id, "pair_ids": pairs}
-
-    st.button(
+    pressed = st.button(
         f"Send {many(len(pairs), f'{which} pair')} to Review", key=f"{_STATE}.send", icon=":material/rate_review:",
-        on_click=send, disabled=not pairs,
+        disabled=not pairs, help="Makes a queue of these pairs, with random control pairs among them, and opens it.",
     )  # fmt: skip
-    handed = st.session_state.get("review.selection")
-    if handed is not None and handed["run"] == run.id:
-        file = page_names().get("Review")
-        words = f"{many(len(handed['pair_ids']), 'pair')} handed over"
-        if file is None:
-            st.caption(f"{words}.")
-        else:
-            st.page_link(f"pages/{file}", label=f"{words}: open Review", query_params={"run": run.id})
+    if pressed:
+        st.session_state["review.selection"] = {"run": run.id, "pair_ids": pairs}
+        st.session_state["review.handed"] = str(uuid.uuid4())  # one press, one queue
+        st.switch_page(f"pages/{page_names()['Review']}", query_params={"run": run.id})

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from fairvlm_core.words import number, points, span, undefined
 
 from .charts import bars, layout
-from .palette import ACCENT, NEUTRAL, group_colours, group_symbols
+from .palette import ACCENT, NEUTRAL, group_colours, group_symbols, method_marks
 from .words import chart_text
 
 
@@ -50,13 +50,11 @@ def group_auc_chart(values: pd.DataFrame, attribute: str) -> go.Figure:
             row = part.loc[group]
             counts = (int(row["n_positive"]), int(row["n_negative"]))
             ticks.append(y)
-            names.append(f"{chart_text(group, 22)}  <span style='opacity:.65'>n+ {counts[0]} · n− {counts[1]}</span>")
+            names.append(f"{chart_text(group, 22)}  <span style='opacity:.9'>n+ {counts[0]} · n− {counts[1]}</span>")
             first = group not in shown
             shown.add(group)
             if not np.isfinite(row["value"]):
-                chart.add_annotation(
-                    x=left, y=y, text=undefined(*counts), showarrow=False, xanchor="left", font_color=NEUTRAL, xshift=4
-                )
+                chart.add_annotation(x=left, y=y, text=undefined(*counts), showarrow=False, xanchor="left", xshift=4)
                 continue
             fact = (
                 f"<b>{chart_text(method)}, {chart_text(group)}</b><br>AUC {number(row['value'])} "
@@ -64,7 +62,7 @@ def group_auc_chart(values: pd.DataFrame, attribute: str) -> go.Figure:
             )
             chart.add_scatter(
                 x=[row["value"]], y=[y], mode="markers", name=chart_text(group), legendgroup=group, showlegend=first,
-                marker={"color": colours[group], "symbol": symbols[group], "size": 10},
+                marker={"color": colours[group], "symbol": symbols[group] + open_mark(row["low"]), "size": 10},
                 error_x=bars([row["value"]], [row["low"]], [row["high"]], colours[group]),
                 hovertext=[fact], hoverinfo="text",
             )  # fmt: skip
@@ -72,7 +70,7 @@ def group_auc_chart(values: pd.DataFrame, attribute: str) -> go.Figure:
     chart.update_yaxes(
         tickvals=ticks, ticktext=names, showgrid=False, range=[max(len(methods), 1) * block - 0.9 * step, -1.25 * step]
     )
-    title = f"Test AUC by {chart_text(attribute)}, 95 % interval"
+    title = f"Test AUC by {chart_text(attribute)}, 95 % interval; open: too few for one"
     chart.update_xaxes(range=[left, right], tickformat=".2f", title_text=title)
     return layout(chart, 90 + int(27 * block * max(len(methods), 1)), showlegend=False, margin={"t": 6})
 
@@ -87,7 +85,7 @@ def es_auc_chart(values: pd.DataFrame) -> go.Figure:
     """
     attributes = list(dict.fromkeys(values["attribute"]))
     methods = list(dict.fromkeys(values["method"]))
-    block = len(methods) + 0.9
+    block, marks = len(methods) + 0.9, method_marks(methods)
     chart = go.Figure()
     ticks, names = [], []
     for a, attribute in enumerate(attributes):
@@ -105,9 +103,9 @@ def es_auc_chart(values: pd.DataFrame) -> go.Figure:
                 f"({span(row['low'], row['high'])})<br>if groups did not matter: {number(row['chance'])}"
             )
             chart.add_scatter(
-                x=[row["value"]], y=[y], mode="markers", marker={"color": ACCENT, "size": 10},
-                error_x=bars([row["value"]], [row["low"]], [row["high"]], ACCENT), hovertext=[fact],
-                hoverinfo="text", name="ES-AUC, 95 % interval", showlegend=not (a or m), legendgroup="v",
+                x=[row["value"]], y=[y], mode="markers", marker={"color": marks[method][0], "size": 10},
+                error_x=bars([row["value"]], [row["low"]], [row["high"]], marks[method][0]), hovertext=[fact],
+                hoverinfo="text", showlegend=False,
             )  # fmt: skip
             if np.isfinite(row["chance"]):
                 chart.add_scatter(
@@ -119,7 +117,7 @@ def es_auc_chart(values: pd.DataFrame) -> go.Figure:
     chart.update_yaxes(
         tickvals=ticks, ticktext=names, showgrid=False, range=[max(len(attributes), 1) * block - 0.9, -1.25]
     )
-    chart.update_xaxes(title_text="Test ES-AUC", tickformat=".2f")
+    chart.update_xaxes(title_text="Test ES-AUC, 95 % interval", tickformat=".2f")
     legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
     return layout(chart, 120 + int(29 * block * max(len(attributes), 1)), legend=legend)
 
@@ -145,7 +143,7 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
         names.append(chart_text(row.group or row.measure, 40))
         if not np.isfinite(row.difference):
             text = undefined(row.n_positive, row.n_negative) if row.group else "undefined"
-            chart.add_annotation(x=0, y=y, text=text, showarrow=False, xanchor="left", xshift=8, font_color=NEUTRAL)
+            chart.add_annotation(x=0, y=y, text=text, showarrow=False, xanchor="left", xshift=8)
             continue
         peers = differences.loc[(differences["attribute"] == row.attribute) & (differences["group"] != ""), "group"]
         colour = group_colours(peers)[row.group] if row.group else ACCENT
@@ -155,10 +153,14 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
             f"<br>n+ = {row.n_positive}, n− = {row.n_negative}"
         )
         chart.add_scatter(
-            x=[100 * row.difference], y=[y], mode="markers", marker={"color": colour, "symbol": symbol, "size": 10},
+            x=[100 * row.difference], y=[y], mode="markers",
+            marker={"color": colour, "symbol": symbol + open_mark(row.low), "size": 10},
             error_x=bars([100 * row.difference], [100 * row.low], [100 * row.high], colour), hovertext=[fact],
             hoverinfo="text",
         )  # fmt: skip
+        if open_mark(row.low):
+            text = f"no interval (n+ = {row.n_positive}, n− = {row.n_negative})"
+            chart.add_annotation(x=100 * row.difference, y=y, text=text, showarrow=False, xanchor="left", xshift=10)
         widest = max(widest, float(np.nanmax(np.abs([row.low, row.high, row.difference]))))
     widest *= 105
     chart.add_vline(0, line={"color": NEUTRAL, "width": 1.5})
@@ -168,6 +170,15 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
     )  # fmt: skip
     chart.update_yaxes(tickvals=ticks, ticktext=names, showgrid=False, range=[y + 0.6, -1.25])
     return layout(chart, 80 + int(26 * (y + 2)), showlegend=False, margin={"t": 6, "b": 54})
+
+
+def open_mark(low: float) -> str:
+    """An open marker is a value without an interval.
+
+    >>> open_mark(0.8), open_mark(float("nan"))
+    ('', '-open')
+    """
+    return "" if np.isfinite(low) else "-open"
 
 
 def _heading(chart: go.Figure, y: float, text: str) -> None:

@@ -212,7 +212,9 @@ def tradeoff(result: RunComparison) -> None:
                 "λ", grid.weights, key=f"tradeoff.weight.{grid.name}", format_func="{:g}".format
             )
         widgets.chart(
-            plane_chart(frame, metric, attribute, grid, weight), "compare.plane", "Test AUC against fairness by method"
+            plane_chart(frame, metric, attribute, [m.name for m in result.methods], grid, weight),
+            "compare.plane",
+            "Test AUC against fairness by method",
         )
         if grid is not None and weight is not None:
             st.markdown(literal(compare_tradeoff.weight_line(frame, grid, weight, metric)))

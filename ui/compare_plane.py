@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -14,22 +16,26 @@ from fairvlm_core.words import many, mean_sd, number
 from .charts import layout
 from .compare_tradeoff import METRIC_NAMES
 from .losses_charts import rgba
-from .palette import ACCENT, COLOURS, NEUTRAL, group_colours, group_symbols
+from .palette import ACCENT, METHOD_COLOURS, NEUTRAL, group_colours, group_symbols, method_marks
 from .words import chart_text
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
 
 
 def plane_chart(
-    frame: pd.DataFrame, metric: str, attribute: str, grid: WeightGrid | None = None, weight: float | None = None
-) -> go.Figure:
+    frame: pd.DataFrame, metric: str, attribute: str, methods: Sequence[str], grid: WeightGrid | None = None,
+    weight: float | None = None,
+) -> go.Figure:  # fmt: skip
     """One point per method, the Pareto front as a stepped line; methods that differ in λ as a path, the chosen λ ringed.
 
     Parameters
     ----------
     frame
         As from `fairvlm_core.analysis.tradeoff.plane`.
+    methods
+        All compared methods in their order: a method has the same colour in every chart.
     """
+    marks = method_marks(methods)
     chart = go.Figure()
     front = frame[frame["front"]].sort_values("auc")
     chart.add_scatter(
@@ -39,14 +45,15 @@ def plane_chart(
     if grid is not None:
         way = frame.set_index("method").reindex(grid.methods).dropna(subset=["auc", "fair"])
         chart.add_scatter(
-            x=way["auc"], y=way["fair"], mode="lines", line={"color": COLOURS[1], "width": 1.6}, hoverinfo="skip",
+            x=way["auc"], y=way["fair"], mode="lines", line={"color": ACCENT, "width": 1.6}, hoverinfo="skip",
             name=f"rising λ, {chart_text(grid.name)}",
         )  # fmt: skip
         here = frame[frame["method"] == dict(zip(grid.weights, grid.methods, strict=True)).get(weight)]
         chart.add_scatter(
             x=here["auc"], y=here["fair"], mode="markers", hoverinfo="skip", name=f"λ = {weight:g}",
-            marker={"size": 22, "symbol": "circle-open", "color": COLOURS[1], "line": {"width": 2.5}},
+            marker={"size": 22, "symbol": "circle-open", "color": ACCENT, "line": {"width": 2.5}},
         )  # fmt: skip
+    inks = [marks[name][0] for name in frame["method"]]
     steps = {} if grid is None else {m: f"λ {w:g}" for w, m in zip(grid.weights, grid.methods, strict=True)}
     names = [steps.get(name) or chart_text(name, 44) for name in frame["method"]]
     facts = [
@@ -58,7 +65,7 @@ def plane_chart(
         x=frame["auc"], y=frame["fair"], mode="markers+text", text=names,
         textposition=_sides(frame), hovertext=facts, hoverinfo="text", name="method, ± sd over seeds", cliponaxis=False,
         marker={
-            "size": 11, "color": ACCENT, "symbol": ["circle" if f else "circle-open" for f in frame["front"]],
+            "size": 12, "color": inks, "symbol": ["circle" if f else "circle-open" for f in frame["front"]],
             "line": {"width": 2},
         },
         error_x={"array": np.nan_to_num(frame["auc_sd"]), "color": rgba(ACCENT, 0.5), "thickness": 1.2, "width": 0},
@@ -119,10 +126,10 @@ def sweep_chart(swept: pd.DataFrame, at: list[float]) -> go.Figure:
     """Sensitivity, specificity, DPD and DEOdds over a common threshold; upright lines at the thresholds in use."""
     chart = go.Figure()
     lines = (
-        ("sensitivity", "sensitivity", COLOURS[0], "solid"),
-        ("specificity", "specificity", COLOURS[1], "dash"),
-        ("dpd", "DPD", COLOURS[2], "dot"),
-        ("deodds", "DEOdds", COLOURS[3], "dashdot"),
+        ("sensitivity", "sensitivity", METHOD_COLOURS[2], "solid"),
+        ("specificity", "specificity", METHOD_COLOURS[1], "dash"),
+        ("dpd", "DPD", METHOD_COLOURS[3], "dot"),
+        ("deodds", "DEOdds", METHOD_COLOURS[4], "dashdot"),
     )
     for key, name, colour, dash in lines:
         chart.add_scatter(

@@ -15,12 +15,12 @@ from fairvlm_core.words import NOTHING, listed, local_time, many, number
 SEEDS_WANTED = 3
 FINE_TUNE, COMPARE = "2_Fine_tune.py", "6_Compare_runs.py"
 _COLUMNS = (
-    "Run", "State", "Test AUC", "Lowest ES-AUC", "n test", "Epochs", "Data", "Started", "Note",
+    "Run", "Method", "State", "Test AUC", "Lowest ES-AUC", "n test", "Epochs", "Data", "Started", "Note",
 )  # fmt: skip
 
 
 def runs_table(entries: Sequence[RunEntry]) -> pd.DataFrame:
-    """One row a run, newest first: Run, State, Test AUC, Lowest ES-AUC, n test, Epochs, Data, Started, Note."""
+    """One row a run, newest first: Run, Method, State, Test AUC, Lowest ES-AUC, n test, Epochs, Data, Started, Note."""
     rows = []
     for entry in reversed(entries):
         overall = entry.test["overall"] if entry.test else {}
@@ -29,6 +29,7 @@ def runs_table(entries: Sequence[RunEntry]) -> pd.DataFrame:
         rows.append(
             {
                 "Run": entry.id,
+                "Method": entry.method + (f" ({entry.changes})" if entry.changes else ""),
                 "State": [entry.state],
                 "Test AUC": overall.get("auc"),
                 "Lowest ES-AUC": min(known) if known else None,

@@ -166,10 +166,10 @@ def plan(preset: str, typed: Mapping[str, Any]) -> list[RunConfig]:
 def cost_line(cost: Cost, step: StepTime | None) -> str:
     """Where the estimate comes from, in words.
 
-    >>> cost_line(Cost(600, 12, 3.6), StepTime(0.3, 0.0, "0002-clip-s0"))
-    '12 steps of 0.30 s, as measured in run 0002-clip-s0; reading the images comes on top.'
+    >>> cost_line(Cost(600, 12, 3.6), StepTime(0.3, source="0002-clip-s0"))
+    '12 steps of 0.30 s, with evaluation and reading, as measured in run 0002-clip-s0.'
     """
     if step is None:
         return f"{many(cost.steps, 'step')}; no run with this model and batch size has measured one yet."
-    source = f"as measured in run {step.source}" if step.source else "measured here just now, without evaluation"
-    return f"{many(cost.steps, 'step')} of {number(step.seconds, 2)} s, {source}; reading the images comes on top."
+    source = f"as measured in run {step.source}" if step.source else "measured here just now on a few pairs"
+    return f"{many(cost.steps, 'step')} of {number(step.seconds, 2)} s, with evaluation and reading, {source}."

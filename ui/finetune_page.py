@@ -232,7 +232,8 @@ def measured(data: DataSet, config: RunConfig) -> StepTime:
         raise InputError(f"measuring a step took longer than {_MEASURE_SECONDS} s: lower batch_size") from None
     if done.returncode != 0:
         raise InputError(f"no step could be measured: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    return StepTime(float(json.loads(done.stdout)["step_seconds"]))
+    found = json.loads(done.stdout)
+    return StepTime(*(float(found[f"{name}_seconds"]) for name in ("step", "between", "once")))
 
 
 def _warm_up(store: RunStore) -> None:

@@ -16,6 +16,7 @@ from fairvlm_core.runs import Run, RunStore
 from fairvlm_core.words import many
 
 from . import widgets
+from .palette import INK
 from .reads import run_entries
 from .selection import picked, settle
 from .words import literal
@@ -40,6 +41,13 @@ _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2.75rem 4rem; max-width: 1500px;}
 [data-testid="stSidebarHeader"] {padding-bottom: 0.25rem;}
 [data-testid="stMetricValue"], [data-testid="stTable"] {font-variant-numeric: tabular-nums;}
+[class*="st-key-cards_"] {display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0.75rem;}
+[class*="st-key-cards_"] [data-testid="stMetricValue"] > div {white-space: normal; overflow: visible;}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p, kbd {opacity: 1 !important; color: CAPTION;}
+</style>"""
+# White on the accent of the dark theme would be too faint.
+_DARK = """<style>
+[data-testid^="stBaseButton-primary"] *, [data-testid="stMultiSelectTagsContainer"] span {color: #0E1216 !important;}
 </style>"""
 
 
@@ -95,7 +103,8 @@ def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
         initial_sidebar_state="expanded",
         menu_items={"Get help": None, "Report a bug": None, "About": None},
     )  # fmt: skip
-    st.html(_STYLE)
+    dark = st.context.theme.type == "dark"
+    st.html(_STYLE.replace("CAPTION", INK["dark" if dark else "light"]) + (_DARK if dark else ""))
     st.logo(str(ROOT / "ui" / "logo.svg"), size="large")
     with errors():
         store = RunStore()

@@ -19,6 +19,8 @@ def progress_line(status: Status, at: RunProgress) -> str:
     """
     if status.state == "queued":
         return "starting" if status.starting else "waits for its turn"
+    if status.state != "running" and not status.epoch:
+        return "ended before its first epoch did"
     if status.state != "running":
         return f"after epoch {status.epoch} of {status.epochs}"
     if not status.steps:

@@ -9,7 +9,7 @@ from fairvlm_core.words import KIND_TITLES
 
 from .bad_pairs_charts import KIND_COLOURS
 from .charts import layout
-from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS
+from .palette import ACCENT, METHOD_COLOURS, NEUTRAL, SYMBOLS
 from .words import chart_text
 
 HEIGHT = 262
@@ -25,7 +25,7 @@ def loss_chart(curves: pd.DataFrame, epochs: int) -> go.Figure:
 
 def quality_chart(curves: pd.DataFrame, epochs: int, n: int) -> go.Figure:
     """AUC and mean ES-AUC of the `n` validation pairs."""
-    names = {"auc": ("AUC", ACCENT), "es_auc": ("ES-AUC, mean over attributes", COLOURS[1])}
+    names = {"auc": ("AUC", ACCENT), "es_auc": ("ES-AUC, mean over attributes", METHOD_COLOURS[1])}
     return _lines(curves, epochs, f"Validation, n = {n:,}", names)
 
 
@@ -39,7 +39,7 @@ def sinkhorn_chart(values: pd.DataFrame, epochs: int) -> go.Figure:
     """A line an attribute, above the level by chance; columns attribute, epoch, value as from `divergence_curves`."""
     wide = values.pivot(index="epoch", columns="attribute", values="value").reset_index()
     attributes = list(dict.fromkeys(values["attribute"]))
-    names = {name: (name, COLOURS[i % len(COLOURS)]) for i, name in enumerate(attributes)}
+    names = {name: (name, METHOD_COLOURS[i % len(METHOD_COLOURS)]) for i, name in enumerate(attributes)}
     chart = _lines(wide, epochs, "Divergence above chance", names)
     return chart.add_hline(0, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
 
@@ -58,8 +58,6 @@ def _lines(frame: pd.DataFrame, epochs: int, title: str, names: dict[str, tuple[
     chart.update_xaxes(range=[0.7, last + 0.3], nticks=min(last, 10), tickformat="d", title_text="Epoch")
     chart.update_yaxes(title_text=title, nticks=5)
     if frame.empty:
-        chart.add_annotation(
-            text="after the first epoch", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font_color=NEUTRAL
-        )
+        chart.add_annotation(text="after the first epoch", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
         chart.update_yaxes(showticklabels=False)
     return layout(chart, HEIGHT, legend=_LEGEND, margin={"t": 30, "b": 44, "l": 8})

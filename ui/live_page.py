@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 import streamlit as st
 
 from fairvlm_core import jobs
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry, read_entry
+from fairvlm_core.analysis.methods import comparable
 from fairvlm_core.analysis.training_curves import divergence_curves, training_curves
 from fairvlm_core.jobs import Job
-from fairvlm_core.jobs.progress import run_progress
-from fairvlm_core.runs import Run
+from fairvlm_core.jobs.progress import RunProgress, run_progress
+from fairvlm_core.runs import Run, RunStore, Status
 from fairvlm_core.words import many
 
 from . import finetune_page, live, live_charts, widgets
 from .frame import Here, errors, page_names, remember
 from .losses_reads import run_metrics
 from .palette import STATE_COLOURS
-from .reads import run_entries
+from .reads import by_files, run_entries
 from .words import literal
 
 VIEWS = ("Set up", "Watch", "Sweeps")
@@ -96,7 +100,7 @@ def _run(here: Here, run: Run) -> None:
         return
     status, lines = run.status, run_metrics(run)
     widgets.section(f"Run {literal(entry.label)}", *ABOUT_RUN)
-    at = run_progress(status, lines)
+    at = progress_of(here.store, run, status, lines)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _state(status.state)
         st.text(live.progress_line(status, at), width="stretch")
@@ -110,13 +114,35 @@ def _run(here: Here, run: Run) -> None:
         st.warning(literal(status.message), icon=":material/warning:")
     if entry.test is not None:
         _finished(here, run, entry)
-    _curves(run, lines, entry.epochs)
+    if lines or entry.state in ACTIVE:
+        _curves(run, lines, entry.epochs)
+    else:
+        st.caption("No epoch was completed, so there is nothing to draw.")
     _log(run)
+
+
+def progress_of(store: RunStore, run: Run, status: Status, lines: Sequence[Mapping[str, Any]]) -> RunProgress:
+    """How far a run is; the time left at its own pace or, before its first epoch ends, at that of an earlier run."""
+    if status.state != "running":
+        return run_progress(status, lines)
+    elapsed = time.time() - max(
+        (_moment(line) for line in run.log_lines() if line.endswith(" started")), default=time.time()
+    )
+    return run_progress(status, lines, known=_known(store, run), n_train=int(run.data["n"]["train"]), elapsed=elapsed)
+
+
+def _moment(line: str) -> float:
+    return datetime.fromisoformat(line.partition(" ")[0]).timestamp()
+
+
+@st.cache_data(max_entries=32, show_spinner=False, hash_funcs={RunStore: lambda store: str(store.root), **by_files()})
+def _known(store: RunStore, run: Run) -> jobs.StepTime | None:
+    return jobs.known_step(store, run.config)
 
 
 def _state(state: str) -> None:
     with st.container(width="content"):
-        st.html(f"<span style='color:{STATE_COLOURS[state]};font-weight:600'>● {state}</span>")
+        st.html(f"<b><span style='color:{STATE_COLOURS[state]}' aria-hidden='true'>●</span> {state}</b>")
 
 
 def _actions(here: Here, run: Run, entry: RunEntry) -> None:
@@ -143,7 +169,7 @@ def _finished(here: Here, run: Run, entry: RunEntry) -> None:
     """The test result, with links to other pages."""
     files = page_names()
     same = [other for other in run_entries(here.store) if other.fingerprint == entry.fingerprint and other.test]
-    compared = list(dict.fromkeys([run.id, *(other.id for other in reversed(same))]))[:6]
+    compared = [other.id for other in comparable(same)[0]]
     widgets.unfinished(entry)
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/flag: {literal(live.outcome(entry.test or {}))}", width="stretch")

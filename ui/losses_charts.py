@@ -90,7 +90,7 @@ def distribution_chart(found: Distributions, epoch: int, title: str) -> go.Figur
         for e, name in enumerate(names)
     ]
     # n stands beside every row, not only on hover
-    ticks = [f"{chart_text(g.group, 22)}<br><span style='opacity:.65'>n = {g.n:,}</span>" for g in groups]
+    ticks = [f"{chart_text(g.group, 22)}<br><span style='opacity:.9'>n = {g.n:,}</span>" for g in groups]
     chart.update_yaxes(
         tickvals=[-place + 0.16 for place in range(len(groups))], ticktext=ticks, range=[-len(groups) + 0.86, 1.02],
         showgrid=False, fixedrange=True,
@@ -99,7 +99,7 @@ def distribution_chart(found: Distributions, epoch: int, title: str) -> go.Figur
     if len(names) > 1:
         chart.update_layout(**_player(names, found.epochs, start))
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
-    bottom = 130 if len(names) > 1 else 46
+    bottom = 176 if len(names) > 1 else 46
     return layout(chart, ROW * len(groups) + 46 + bottom, legend=legend, margin={"t": 30, "b": bottom})
 
 
@@ -136,13 +136,13 @@ def _player(names: Sequence[str], epochs: Sequence[int], start: int) -> dict[str
         for name, epoch in zip(names, epochs, strict=True)
     ]
     slider = {
-        "active": start, "x": 0.16, "len": 0.84, "y": 0, "pad": {"t": 50, "b": 4}, "steps": steps,
+        "active": start, "x": 0.0, "len": 1.0, "y": 0, "pad": {"t": 88, "b": 4}, "steps": steps,
         "currentvalue": {"prefix": "Epoch ", "xanchor": "left", "font": {"size": 14}},
         "bordercolor": NEUTRAL, "bgcolor": GRID, "activebgcolor": NEUTRAL, "tickcolor": NEUTRAL, "minorticklen": 3,
     }  # fmt: skip
     buttons = {
         "type": "buttons", "direction": "left", "x": 0, "xanchor": "left", "y": 0, "yanchor": "top",
-        "pad": {"t": 68, "l": 0}, "showactive": False, "bgcolor": "rgba(128,136,148,0.18)",
+        "pad": {"t": 44, "l": 0}, "showactive": False, "bgcolor": "rgba(128,136,148,0.18)",
         "bordercolor": "rgba(128,136,148,0.45)",
         "buttons": [
             {"label": "▶ Play", "method": "animate", "args": [None, play]},

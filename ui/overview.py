@@ -8,10 +8,9 @@ import streamlit as st
 
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry
 from fairvlm_core.jobs.demo import COMMAND, DemoStatus, demo_status, start_demo
-from fairvlm_core.jobs.progress import run_progress
 from fairvlm_core.words import ago
 
-from . import live
+from . import live, live_page
 from .frame import Here, errors
 from .losses_reads import run_metrics
 from .reads import run_entries
@@ -123,7 +122,7 @@ def watch(here: Here) -> None:
                 for entry in entries:
                     run = here.run_of(entry)
                     status = run.status
-                    at = run_progress(status, run_metrics(run))
+                    at = live_page.progress_of(here.store, run, status, run_metrics(run))
                     st.progress(at.share, text=literal(f"{entry.label} · {live.progress_line(status, at)}"))
                 if entries:
                     st.page_link(

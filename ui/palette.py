@@ -22,14 +22,15 @@ GRID = "rgba(128, 136, 148, 0.22)"
 INK = {"light": "#37414C", "dark": "#C9D0D8"}
 LIGHT_BACKGROUND, DARK_BACKGROUND = "#FFFFFF", "#14181D"
 
+# White text on them has a contrast of 4.5:1 or more.
 STATE_COLOURS = {
-    "queued": "#7A7F87",
-    "running": "#2E7DA6",
+    "queued": "#6B7078",
+    "running": "#27729A",
     "finished": "#00875F",
-    "failed": "#D0452F",
+    "failed": "#C43D28",
     "cancelled": "#8A5A3B",
-    "interrupted": "#B98100",
-    "damaged": "#D0452F",
+    "interrupted": "#946700",
+    "damaged": "#C43D28",
 }
 
 

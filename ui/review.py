@@ -90,14 +90,26 @@ def why(item: QueueItem) -> str:
     return f"{_WHY[item.stratum]} {reason}"
 
 
-def progress_line(progress: ReviewProgress, reviewer: str) -> str:
+def own_share(progress: ReviewProgress, reviewer: str, left: int) -> float:
+    """How much of what a person can read in a queue is read, 0 to 1.
+
+    >>> own_share(ReviewProgress(10, 3, 4, 12, 2, 1, {"Ada": 3, "Bo": 1}), "Ada", 9), own_share(
+    ...     ReviewProgress(0, 0, 0, 0, 0, 0, {}), "Ada", 0)
+    (0.25, 1.0)
     """
-    >>> progress_line(ReviewProgress(10, 3, 4, 12, 2, 1, {"Ada": 3, "Bo": 1}), "ada")
-    '4 of 12 readings · 3 by you · 2 being read now · 1 conflict to decide'
+    mine = progress.read_by(reviewer)
+    return mine / (mine + left) if mine + left else 1.0
+
+
+def progress_line(progress: ReviewProgress, reviewer: str, left: int) -> str:
     """
+    >>> progress_line(ReviewProgress(10, 3, 4, 12, 2, 1, {"Ada": 3, "Bo": 1}), "ada", 7)
+    '3 of 10 pairs read by you · all readers: 4 of 12 readings · 2 being read now · 1 conflict to decide'
+    """
+    mine = progress.read_by(reviewer)
     parts = [
-        f"{progress.n_readings:,} of {many(progress.n_wanted, 'reading')}",
-        f"{progress.read_by(reviewer):,} by you",
+        f"{mine:,} of {many(mine + left, 'pair')} read by you",
+        f"all readers: {progress.n_readings:,} of {many(progress.n_wanted, 'reading')}",
     ]
     parts += [f"{progress.n_leased:,} being read now"] if progress.n_leased else []
     parts += [f"{many(progress.n_conflicts, 'conflict')} to decide"] if progress.n_conflicts else []

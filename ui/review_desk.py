@@ -15,7 +15,7 @@ from fairvlm_core.words import local_time
 from . import review_pair as pair
 from . import widgets
 from .frame import errors
-from .review import ABOUT_KEYS, nothing_left, progress_line, verdict_name, why
+from .review import ABOUT_KEYS, nothing_left, own_share, progress_line, verdict_name, why
 from .review_guard import guard
 from .review_guidelines import ABOUT_MAP, GUIDELINES
 from .review_pair import BUTTONS, PLACE, PairView
@@ -85,8 +85,8 @@ def desk(store: ReviewStore, runs: RunStore, queue: Queue, name: str) -> None:
         ids = [again] if again else []
         ids += [task.pair_id for task in tasks if task.pair_id != again]
         progress = store.progress(queue.queue_id)
-        share = progress.n_readings / max(1, progress.n_wanted)
-        st.progress(min(1.0, share), text=progress_line(progress, name))
+        left = store.left_for(queue.queue_id, name)
+        st.progress(own_share(progress, name, left), text=progress_line(progress, name, left))
         if not ids:
             widgets.empty(*nothing_left(progress))
             _after(at, None)

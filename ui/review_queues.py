@@ -6,6 +6,7 @@ import uuid
 
 import streamlit as st
 
+from fairvlm_core.analysis.entries import number_of
 from fairvlm_core.errors import InputError
 from fairvlm_core.review import ORDERS, Queue, QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore
@@ -17,6 +18,7 @@ from .review import queue_label, selection_of
 from .review_desk import forget_turn
 from .words import literal
 
+CONTROLS = 0.2
 FLAGGED, SELECTION = "What the run flagged", "The selection from Bad pairs"
 ABOUT_QUEUE = (
     "A queue is a list of pairs to read. It holds the pairs that the order puts first, and **control pairs**: random pairs "
@@ -46,6 +48,21 @@ def choose(store: ReviewStore) -> Queue | None:
     return queues[chosen]
 
 
+def make_handed(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
+    """Make the queue of pairs that another page sent, once, and say so; it is then the selected one."""
+    state = st.session_state
+    handed = state.pop("review.handed", None)
+    chosen = selection_of(state)
+    if handed is not None and chosen is not None and not allowed:
+        st.warning("An administrator of this review makes queues. The pairs wait under *New queue*.")
+    elif handed is not None and chosen is not None and (run := _run_of(here, chosen)) is not None:
+        settings = {"order": "given", "pair_ids": chosen[1], "control_share": CONTROLS, "second_share": 0.0}
+        if _make(store, run, f"{many(len(chosen[1]), 'pair')} of run {number_of(run.id)}", name, settings, handed):
+            state.pop("review.selection")
+    if made := state.pop("review.made", ""):
+        st.success(made, icon=":material/check_circle:")
+
+
 def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
     """The form for a new queue."""
     widgets.section("New queue", ABOUT_QUEUE)
@@ -65,7 +82,7 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
         st.error(literal(error), icon=":material/error:")
         return
     sources = [SELECTION, FLAGGED] if chosen and chosen[0] == run.id else [FLAGGED]
-    with st.form("review.new", width=900):
+    with st.form("review.new", width=900, enter_to_submit=False):
         top, about = st.columns([2, 3])
         name_of_queue = top.text_input("Name", value=f"Run {run.id.split('-')[0].lstrip('0')}", max_chars=80)
         source = about.radio("Pairs", sources, horizontal=True)
@@ -88,13 +105,13 @@ def new(here: Here, store: ReviewStore, name: str, *, allowed: bool) -> None:
     if made:
         settings = dict(
             size=int(size), control_share=controls / 100, second_share=second / 100, blind=blind, where=where_of(only),
-            seed=uuid.uuid4().int % 2**31,
         )  # fmt: skip
         if source == SELECTION and chosen is not None:
             settings |= {"order": "given", "pair_ids": chosen[1]}
         else:
             settings |= {"order": order, "balance_by": balance if order == "balanced" else None}
-        _make(store, run, name_of_queue, name, settings)
+        if _make(store, run, name_of_queue, name, settings):
+            st.rerun()  # the selector above shows the new queue
 
 
 def where_of(chosen: list[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -106,18 +123,24 @@ def where_of(chosen: list[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(group for of, group in chosen if of == name) for name, _ in chosen}
 
 
-def _make(store: ReviewStore, run: Run, name_of_queue: str, by: str, settings: dict) -> None:
+def _make(
+    store: ReviewStore, run: Run, name_of_queue: str, by: str, settings: dict, event_id: str | None = None
+) -> bool:
+    """Make and select a queue; whether that went well."""
     try:
         with st.spinner("Drawing the queue …"):
-            queue = queue_from_run(store, run, QueueSettings(**settings), name=name_of_queue, by=by)
+            settings = {"seed": uuid.uuid4().int % 2**31} | settings
+            queue = queue_from_run(store, run, QueueSettings(**settings), name=name_of_queue, by=by, event_id=event_id)
     except InputError as error:
         st.error(literal(error), icon=":material/error:")
-        return
+        return False
     st.query_params["queue"] = queue.queue_id
-    st.success(
-        f"Queue {queue.queue_id} holds {many(queue.n_items, 'pair')}. It is selected; open *Review*.",
-        icon=":material/check_circle:",
+    controls = sum(item.control and item.stratum == "clean" for item in store.items(queue.queue_id))
+    st.session_state["review.made"] = f"Queue {queue.queue_id} is made and selected: {many(queue.n_items, 'pair')}" + (
+        f", {controls} of them control pairs." if controls else "."
     )
+    st.session_state["review.view"] = "Review"
+    return True
 
 
 def _run_of(here: Here, chosen: tuple[str, tuple[str, ...]] | None) -> Run | None:

@@ -83,5 +83,6 @@ def leave() -> None:
     """Forget the reader, so that another person can start."""
     if login_is_configured():
         st.logout()
-    for key in [key for key in st.session_state if str(key).startswith("review.") and key != "review.selection"]:
+    kept = ("review.selection", "review.handed")
+    for key in [key for key in st.session_state if str(key).startswith("review.") and key not in kept]:
         del st.session_state[key]

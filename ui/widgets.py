@@ -11,7 +11,7 @@ import streamlit as st
 
 from fairvlm_core.analysis.clean_data import csv_bytes
 from fairvlm_core.analysis.entries import RunEntry
-from fairvlm_core.words import NOTHING, many
+from fairvlm_core.words import NOTHING, many, slug
 
 from .charts import CONFIG
 from .entries import COMPARE, FINE_TUNE, Headline, NextStep
@@ -39,11 +39,12 @@ def section(title: str, text: str | None = None, formula: str | None = None, *, 
 
 
 def cards(headlines: Sequence[Headline]) -> None:
-    """Cards side by side, at most six in a row."""
-    for start in range(0, len(headlines), 6):
-        row = headlines[start : start + 6]
-        for column, card in zip(st.columns(len(row), gap="small"), row, strict=True):
-            with column.container(border=True, height="stretch", gap="xxsmall"):
+    """Cards side by side, as many in a row as fit."""
+    if not headlines:
+        return
+    with st.container(key=f"cards_{slug(headlines[0].title)}"):  # laid out by the frame's style
+        for card in headlines:
+            with st.container(border=True, height="stretch", gap="xxsmall"):
                 st.metric(literal(card.title), card.value, help=card.help or None)
                 st.caption(literal(card.below))
 

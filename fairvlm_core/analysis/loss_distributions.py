@@ -151,8 +151,8 @@ def history(ledger: PairLossLedger, pairs: pd.DataFrame, attributes: Sequence[st
 def distributions(values: History, attribute: str) -> Distributions:
     """Densities of everyone and of each group of an attribute, all epochs on one grid.
 
-    The grid spans the 0.5 % to 99.5 % quantiles over all epochs. A density is a histogram smoothed by a Gaussian kernel of
-    Silverman's width.
+    The grid spans the 0.5 % to 99.5 % quantiles over all epochs, and starts at 0 where no value is below 0. A density is a
+    histogram smoothed by a Gaussian kernel of Silverman's width; at 0 it is reflected, so that none of it lies below.
     """
     edges = _grid(values.values)
     names, code = _coded(values.groups[attribute])
@@ -218,7 +218,8 @@ def _grid(values: np.ndarray) -> np.ndarray:
     every = max(1, values.shape[1] // 50_000)
     low, high = (float(v) for v in np.quantile(values[:, ::every], (_TAIL, 1 - _TAIL)))
     margin = _MARGIN * (high - low) or 0.5
-    return np.linspace(low - margin, high + margin, _BINS * _FINER + 1)
+    start = max(low - margin, 0.0) if float(np.nanmin(values)) >= 0 else low - margin
+    return np.linspace(start, high + margin, _BINS * _FINER + 1)
 
 
 def _counts(values: np.ndarray, code: np.ndarray, n_groups: int, edges: np.ndarray) -> np.ndarray:
@@ -244,7 +245,10 @@ def _distribution(name: str, counts: np.ndarray, sums: np.ndarray, edges: np.nda
         kept = max(int(line.sum()), 1)
         sd = float(np.sqrt(max((line @ centres**2) / kept - ((line @ centres) / kept) ** 2, 0.0)))
         width = 0.9 * (min(sd, float(found[3] - found[1]) / 1.34) or sd) * n**-0.2 / step
-        smooth = gaussian_filter1d(line.reshape(_BINS, _FINER).sum(1).astype(float), max(width, 0.6), mode="constant")
+        coarse = line.reshape(_BINS, _FINER).sum(1).astype(float)
+        mirrored = coarse[::-1] if edges[0] == 0 else np.zeros(_BINS)
+        both = np.concatenate([mirrored, coarse])
+        smooth = gaussian_filter1d(both, max(width, 0.6), mode="constant")[_BINS:]
         lines.append(smooth / (max(smooth.sum(), 1.0) * step))
     return Distribution(name, n, np.array(lines, np.float32), None, sums / n, quantiles)
 

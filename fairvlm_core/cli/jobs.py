@@ -99,12 +99,19 @@ def print_cost(folder: Path, preset: str, settings: dict[str, Any], read_options
     found = estimate([config], int((table.frame["split"] == "train").sum()), step)
     if json:
         show.print_json(
-            {"step_seconds": step.seconds, "steps": found.steps, "pairs": found.pairs, "seconds": found.seconds}
+            {
+                "step_seconds": step.seconds,
+                "between_seconds": step.between,
+                "once_seconds": step.once,
+                "steps": found.steps,
+                "pairs": found.pairs,
+                "seconds": found.seconds,
+            }
         )
     else:
         show.out.print(
-            f"{found.steps} steps of {step.seconds:.3f} s: about {found.seconds or 0:.0f} s of training steps, plus "
-            "reading, evaluation and saving"
+            f"{found.steps} steps of {step.seconds:.3f} s: about {found.seconds or 0:.0f} s with reading, evaluation and "
+            "saving"
         )
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 
 from ..config import RunConfig
 from ..errors import InputError
 from ..pairs import PairTable
-from ..runs import Run, RunStore
+from ..runs import Run, RunStore, State
 
 _STEPS, _HELD_OUT = 4, 64
+_PART = 20
+_START = 2.0  # seconds until a process of the queue trains
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,15 @@ class StepTime:
         Median of an epoch.
     between : float
         Seconds of evaluation and saving for each training pair and epoch.
+    once : float
+        Seconds of a run outside its epochs: starting, reading images, scoring the test split, intervals.
     source : str
         Id of the run that was measured; empty for `measure_step`.
     """
 
     seconds: float
     between: float = 0.0
+    once: float = 0.0
     source: str = ""
 
 
@@ -45,28 +53,33 @@ class Cost:
 
 
 def estimate(configs: Sequence[RunConfig], n_train: int, step: StepTime | None) -> Cost:
-    """Cost of runs on `n_train` training pairs, one after the other, without decoding images.
+    """Cost of runs on `n_train` training pairs, one after the other.
 
-    >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, 1000, StepTime(0.5))
-    Cost(pairs=6000, steps=96, seconds=48.0)
+    >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, 1000, StepTime(0.5, once=4.0))
+    Cost(pairs=6000, steps=96, seconds=60.0)
     """
     pairs = sum(n_train * config.epochs for config in configs)
     steps = sum(math.ceil(n_train / min(config.batch_size, max(n_train, 1))) * config.epochs for config in configs)
-    return Cost(pairs, steps, None if step is None else steps * step.seconds + pairs * step.between)
+    if step is None:
+        return Cost(pairs, steps)
+    return Cost(pairs, steps, steps * step.seconds + pairs * step.between + len(configs) * step.once)
 
 
 def known_step(store: RunStore, config: RunConfig) -> StepTime | None:
-    """From the newest run with the same model, batch size, device and precision, preferably of the same preset."""
-    found = None
+    """From the newest run with the same model, batch size, device and precision: finished, and of the same preset if there
+    is one."""
+    found: list[tuple[bool, StepTime]] = []
     for run in reversed(store.runs()):
         try:
             step = _step_of(run, config)
+            finished = step is not None and run.status.state == State.FINISHED
         except (InputError, KeyError, TypeError, ValueError):
             continue
-        if step is not None and run.config.preset == config.preset:
+        if step is not None and finished and run.config.preset == config.preset:
             return step
-        found = found or step
-    return found
+        if step is not None:
+            found.append((finished, step))
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def _step_of(run: Run, config: RunConfig) -> StepTime | None:
@@ -79,17 +92,34 @@ def _step_of(run: Run, config: RunConfig) -> StepTime | None:
     step = float(np.median([line["step_seconds"] for line in lines]))
     epoch = float(np.median([line["seconds"] for line in lines]))
     steps = math.ceil(n_train / min(config.batch_size, n_train))
-    return StepTime(step, max(0.0, epoch - steps * step) / n_train, run.id)
+    return StepTime(step, max(0.0, epoch - steps * step) / n_train, _outside_epochs(run, lines), run.id)
+
+
+def _outside_epochs(run: Run, lines: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds between start and end of a run, from its log, that are not of its epochs; 0 for a run that was resumed."""
+    moments: dict[str, datetime] = {}
+    for line in run.log_lines():
+        moment, _, words = line.partition(" ")
+        if words in ("started", "resumed", "finished"):
+            moments[words] = datetime.fromisoformat(moment)
+    if "resumed" in moments or not {"started", "finished"} <= set(moments):
+        return 0.0
+    taken = (moments["finished"] - moments["started"]).total_seconds()
+    return max(0.0, taken - sum(float(line["seconds"]) for line in lines)) + _START
 
 
 def measure_step(table: PairTable, config: RunConfig) -> StepTime:
     """Train for two short epochs on a few pairs of the table; the median step of the second epoch.
+
+    What a run does once (reading all images, embedding all pairs, intervals) is measured on these pairs, too.
 
     Raises
     ------
     InputError, TrainingError
         As a run with this configuration would.
     """
+    from ..features import embed, pair_arrays
+    from ..models import load_clip
     from ..train import check_table, fit
 
     check_table(table, config)
@@ -98,5 +128,25 @@ def measure_step(table: PairTable, config: RunConfig) -> StepTime:
     for name in ("val", "test"):
         for value in (0, 1):
             rows.append(np.flatnonzero((split == name) & (label == value))[:_HELD_OUT])
-    result = fit(table.take(np.sort(np.concatenate(rows))), config.model_copy(update={"epochs": 2}))
-    return StepTime(result.history[-1].step_seconds)
+    few = table.take(np.sort(np.concatenate(rows)))
+    clip = load_clip(config.model)
+    started = time.perf_counter()
+    arrays = pair_arrays(few, clip)
+    embed(clip, arrays)
+    each = (time.perf_counter() - started) / len(few)
+    epoch = fit(few, config.model_copy(update={"epochs": 2}), arrays=arrays).history[-1]
+    n_train = len(rows[0])
+    between = epoch.seconds - math.ceil(n_train / min(config.batch_size, n_train)) * epoch.step_seconds
+    once = _START + each * len(table) + _report_seconds(table)
+    return StepTime(epoch.step_seconds, max(0.0, between) / n_train, once)
+
+
+def _report_seconds(table: PairTable) -> float:
+    """Seconds for the test report of a run, from one with a part of the resamples."""
+    from ..analysis.held_out import RESAMPLES, held_out_report
+
+    test = table.only("test").frame.reset_index(drop=True)
+    test = test.assign(score=np.random.default_rng(0).random(len(test)))
+    started = time.perf_counter()
+    held_out_report(test, table.attributes, RESAMPLES // _PART)
+    return (time.perf_counter() - started) * _PART

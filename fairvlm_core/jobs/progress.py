@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..runs import Status
+from .cost import StepTime
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class RunProgress:
     epoch : int
         The epoch that is being trained, from 1; for a run that does not train, the epochs that have ended.
     seconds_left : float or None
-        Of training; None before the first epoch has ended.
+        None while nothing is known of the pace.
     """
 
     share: float
@@ -31,8 +32,20 @@ class RunProgress:
     seconds_left: float | None = None
 
 
-def run_progress(status: Status, lines: Sequence[Mapping[str, Any]]) -> RunProgress:
+def run_progress(
+    status: Status, lines: Sequence[Mapping[str, Any]], *, known: StepTime | None = None, n_train: int = 0,
+    elapsed: float = 0.0,
+) -> RunProgress:  # fmt: skip
     """From a run's status and its lines of metrics.
+
+    Parameters
+    ----------
+    known
+        A step measured by an earlier run: the pace before the first epoch has ended, and what follows the last one.
+    n_train
+        Training pairs.
+    elapsed
+        Seconds since training began; used where there is no earlier run.
 
     >>> run_progress(Status("running", epoch=1, epochs=4, step=30, steps=80), [{"step_seconds": 0.5, "seconds": 12.0}])
     RunProgress(share=0.375, epoch=2, seconds_left=31.0)
@@ -43,14 +56,21 @@ def run_progress(status: Status, lines: Sequence[Mapping[str, Any]]) -> RunProgr
     if not status.steps:
         return RunProgress(0.0, 0)
     epoch = min(math.floor(status.epochs * share) + 1, status.epochs)
-    return RunProgress(share, epoch, _seconds_left(status, lines))
+    return RunProgress(share, epoch, _seconds_left(status, lines, known, n_train, elapsed))
 
 
-def _seconds_left(status: Status, lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """At the median pace of the epochs so far: training steps, and what lies between them."""
-    if not lines or not status.epochs:
+def _seconds_left(
+    status: Status, lines: Sequence[Mapping[str, Any]], known: StepTime | None, n_train: int, elapsed: float
+) -> float | None:
+    """At the median pace of the epochs so far: training steps, what lies between them, and what follows the last one."""
+    if not status.epochs:
         return None
+    epochs_left = status.epochs - status.epoch
+    if not lines and known is not None:
+        return (status.steps - status.step) * known.seconds + epochs_left * n_train * known.between + known.once
+    if not lines:
+        return elapsed / status.step * (status.steps - status.step) if status.step and elapsed > 0 else None
     step = float(np.median([line["step_seconds"] for line in lines]))
     epoch = float(np.median([line["seconds"] for line in lines]))
     between = max(0.0, epoch - status.steps / status.epochs * step)
-    return (status.steps - status.step) * step + (status.epochs - status.epoch) * between
+    return (status.steps - status.step) * step + epochs_left * between + (0.0 if known is None else known.once)

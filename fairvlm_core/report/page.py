@@ -9,8 +9,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..analysis.group_order import UNKNOWN
 from ..words import count, number, p_value, percent, setting, span, utc_time
-from .svg import Dot, Line, dot_chart, line_chart
+from .svg import UNKNOWN_PLACE, Dot, Line, dot_chart, line_chart
 
 _KINDS = {"faulty": "wrong note", "noisy": "shared marker"}
 _SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -44,7 +45,8 @@ def _charts(content: Mapping[str, Any]) -> dict[str, Any]:
     for key, name in (("train_loss", "training"), ("val_loss", "validation")):
         known = [(line["epoch"], line[key]) for line in epochs if line[key] is not None]
         if known:
-            losses.append(Line(name, *zip(*known, strict=True)))
+            epoch, loss = zip(*known, strict=True)
+            losses.append(Line(name, epoch, loss))
     divergences = [
         Line(one["attribute"], [p["epoch"] for p in one["points"]], [p["distance"] for p in one["points"]])
         for one in content["divergence"]
@@ -72,7 +74,8 @@ def _group_chart(facts: Mapping[str, Any]) -> Markup:
     if all(row["hidden"] for row in facts["groups"]):
         return Markup()
     dots = []
-    for place, row in enumerate(facts["groups"]):
+    for i, row in enumerate(facts["groups"]):
+        place = UNKNOWN_PLACE if row["group"] == UNKNOWN else i
         if row["hidden"]:
             dots.append(Dot(row["group"], note="hidden, see the table", place=place))
         else:
@@ -82,7 +85,13 @@ def _group_chart(facts: Mapping[str, Any]) -> Markup:
 
 
 def _roc_chart(facts: Mapping[str, Any]) -> Markup:
-    lines = [Line(one["group"], facts["false_positive_rate"], one["true_positive_rate"]) for one in facts["groups"]]
+    lines = [
+        Line(
+            one["group"], facts["false_positive_rate"], one["true_positive_rate"],
+            UNKNOWN_PLACE if one["group"] == UNKNOWN else place,
+        )
+        for place, one in enumerate(facts["groups"])
+    ]  # fmt: skip
     return line_chart(
         lines, title=f"ROC curves of the test split by {facts['attribute']}", x_title="False positive rate",
         y_title="True positive rate", y_range=(0.0, 1.0), diagonal=True, x_whole=False,

@@ -14,6 +14,8 @@ from typing import Any
 from markupsafe import Markup
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B98100", "#7B5FD0", "#8A5A3B", "#3A98D4")
+UNKNOWN_COLOUR = "#7A7F87"  # of patients whose group is not known
+UNKNOWN_PLACE = -1
 DASHES = ("none", "7 3", "2 3", "9 3 2 3", "12 4", "4 2", "1 2", "6 2 1 2")
 WIDTH = 640
 _CHARACTER = 7.2  # width of a letter at 12 px, roughly
@@ -22,11 +24,12 @@ _LONGEST = 34
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: `x` and `y` of equal length, all finite."""
+    """A curve: `x` and `y` of equal length, all finite; `place` of its colour, by default its place among the curves."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def line_chart(
     if diagonal:
         parts.append(_line(left, bottom, right, top, class_="chance"))
     for i, line in enumerate(lines):
-        colour = COLOURS[i % len(COLOURS)]
+        colour = _colour(i if line.place is None else line.place)
         style: dict[str, Any] = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": DASHES[i % len(DASHES)]}
         points = [(x(a), y(b)) for a, b in zip(line.x, line.y, strict=True)]
         parts.append(_tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in points), fill="none", **style))
@@ -112,7 +115,7 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_title: str) -> Markup:
     for v in ticks(*x_range):
         parts += [_line(x(v), top, x(v), bottom, class_="grid"), _text(x(v), bottom + 16, f"{v:g}")]
     for i, dot in enumerate(dots):
-        y, colour = top + 24 * (i + 0.5), COLOURS[dot.place % len(COLOURS)]
+        y, colour = top + 24 * (i + 0.5), _colour(dot.place)
         parts.append(_text(left - 10, y + 4, dot.name, anchor="end"))
         if dot.value is None:
             parts.append(_text(left + 6, y + 4, dot.note, anchor="start", class_="soft"))
@@ -124,6 +127,10 @@ def dot_chart(dots: Sequence[Dot], *, title: str, x_title: str) -> Markup:
         parts.append(_circle(x(dot.value), y, 4.5, colour))
     parts.append(_text((left + right) / 2, bottom + 38, x_title, class_="axis"))
     return _svg(bottom + 44, title, parts)
+
+
+def _colour(place: int) -> str:
+    return UNKNOWN_COLOUR if place == UNKNOWN_PLACE else COLOURS[place % len(COLOURS)]
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:

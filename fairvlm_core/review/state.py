@@ -85,7 +85,8 @@ class ReviewProgress:
     n_items, n_done : int
         Pairs; pairs with all the readings they need.
     n_readings, n_wanted : int
-        Readings; readings needed in all (second ones included).
+        Readings that were needed and are there; readings needed in all (second ones included). A pair that more people have
+        read than needed, in another queue, counts as often as needed.
     n_leased, n_conflicts : int
         Pairs that are being read now; pairs that wait for an adjudicator.
     reviewers : mapping
@@ -238,6 +239,15 @@ class State:
         readers = readers | set(self.live_leases(key, now))
         return who not in readers and len(readers) < n_readers
 
+    def left_for(self, queue_id: str, reviewer: str) -> int:
+        """Pairs of a queue that a person can still read, those that others have open now included."""
+        self.queue(queue_id)
+        who, left = person(reviewer), 0
+        for item in self.items[queue_id]:
+            readers = self._readers.get(self.key(queue_id, item.pair_id), set())
+            left += who not in readers and len(readers) < item.readers
+        return left
+
     def progress(self, queue_id: str, now: datetime) -> ReviewProgress:
         done = readings = leased = conflicts = wanted = 0
         reviewers: dict[str, int] = {}
@@ -247,7 +257,7 @@ class State:
             standing = self.readings(key)
             for event in standing:
                 reviewers[event.reviewer] = reviewers.get(event.reviewer, 0) + 1
-            readings += len(standing)
+            readings += min(len(standing), item.readers)
             wanted += item.readers
             done += len(standing) >= item.readers
             leased += bool(self.live_leases(key, now))

@@ -168,6 +168,11 @@ class ReviewStore:
         with self._reading() as (state, now):
             return state.progress(queue_id, now)
 
+    def left_for(self, queue_id: str, reviewer: str) -> int:
+        """Pairs that a reader can still read, those that others have open now included."""
+        with self._reading() as (state, _):
+            return state.left_for(queue_id, reviewer)
+
     # Reading ----------------------------------------------------------------------------------------------------------
 
     def next_pair(self, queue_id: str, reviewer: str) -> ReviewTask | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +29,7 @@ from fairvlm_core.jobs import maps
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.mining import RANKING_RULES, Evidence, Judgement, RankingRule, audit_mining, mine_bad_pairs
 from fairvlm_core.pairs import PairTable
+from fairvlm_core.review import QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore
 from ui import bad_pairs, bad_pairs_charts, inspector
 
@@ -511,14 +512,28 @@ def test_fault_18_foreign_text_is_shown_as_it_is(open_page, tmp_path, table, mon
 
 
 @pytest.mark.usefixtures("bench_runs")
-def test_flagged_pairs_are_handed_to_review(open_page, bench) -> None:
-    app = open_page(PAGE, run=["1"])
-    app.slider(key="bad_pairs.faulty_sd").set_value(1.0).run()
-    app.button(key="bad_pairs.send").click().run()
-    handed = app.session_state["review.selection"]
+def test_flagged_pairs_become_a_queue_that_is_selected_and_announced(open_page, bench, monkeypatch) -> None:
+    monkeypatch.delenv("FAIRVLM_DATABASE_URL", raising=False)
     now = mine(bench, faulty_sd=1.0)
-    assert handed == {"run": "0001-dbpm-s0", "pair_ids": bench.ids[now.order[now.flagged[now.order]]].tolist()}
-    assert json.loads(json.dumps(handed)) == handed
+    flagged = bench.ids[now.order[now.flagged[now.order]]].tolist()
+    with ReviewStore.open(os.environ["FAIRVLM_WORKSPACE"], url="") as store:
+        old = queue_from_run(store, RunStore().get("1"), QueueSettings(size=5, control_share=0.5), name="Old", by="Bo")
+        app = open_page(PAGE, run=["1"])
+        app.slider(key="bad_pairs.faulty_sd").set_value(1.0).run()
+        app.button(key="bad_pairs.send").click().run()
+        app.switch_page("pages/7_Review.py").run()  # AppTest forgets where the page went
+        app.text_input(key="review.typed").input("Ada")
+        next(button for button in app.button if button.label == "Start reviewing").click()
+        app.run()
+        assert not app.exception
+        first, queue = store.queues()
+        assert first.queue_id == old.queue_id
+        assert {item.pair_id for item in store.items(queue.queue_id)} > set(flagged)
+    assert app.selectbox(key="review.queue").value == queue.queue_id
+    assert f"Queue {queue.queue_id} is made and selected" in app.success[0].value
+    assert "read by you" in app.get("progress")[0].proto.text  # a pair to read, not the form for a new queue
+    app.run()
+    assert len(ReviewStore.open(os.environ["FAIRVLM_WORKSPACE"], url="").queues()) == 2  # once
 
 
 @pytest.mark.usefixtures("bench_runs")

@@ -57,7 +57,7 @@ def methods_in(store: RunStore):
 def test_a_grid_holds_methods_that_differ_by_weight_alone(grid_workspace) -> None:
     (grid,) = weight_grids(methods_in(grid_workspace))
     assert (grid.name, grid.weights) == ("robustfair", (0.0, 0.1, 1.0))
-    assert all("fairness.weight" in name for name in grid.methods)
+    assert all("λ=" in name for name in grid.methods)
     other = add_run(grid_workspace, _table(grid_workspace), "robustfair", 0, **{"fairness.weight": 5.0, "epochs": 1})
     methods = methods_in(grid_workspace)
     assert other.id in {run.id for method in methods for run in method.runs}
@@ -92,7 +92,7 @@ def test_the_plane_holds_means_over_seeds(grid_workspace, measure: str) -> None:
 def test_the_chart_names_methods_and_rings_the_chosen_weight(grid_workspace) -> None:
     frame = plane(compare_runs(grid_workspace.runs(), n_resamples=20), "gender", "es_auc")
     (grid,) = weight_grids(methods_in(grid_workspace))
-    chart = compare_plane.plane_chart(frame, "es_auc", "gender", grid, 0.1)
+    chart = compare_plane.plane_chart(frame, "es_auc", "gender", list(frame["method"]), grid, 0.1)
     names = next(trace.text for trace in chart.data if trace.text is not None)
     assert sorted(names) == ["clip", "λ 0", "λ 0.1", "λ 1"]
     ring = next(trace for trace in chart.data if trace.name == "λ = 0.1")

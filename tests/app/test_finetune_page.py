@@ -170,3 +170,30 @@ def test_launch_watch_and_cancel(open_page, workspace) -> None:
         assert run.status.state == "cancelled"
     assert not app.exception
     assert jobs.jobs(store) == []
+
+
+def test_a_run_that_ended_before_its_first_epoch_says_so_and_draws_nothing(open_page, workspace) -> None:
+    run = RunStore(workspace).get("1")
+    run.set_status(state="cancelled", epoch=0, message="cancelled", finished=None)
+    (run.path / "metrics.jsonl").unlink(missing_ok=True)
+    app = open_page("2_Fine_tune.py", view="Watch", run=[run.id])
+    words = words_of(app)
+    assert "after epoch 0" not in words
+    assert "ended before its first epoch did" in words
+    assert "No epoch was completed" in words
+    assert not app.get("plotly_chart")
+
+
+def test_the_comparison_of_a_finished_run_has_all_runs_and_plain_fine_tuning_as_reference(
+    open_page, workspace, table
+) -> None:
+    store = RunStore(workspace)
+    added = [add_run(store, table, "dbpm", seed, shift=2.5) for seed in range(4)]
+    app = open_page("2_Fine_tune.py", view="Watch", run=[added[-1].id])
+    links = [one.proto.query_string for one in app.get("page_link") if one.proto.label == "Compare runs"]
+    (link,) = [link for link in links if "run=" in link]
+    asked_for = [part.partition("=")[2] for part in link.split("&")]
+    assert asked_for == [run.id for run in store.runs()]
+    app = open_page("6_Compare_runs.py", run=asked_for)
+    assert app.selectbox(key="compare.a").value == "clip"
+    assert sum(app.dataframe[0].value["Seeds"]) == 8

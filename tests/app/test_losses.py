@@ -394,3 +394,17 @@ def test_half_a_line_of_metrics_is_left_out(open_page, recorded_workspace) -> No
     assert not app.error
     frame = app.dataframe[0].value
     assert dict(zip(frame["Method"], frame["Epochs"], strict=True)) == {"robustfair": 2, "clip": 3}
+
+
+def test_no_density_is_drawn_below_zero_loss() -> None:
+    random = np.random.default_rng(0)
+    values = random.exponential(1.0, (1, 4000)).astype(np.float32)
+    groups = {"sex": np.array(["F", "M"] * 2000)}
+    found = distributions.distributions(distributions.History(values, (1,), groups), "sex")
+    assert found.grid[0] > 0
+    everyone = found.rows[0].density[0]
+    step = found.grid[1] - found.grid[0]
+    assert everyone.sum() * step == pytest.approx(1.0, abs=0.01)
+    assert everyone[:3].mean() == pytest.approx(1.0, abs=0.15)  # the true density at 0; without reflection it is half
+    similar = distributions.distributions(distributions.History(values - 1, (1,), groups), "sex")
+    assert similar.grid[0] < -1

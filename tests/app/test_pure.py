@@ -14,9 +14,10 @@ from scipy.stats import binomtest
 from fairvlm_core.analysis.cohort import group_counts, intersections, matching, split_counts
 from fairvlm_core.analysis.entries import read_entry
 from fairvlm_core.fairness.intervals import wilson
+from fairvlm_core.report import svg
 from fairvlm_core.runs import RunStore
 from fairvlm_core.words import points, undefined
-from ui import charts, compare_charts, data_page, entries, palette, selection, words
+from ui import charts, compare_charts, compare_plane, data_page, entries, palette, selection, words
 from ui.frame import page_names
 
 # Palette
@@ -49,7 +50,9 @@ _VISION = {
 }
 
 
-@pytest.mark.parametrize("colour", [*palette.COLOURS, palette.UNKNOWN_COLOUR, palette.ACCENT, palette.NEUTRAL])
+@pytest.mark.parametrize(
+    "colour", [*palette.COLOURS, *palette.METHOD_COLOURS, palette.UNKNOWN_COLOUR, palette.ACCENT, palette.NEUTRAL]
+)
 @pytest.mark.parametrize("background", [palette.LIGHT_BACKGROUND, palette.DARK_BACKGROUND])
 def test_colours_stand_out_from_both_backgrounds(colour: str, background: str) -> None:
     assert _contrast(colour, background) >= 3.0
@@ -262,3 +265,28 @@ def test_error_bars_are_distances_from_the_point() -> None:
     point = next(trace for trace in compare_charts.group_auc_chart(figures, "race").data if trace.mode == "markers")
     assert point.error_x.array[0] == pytest.approx(0.05)
     assert point.error_x.arrayminus[0] == pytest.approx(0.1)
+
+
+def test_no_method_or_rate_has_the_colour_of_a_group() -> None:
+    groups = {*palette.COLOURS, palette.UNKNOWN_COLOUR}
+    assert not groups & set(palette.METHOD_COLOURS)
+    swept = pd.DataFrame({name: [0.1, 0.9] for name in ("threshold", "sensitivity", "specificity", "dpd", "deodds")})
+    assert not groups & {trace.line.color for trace in compare_plane.sweep_chart(swept, []).data}
+    assert svg.UNKNOWN_COLOUR == palette.UNKNOWN_COLOUR
+    assert svg.COLOURS == palette.COLOURS
+    dots = [svg.Dot("Asian", 0.8, place=0), svg.Dot("Unknown", 0.7, place=svg.UNKNOWN_PLACE)]
+    assert f'fill="{palette.UNKNOWN_COLOUR}"' in svg.dot_chart(dots, title="AUC", x_title="AUC")
+
+
+def test_a_value_without_an_interval_is_an_open_mark_that_says_so() -> None:
+    row = {"attribute": "race", "a": 0.9, "b": 0.9, "p": None, "outcome": "no_interval", "verdict": "", "n_seeds": 1}
+    rows = [
+        row | {"measure": "AUC, Few", "group": "Few", "difference": 0.0, "low": np.nan, "high": np.nan, "n_positive": 2,
+               "n_negative": 1},
+        row | {"measure": "AUC, Many", "group": "Many", "difference": 0.1, "low": 0.05, "high": 0.15, "n_positive": 50,
+               "n_negative": 50},
+    ]  # fmt: skip
+    chart = compare_charts.difference_chart(pd.DataFrame(rows), "a", "b")
+    symbols = [trace.marker.symbol for trace in chart.data]
+    assert [symbol.endswith("-open") for symbol in symbols] == [True, False]
+    assert "no interval (n+ = 2, n− = 1)" in [note.text for note in chart.layout.annotations]

@@ -307,3 +307,22 @@ def test_it_fits_a_tablet(browser, served, data) -> None:
     assert cut == 0
     assert not wide
     assert [event.body["verdict"] for event in served.verdicts(queue)] == ["unsure"]
+
+
+def test_enter_in_a_field_makes_no_queue(served, reader) -> None:
+    def made() -> int:
+        with ReviewStore.open(served.workspace, url="") as store:
+            return len(store.queues())
+
+    reader.page.goto(f"{served.address}/Review?view=New+queue")
+    reader.page.get_by_label("Your name").fill(reader.name)
+    reader.page.get_by_role("button", name="Start reviewing").click()
+    before = made()
+    field = reader.page.get_by_label("Pairs in all")
+    field.fill("7")
+    field.press("Enter")
+    reader.page.wait_for_timeout(1500)
+    assert made() == before
+    reader.page.get_by_role("button", name="Make the queue").click()
+    reader.page.get_by_text("is made and selected").wait_for()
+    assert made() == before + 1

@@ -151,7 +151,7 @@ def test_a_verdict_is_stored_and_the_next_pair_comes(open_page, reviewing, table
         (first, "Ada", "wrong_note", queue.queue_id)
     ]
     assert f"Last: {first}, Wrong note" in words_of(app).replace("\\", "")
-    assert "1 by you" in progress_of(app)
+    assert progress_of(app).startswith("1 of ")
 
 
 @pytest.mark.usefixtures("reviewing")
@@ -416,6 +416,47 @@ def test_a_queue_is_made_and_is_in_the_address(open_page, reviewing) -> None:
     assert (queue.n_items, queue.run_id, queue.by, queue.blind) == (12, "0001-robustfair-s0", "Ada", True)
     assert queue.settings["control_share"] == 0.2
     assert asked(app, "queue") == [queue.queue_id]
+
+
+def test_the_selector_shows_the_queue_that_was_made_last(open_page, reviewing) -> None:
+    add_queue(reviewing, run_in(reviewing))
+    app = start(open_page, view="New queue")
+    for _ in range(2):
+        button(app, "Make the queue").click()
+        run(app)
+        newest = log_of(reviewing).queues()[-1].queue_id
+        assert app.selectbox(key="review.queue").value == newest
+        assert newest in app.success[0].value
+        app.query_params["view"] = "New queue"
+        run(app)
+    assert len(log_of(reviewing).queues()) == 3
+
+
+def test_a_pair_read_in_another_queue_counts_once(open_page, reviewing, table) -> None:
+    """Two queues over the same pairs, read by two people in the first: the second is done, no more than done."""
+    pairs = {"order": "given", "pair_ids": tuple(table.only("train").pair_ids[:3]), "control_share": 0}
+    first = add_queue(reviewing, run_in(reviewing), second_share=1.0, **pairs)
+    with log_of(reviewing) as store:
+        for name in ("Bo", "Cleo"):
+            while (task := store.next_pair(first.queue_id, name)) is not None:
+                store.judge(first.queue_id, task.pair_id, name, Verdict("fits"))
+    second = add_queue(reviewing, run_in(reviewing), name="Again", **pairs)
+    progress = log_of(reviewing).progress(second.queue_id)
+    assert (progress.n_readings, progress.n_wanted, progress.n_done) == (3, 3, 3)
+    app = start(open_page, "Ada", queue=second.queue_id)
+    assert progress_of(app) == "0 of 0 pairs read by you · all readers: 3 of 3 readings"
+
+
+def test_the_bar_of_a_lone_reader_reaches_the_end(open_page, reviewing, table) -> None:
+    pairs = tuple(table.only("train").pair_ids[:2])
+    add_queue(reviewing, run_in(reviewing), order="given", pair_ids=pairs, control_share=0, second_share=1.0)
+    app = start(open_page)
+    for done in range(3):
+        assert app.get("progress")[0].proto.value == 50 * done
+        if done < 2:
+            button(app, "Pair fits").click()
+            run(app)
+    assert "2 of 2 pairs read by you · all readers: 2 of 4 readings" in progress_of(app)
 
 
 def test_a_selection_of_the_bad_pairs_page_becomes_a_queue(open_page, reviewing, table) -> None:
