@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..analysis.group_order import UNKNOWN
+from ..cells import UNKNOWN
 from ..words import count, number, p_value, percent, setting, span, utc_time
 from .svg import UNKNOWN_PLACE, Dot, Line, dot_chart, line_chart
 
