@@ -148,6 +148,20 @@ def check(
 
 
 @app.command()
+def describe(
+    data: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with a table and images")],
+    images: Images = None,
+    write: Annotated[bool, typer.Option("--write", help="Save it as dataset.json in the folder")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask for each entry that is a guess")] = False,
+    json: Json = False,
+) -> None:
+    """Look at a folder and propose a dataset.json, with reasons."""
+    from .data import describe_data
+
+    describe_data(data, images, write=write, ask=ask, json=json)
+
+
+@app.command()
 def train(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of image-note pairs")] = None,
     preset: Preset = "clip",

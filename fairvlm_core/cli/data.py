@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+from json import dumps, loads
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
 
 from ..words import percent
 from . import show
 
 if TYPE_CHECKING:
+    from ..intake.describe import Proposal
     from ..intake.report import IntakeReport
     from ..pairs import PairTable
 
@@ -54,3 +62,52 @@ def print_intake(report: IntakeReport) -> None:
         show.out.print(f"[dim]column {column} is not an attribute: {why}[/]", highlight=False)
     for warning in report.warnings:
         show.out.print(f"[yellow]![/] {warning}")
+
+
+def describe_data(folder: Path, images: Path | None, *, write: bool, ask: bool, json: bool) -> None:
+    """Propose a description; with `ask` each doubtful entry is confirmed in the terminal, with `write` it is saved."""
+    from ..intake.describe import describe_folder, write_description
+
+    proposal = describe_folder(folder, None if images is None else images.resolve())
+    if ask:
+        proposal = _asked(proposal)
+    place = write_description(folder, proposal.description) if write else None
+    if json:
+        return show.print_json(proposal.to_dict())
+    for reason in proposal.reasons:
+        mark = "[green]✓[/]" if reason.sure else "[yellow]?[/]"
+        entry = escape(f"{reason.entry}: " if reason.entry else "")
+        show.out.print(f"{mark} [bold]{entry}[/]{escape(reason.text)}", highlight=False)
+        if reason.examples:
+            show.out.print(f"    [dim]{escape('  |  '.join(reason.examples))}[/]", highlight=False)
+    print(dumps(proposal.description, indent=2, ensure_ascii=False))
+    if place is not None:
+        show.out.print(f"saved as {place}; next: fairvlm check {folder}", highlight=False)
+    else:
+        show.out.print(f"? marks what to look at first. Save it: fairvlm describe {folder} --write", highlight=False)
+    return None
+
+
+def _asked(proposal: Proposal) -> Proposal:
+    """Ask for each entry that is not sure; an answer is JSON, or plain text; an empty one keeps the guess."""
+    content = deepcopy(proposal.description)
+    for reason in proposal.reasons:
+        outer, _, inner = reason.entry.partition(".")
+        if reason.sure or not outer or isinstance(content.get(outer), list):
+            continue
+        value = content.get(outer, {}).get(inner) if inner else content.get(outer)
+        show.err.print(f"{reason.entry}: {reason.text}", markup=False)
+        answer = typer.prompt(
+            reason.entry, default=dumps(value, ensure_ascii=False) if value is not None else "", err=True
+        )
+        if not answer.strip():
+            continue
+        try:
+            value = loads(answer)
+        except ValueError:
+            value = answer.strip()
+        if inner:
+            content.setdefault(outer, {})[inner] = value
+        else:
+            content[outer] = value
+    return replace(proposal, description=content)

@@ -202,34 +202,37 @@ def image_paths(raw: RawRows, folder: FileFolder, *, search: bool = False) -> pa
 
 def labels(raw: RawRows) -> np.ndarray:
     """Labels as int8; -1 where a rule meets an empty cell. Without a rule an empty cell is an error, as any other."""
-    rule = raw.label_rule
-    rule = rule and rule.model_copy(
-        update={name: _words(getattr(rule, name)) for name in ("positive", "negative", "left_out")}
-    )
-    fix = 'list it under "positive" or "negative" in the description\'s "label"' if rule else "write 0 or 1"
-    return _coded(raw, "label", lambda value: _label(value, rule), fix)
+    fix = 'list it under "positive" or "negative" in the description\'s "label"' if raw.label_rule else "write 0 or 1"
+    return _coded(raw, "label", label_coder(raw.label_rule), fix)
 
 
-def _label(value: str, rule: LabelRule | None) -> int | None:
-    word = same_word(value)
-    if rule is not None and word in rule.left_out:
-        return -1
+def label_coder(rule: LabelRule | None) -> Callable[[str], int | None]:
+    """A cell to its label: 0, 1, -1 for a pair to leave out, None for a cell that the rule does not know.
+
+    >>> code = label_coder(LabelRule(positive=("MEL",), left_out=("UNK",)))
+    >>> code("mel"), code("NV"), code("unk"), code("")
+    (1, 0, -1, -1)
+    """
     if rule is None or rule.plain:
-        return yes_no(value)
-    if rule.contains is not None or rule.lacks is not None:
-        holds = (rule.contains or rule.lacks or "").casefold() in value.casefold()
-        return -1 if is_missing(value) else int(holds == (rule.lacks is None))
-    if word in (rule.positive or ()):
-        return 1
-    if word in (rule.negative or ()):
-        return 0
-    if is_missing(value):
-        return -1
-    return None if rule.positive and rule.negative is not None else int(not rule.positive)
+        left_out = () if rule is None else tuple(map(same_word, rule.left_out))
+        return lambda value: -1 if same_word(value) in left_out else yes_no(value)
+    lists = {name: tuple(map(same_word, getattr(rule, name) or ())) for name in ("positive", "negative", "left_out")}
+    part = (rule.contains or rule.lacks or "").casefold()
+    other = None if rule.positive and rule.negative is not None else int(not rule.positive)
 
+    def code(value: str) -> int | None:
+        word = same_word(value)
+        if word in lists["left_out"]:
+            return -1
+        if part:
+            return -1 if is_missing(value) else int((part in value.casefold()) == (rule.lacks is None))
+        if word in lists["positive"]:
+            return 1
+        if word in lists["negative"]:
+            return 0
+        return -1 if is_missing(value) else other
 
-def _words(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return None if given is None else tuple(map(same_word, given))
+    return code
 
 
 def split_codes(raw: RawRows) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -67,7 +67,19 @@ class FileFolder:
                 return path[len(start.rstrip("/")) + 1 :].lstrip("/")
         return path
 
-    def found(self, paths: Iterable[str], endings: frozenset[str] = IMAGE_ENDINGS) -> dict[str, str]:
+    def files(self) -> list[str]:
+        """Paths of all files below the folder, sorted; hidden folders and links to folders are passed over."""
+        return list(_files(resolve_inside(self.root, self.below or ".")))
+
+    def places(self, paths: Iterable[str], endings: frozenset[str], files: Sequence[str]) -> dict[str, str]:
+        """Where the files are that the first 200 paths name, directly or as in `found`; `files` as from `files()`."""
+        sample = [path for path in dict.fromkeys(paths) if path][:SAMPLE]
+        there = {path: path for path in sample if (self.start / path).is_file() and _ending(path) in endings}
+        return there or self.found(sample, endings, files)
+
+    def found(
+        self, paths: Iterable[str], endings: frozenset[str] = IMAGE_ENDINGS, files: Sequence[str] | None = None
+    ) -> dict[str, str]:
         """Paths that name no file, and where their files are; empty where the first paths do name files.
 
         Only where none of the first 200 paths is a file, files are looked for: behind the links of the data folder, with
@@ -84,7 +96,7 @@ class FileFolder:
         if not sample or not self.start.is_dir() or any((self.start / path).is_file() for path in sample):
             return {}
         ways: list[Callable[[str], str | None]] = [self._linked] if self.links is not None else []
-        files = list(_files(resolve_inside(self.root, self.below or ".")))
+        files = self.files() if files is None else files
         for names in ({name: name for name in files}, _stems(files, endings)):
             ways += [_shorter(names, drop) for drop in range(_depth(sample))]
         ways += [_by_name(files, str), _by_name([f for f in files if _ending(f) in endings], _stem)]

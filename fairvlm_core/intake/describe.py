@@ -1,0 +1,372 @@
+"""A description proposed for a folder as it is: which table, which column holds what, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..words import listed, many
+from .assemble import label_coder
+from .description import Description, LabelRule, known_descriptions, parse_description
+from .files import shown, tidy_path
+from .guess import (
+    Column,
+    Guess,
+    Reason,
+    columns_of,
+    common,
+    compose_note,
+    guess_attributes,
+    guess_label,
+    guess_notes,
+    guess_patients,
+    guess_prompts,
+    guess_split,
+)
+from .layouts import check_folder, find_layout
+from .locate import IMAGE_ENDINGS, NOTE_ENDINGS, FileFolder
+from .tablefile import TABLE_ENDINGS, table_header
+from .tables import read_tables
+
+DATASET = "dataset.json"
+_NO_TABLES = re.compile(
+    r"(?i)planted\.csv|findings\.csv|sample_submission.*|.*bbox.*|readme.*|licen[cs]e.*|requirements\.txt"
+)
+_DEPTH = 3
+_MOST_TABLES = 40
+_SIDES = (("left", "right"), ("od", "os"), ("re", "le"))
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A description for a folder, with the reasons.
+
+    Attributes
+    ----------
+    description
+        The content of a ``dataset.json``.
+    reasons
+        One for each decision, in the order of the entries.
+    columns
+        Names of the table's columns, with a few values each, for a person who changes a guess.
+    """
+
+    description: dict[str, Any]
+    reasons: tuple[Reason, ...]
+    columns: Mapping[str, tuple[str, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"description": {...}, "reasons": [...]}``, ready for JSON."""
+        return {"description": self.description, "reasons": [reason.to_dict() for reason in self.reasons]}
+
+
+def describe_folder(folder: Path | str, images: Path | str | None = None) -> Proposal:
+    """Propose a description for whatever lies in a folder; nothing is written.
+
+    Parameters
+    ----------
+    folder
+        Holds a table (CSV with any separator, Excel, Parquet, JSON lines) and images, or needs no description.
+    images
+        The folder of the images, where they lie elsewhere.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, or no table in it.
+    """
+    folder = check_folder(folder)
+    if (own := _own_layout(folder)) is not None:
+        return own
+    tables = _tables(folder)
+    if not tables:
+        raise InputError(
+            f"folder: no table in {folder.name!r}: a CSV, TSV, Excel, Parquet or JSON lines file with one row an image is "
+            "needed; images in folders named by class have no notes"
+        )
+    start = FileFolder.of(folder, "", images)
+    guess = Guess()
+    if images is not None:
+        guess.put("images", str(start.root), "given")
+    return _known(folder, tables, start, guess) or _unknown(folder, tables, start, guess)
+
+
+def write_description(folder: Path, description: Mapping[str, Any], path: Path | None = None) -> Path:
+    """Write a checked description to ``dataset.json`` in the folder, or to `path`; a different one there is not replaced.
+
+    Raises
+    ------
+    InputError
+        The description is wrong, another one is there, or the place cannot be written to.
+    """
+    parse_description(description, "description")
+    path = path or Path(folder) / DATASET
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    try:
+        if path.exists() and path.read_text(encoding="utf-8-sig") != text:
+            raise InputError(
+                f"{path.name}: there is one already in {path.parent.name!r}; move it away first, or edit it"
+            )
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path.name}: cannot be written ({type(error).__name__}); save it elsewhere and pass it with --description"
+        ) from None
+    return path
+
+
+def _own_layout(folder: Path) -> Proposal | None:
+    """For a folder that needs no description: an empty one that says so."""
+    try:
+        layout = find_layout(folder, {})
+    except InputError:
+        return None
+    if layout.kind == "foreign":
+        return None
+    text = (
+        f"the {layout.kind} layout is read without a description; entries for names, prompts or attributes may be added"
+    )
+    return Proposal({"schema": 1, "name": folder.resolve().name}, (Reason("", text),), {})
+
+
+def _tables(folder: Path) -> dict[str, list[str]]:
+    """Paths of tables in the folder and its subfolders, with their column names; nearest first."""
+    found: dict[str, list[str]] = {}
+    level = [folder]
+    for _ in range(_DEPTH):
+        deeper: list[Path] = []
+        for place in level:
+            try:
+                entries = sorted(place.iterdir())
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.name.startswith(".") or entry.is_symlink():
+                    continue
+                if entry.is_dir():
+                    deeper.append(entry)
+                elif _may_be_table(entry) and len(found) < _MOST_TABLES and len(header := table_header(entry)) > 1:
+                    found[entry.relative_to(folder).as_posix()] = header
+        level = deeper[:200]
+    return found
+
+
+def _may_be_table(path: Path) -> bool:
+    ending = path.suffix.lower()
+    return (ending in TABLE_ENDINGS or not ending) and not _NO_TABLES.fullmatch(path.name)
+
+
+def _known(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, guess: Guess) -> Proposal | None:
+    """The ready description of a public set whose columns a table has."""
+    known = {
+        name: (one, [path for path, header in tables.items() if set(one.recognise) <= set(header)])
+        for name, one in known_descriptions().items()
+    }
+    fitting = {name: (one, paths) for name, (one, paths) in known.items() if paths}
+    if not fitting:
+        return None
+    name = max(fitting, key=lambda one: len(fitting[one][0].recognise))
+    description, paths = fitting[name]
+    content = description.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+    content = {"schema": 1, **content, "table": paths[0] if len(paths) == 1 else paths} | guess.entries
+    content.pop("recognise", None)
+    table = read_tables(folder, content["table"])
+    sets = content["columns"] if isinstance(content["columns"], list) else [content["columns"]]
+    if "patient_id" in table.columns and "patient_id" not in sets[0] and "patient_pattern" not in content:
+        sets[0]["patient_id"] = "patient_id"
+    reasons = [
+        Reason("table", f"the columns are those of {description.name}: {description.about}", True, tuple(paths)),
+        *guess.reasons,
+    ]
+    columns = {column.name: column for column in columns_of(table)}
+    image = columns.get(sets[0]["image"])
+    if image is not None:
+        trial = _try(image, start, start.files())
+        content.pop("images", None)
+        content |= {"images": trial.images} if trial.images and "images" not in guess.entries else {}
+        content |= {"images": guess.entries["images"]} if "images" in guess.entries else {}
+        reasons.append(_image_reason(image, trial))
+    said = {
+        "columns.text": f"the note: {_shown(sets[0].get('text'))}",
+        "columns.patient_id": f"the patient: {_shown(sets[0].get('patient_id') or content.get('patient_pattern'))}",
+        "label": f"{content.get('label_names', ['0', '1'])[1]}: {_shown(content.get('label') or sets[0].get('label'))}",
+        "attributes": f"groups: {listed(list(content.get('attributes') or {}))}" if content.get("attributes") else "",
+    }
+    reasons += [Reason(entry, text) for entry, text in said.items() if text and not text.endswith(": nothing")]
+    return Proposal(_ordered(content), tuple(reasons), {name: column.examples for name, column in columns.items()})
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Which of a column's values are files: `share` of the sample, below `images`, with `ending` added.
+
+    `beside` where they lie in the folder of the table.
+    """
+
+    share: float = 0.0
+    images: str = ""
+    ending: str = ""
+    places: tuple[str, ...] = ()
+    beside: bool = False
+
+
+def _try(
+    column: Column, start: FileFolder, files: Sequence[str], endings: frozenset[str] = IMAGE_ENDINGS, table: str = ""
+) -> _Trial:
+    """Look for the files that the cells of a column name, first in the folder of the table."""
+    cells = [start.inside(tidy_path(cell)) for cell in dict.fromkeys(column.cells) if cell]
+    cells = [cell for cell in cells if ".." not in cell and len(cell) < 500]
+    if not cells or not files:
+        return _Trial()
+    if beside := table.rpartition("/")[0]:
+        places = {f"{beside}/{cell}" for cell in cells} & set(files)
+        if places:
+            return _Trial(len(places) / len(cells), beside, "", tuple(sorted(places)), beside=True)
+    found = start.places(cells, endings, files)
+    if not found:
+        return _Trial()
+    ways = set()
+    for cell, place in found.items():
+        stem = place if place.endswith(cell) else place[: place.rfind(".")]
+        ways.add((stem[: -len(cell)], place[len(stem) :]) if stem.endswith(cell) else None)
+    way = common(ways) or ("", "")
+    return _Trial(len(found) / len(cells), way[0].rstrip("/"), way[1], tuple(found.values()))
+
+
+def _image_reason(column: Column, trial: _Trial, side: str = "columns.image") -> Reason:
+    if trial.share > 0:
+        where = f" in {trial.images}/" if trial.images else ""
+        ending = f", with {trial.ending} added" if trial.ending else ""
+        said = f"{trial.share:.0%} of its first cells are the names of files{where}{ending}"
+        return Reason(side, f"column {shown(column.name)}: {said}", trial.share > 0.5, trial.places[:3])
+    text = (
+        f"column {shown(column.name)}: no such files were found; if the images lie elsewhere, name their folder: "
+        '--images FOLDER, or "images" in dataset.json'
+    )
+    return Reason(side, text, False, column.examples)
+
+
+def _unknown(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, guess: Guess) -> Proposal:
+    """A description from the names and cells of the columns."""
+    files = start.files()
+    best, columns, trials = _best_table(folder, tables, start, files)
+    same = [path for path, header in tables.items() if header == tables[best]]
+    name = best if len(same) == 1 else same
+    others = [path for path in tables if path not in same]
+    also = f"; other tables: {listed([shown(path) for path in others], limit=4)}" if others else ""
+    guess.put("table", name, f"{many(len(tables[best]), 'column')}{also}", sure=not others)
+    if len(same) > 1:
+        columns = columns_of(read_tables(folder, same))
+    image = _guess_images(guess, columns, trials, same)
+    _guess_note_files(guess, columns, image, start, files)
+    notes = "text" in guess.entries.get("columns", {}) or "notes" in guess.entries or guess_notes(guess, columns)
+    guess_split(guess, [column for column in columns if column.name not in ("table", "folder")])
+    if "split" not in guess.entries["columns"] and len(same) > 1:
+        _split_by_table(guess, columns)
+    guess_patients(guess, columns, trials[image.name].places if image is not None else ())
+    label = guess_label(guess, columns)
+    guess_attributes(guess, columns)
+    if not notes:
+        compose_note(guess, columns, label)
+    rule = LabelRule.model_validate(guess.entries["label"]) if "label" in guess.entries else None
+    guess_prompts(guess, label, label_coder(rule))
+    return Proposal(
+        _ordered({"schema": 1, "name": folder.resolve().name} | guess.entries),
+        tuple(sorted(guess.reasons, key=lambda reason: reason.sure)),
+        {column.name: column.examples for column in columns},
+    )
+
+
+def _best_table(
+    folder: Path, tables: Mapping[str, list[str]], start: FileFolder, files: Sequence[str]
+) -> tuple[str, list[Column], dict[str, _Trial]]:
+    """The table whose cells name the most images, its columns, and what was found for each of them."""
+    best: tuple[float, str, list[Column], dict[str, _Trial]] | None = None
+    for path in tables:
+        try:
+            columns = columns_of(read_tables(folder, path))
+        except InputError:
+            continue
+        trials = {column.name: _try(column, start, files, table=path) for column in columns}
+        score = max((trial.share for trial in trials.values()), default=0.0) + 0.001 * min(len(columns), 100)
+        if best is None or score > best[0]:
+            best = score, path, columns, trials
+    if best is None:
+        raise InputError(f"folder: no table in {folder.name!r} can be read; the first is {shown(next(iter(tables)))}")
+    return best[1], best[2], best[3]
+
+
+def _guess_images(
+    guess: Guess, columns: Sequence[Column], trials: Mapping[str, _Trial], tables: Sequence[str]
+) -> Column | None:
+    def score(column: Column) -> tuple[float, bool]:
+        named = bool(column.named(r"image|img|file|path|picture|photo|dicom|scan"))
+        return round(trials.get(column.name, _Trial()).share, 1) + 0.05 * named, named
+
+    image = max(columns, key=score)
+    trial = trials.get(image.name, _Trial())
+    if trial.share == 0 and not score(image)[1]:
+        text = 'no column names files of the folder; name the column of the images, and "images" if they lie elsewhere'
+        guess.reasons.append(Reason("columns.image", text, False))
+        return None
+    if trial.beside and len(tables) > 1:  # each table names the files beside it
+        guess.put("columns.image", f"{{folder}}/{{{image.name}}}{trial.ending}", "", column=image)
+    else:
+        value = (
+            f"{{{image.name}}}{trial.ending}" if trial.ending and re.fullmatch(r"[^:{}]+", image.name) else image.name
+        )
+        guess.put("columns.image", value, "", column=image)
+        if trial.images and "images" not in guess.entries:
+            guess.put("images", trial.images, "the images lie there")
+    guess.reasons = [reason for reason in guess.reasons if reason.entry != "columns.image"]
+    guess.reasons.append(_image_reason(image, trial))
+    return image
+
+
+def _guess_note_files(
+    guess: Guess, columns: Sequence[Column], image: Column | None, start: FileFolder, files: Sequence[str]
+) -> None:
+    """Notes in .txt files that a column names: its cells, its cells behind letters (s123.txt), or the images' names."""
+    texts = [
+        path for path in files if path.lower().endswith(".txt") and not _NO_TABLES.fullmatch(path.rpartition("/")[2])
+    ]
+    if len(texts) < 5 or start.links is not None:
+        return
+    letters = common({re.split(r"\d", path.rpartition("/")[2])[0] for path in texts}) or ""
+    for column in sorted(columns, key=lambda one: one is image):
+        for before in dict.fromkeys(("", letters)):
+            cells = tuple(before + re.sub(r"(\.[^./]*)?$", ".txt", cell) for cell in column.cells if cell)
+            trial = _try(replace(column, cells=cells), start, texts, NOTE_ENDINGS)
+            if trial.share <= 0.5:
+                continue
+            guess.put("notes", trial.images, f"{many(len(texts), 'note file')}; column {shown(column.name)} names them")
+            if column is not image:
+                guess.put(
+                    "columns.text", f"{before}{{{column.name}}}" if before else column.name, "names the note files"
+                )
+            return
+
+
+def _split_by_table(guess: Guess, columns: Sequence[Column]) -> None:
+    for title in ("folder", "table"):
+        column = next((one for one in columns if one.name == title), None)
+        pattern = "train|valid|val|dev|test"
+        if column is not None and all(re.search(pattern, value.lower()) for value in column.counts):
+            text = "the names of the tables"
+            guess.put("columns.split", f"{{{title}:{pattern}}}", text, column=column)
+            guess.reasons = [reason for reason in guess.reasons if reason.entry != "splits"]
+            return
+
+
+def _ordered(entries: dict[str, Any]) -> dict[str, Any]:
+    order = [field.alias or name for name, field in Description.model_fields.items()]
+    return {name: entries[name] for name in sorted(entries, key=order.index)}

@@ -1,0 +1,380 @@
+"""What the columns of an unknown table probably mean: notes, label, patients, splits, attributes.
+
+Each guess is a part of a ``dataset.json`` with the reason for it, so that a person can change it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..cells import is_missing, number, round_edges, spelling, yes_no
+from ..words import listed
+from .csvtable import StringTable
+from .files import shown
+from .identity import repeated_names
+from .locate import IMAGE_ENDINGS
+
+SAMPLE_ROWS = 20_000
+_NOTE = (
+    r"note|report|text|caption|impression|findings?$|description|narrative|history|comment|keyword|summary|conclusion"
+)
+_LABEL = (
+    r"label|target|diagnos|\bdx\b|finding|class|malignan|glaucoma|disease|outcome|pathology|condition|status|category"
+)
+_PATIENT = r"patient|subject|person|participant|\bmrn\b|\bpid\b"
+_UNIT = r"lesion_?id|study_?id|case_?id|exam_?id"
+_SPLIT = r"split|fold|subset|partition|\bset\b|\buse\b|dataset_?type"
+_ATTRIBUTES = {
+    "sex": r"\bsex\b|gender",
+    "race": r"\brace\b|ethnic group",
+    "ethnicity": r"ethnicit|hispanic",
+    "skin_type": r"skin[_ ]?(?:type|tone|colou?r)|fit[sz]patrick|monk",
+    "age_band": r"\bage\b",
+    "language": r"language",
+    "insurance": r"insurance|payer",
+    "view": r"\bview|projection|orientation",
+    "site": r"anatom|locali[sz]ation|\bsite\b|body[_ ]?part|region",
+    "hospital": r"hospital|\bcent(?:er|re)\b|institution|clinic$",
+    "device": r"device|camera|scanner|manufacturer|vendor",
+}
+_SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+_NEGATIVE = re.compile(
+    r"normal|healthy|no(?:ne)?\b.*|no[ _-](?:finding|disease|abnormalit).*|benign|negative|control|absent|without.*"
+    r"|non[-_ ].+"
+)
+_MALIGNANT = re.compile(r"malignan|melanom|carcinom|cancer|lymphom|sarcom|^(?:mel|bcc|scc|akiec)$")
+_POSITIVE = re.compile(r"positive|abnormal|present|disease|malignant|yes")
+_BOOLEAN = ({"0", "1"}, {"true", "false"}, {"yes", "no"})
+_SEXES = {"m": "Male", "f": "Female", "male": "Male", "female": "Female", "man": "Male", "woman": "Female"}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an entry of a description was proposed.
+
+    Attributes
+    ----------
+    entry
+        Such as "columns.image"; empty for a remark on the whole folder.
+    text
+        One sentence.
+    sure
+        Whether the guess rests on more than a name; a person should look at the others first.
+    examples
+        A few cells or files.
+    """
+
+    entry: str
+    text: str
+    sure: bool = True
+    examples: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"entry": self.entry, "reason": self.text, "sure": self.sure, "examples": list(self.examples)}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column in short: its first cells, and how often each value occurs that is not missing."""
+
+    name: str
+    cells: tuple[str, ...]
+    counts: Mapping[str, int] = field(repr=False)
+    gaps: bool = False
+    """Whether a cell is missing."""
+
+    @property
+    def n(self) -> int:
+        """Cells that are not missing."""
+        return sum(self.counts.values())
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """Up to four values, the most frequent first."""
+        return tuple(value if len(value) < 60 else f"{value[:57]}..." for value in list(self.counts)[:4])
+
+    @property
+    def words(self) -> set[str]:
+        """The different values in one spelling."""
+        return {spelling(value) for value in self.counts}
+
+    def named(self, pattern: str) -> bool:
+        """Whether the name fits a pattern; underscores and capitals divide words."""
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name)
+        return any(re.search(pattern, one.casefold()) for one in (name.replace("_", " "), self.name))
+
+
+def columns_of(table: StringTable) -> list[Column]:
+    """The columns of a table, from its first 20,000 rows."""
+    found = []
+    for name, cells in table.columns.items():
+        texts = [cell.strip() for cell in cells.slice(0, SAMPLE_ROWS).to_pylist()]
+        counts = Counter(text for text in texts if not is_missing(text))
+        found.append(Column(name, tuple(texts[:200]), dict(counts.most_common()), sum(counts.values()) < len(texts)))
+    return found
+
+
+@dataclass
+class Guess:
+    """Entries of a description and the reasons for them, as they are found."""
+
+    entries: dict[str, Any] = field(default_factory=dict)
+    reasons: list[Reason] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def put(self, entry: str, value: Any, text: str, *, sure: bool = True, column: Column | None = None) -> None:
+        """Set an entry ("columns.image" goes to "image" of "columns") and note why."""
+        outer, _, inner = entry.partition(".")
+        if inner:
+            self.entries.setdefault(outer, {})[inner] = value
+        else:
+            self.entries[outer] = value
+        self.reasons.append(Reason(entry, text, sure, column.examples if column else ()))
+        if column is not None:
+            self.used.add(column.name)
+
+
+def guess_notes(guess: Guess, columns: Sequence[Column]) -> bool:
+    """Columns of free text; False where there is none."""
+    free = [column for column in columns if column.name not in guess.used and _is_free_text(column)]
+    named = [column for column in free if column.named(_NOTE)]
+    chosen = named or free[:1]
+    if not chosen:
+        return False
+    wanted = [column for name in ("findings", "impression") for column in chosen if column.named(rf"\b{name}\b")]
+    if len(wanted) == 2:
+        text = "two columns of free text, joined as sentences"
+        guess.put("columns.text", [column.name for column in wanted], text, column=wanted[0])
+        guess.used.add(wanted[1].name)
+        return True
+    best = max(chosen, key=lambda column: (bool(column.named(r"note|report")), _mean_words(column)))
+    guess.put("columns.text", best.name, f"free text, {_mean_words(best):.0f} words a cell", column=best)
+    return True
+
+
+def _mean_words(column: Column) -> float:
+    return float(np.mean([len(value.split()) for value in list(column.counts)[:500]])) if column.counts else 0.0
+
+
+def _is_free_text(column: Column) -> bool:
+    values = list(column.counts)[:500]
+    if not values or any(value.startswith(("http://", "https://")) for value in values[:5]):
+        return False
+    if any(value.lower().endswith(tuple(IMAGE_ENDINGS)) for value in values[:5]):
+        return False
+    least = 1.5 if column.named(_NOTE) else 4.0
+    return _mean_words(column) >= least and len(column.counts) >= min(20, 0.1 * column.n)
+
+
+def guess_label(guess: Guess, columns: Sequence[Column]) -> Column | None:
+    """The column of the label, with a rule where its cells are not 0 and 1."""
+    free = [c for c in columns if c.name not in guess.used and 2 <= len(c.counts) <= 200 and not _is_free_text(c)]
+    free = [c for c in free if not c.named(r"\bid\b|_id$|date|time|url|path|" + _PATIENT)]
+    ranked = sorted(free, key=lambda column: -_label_score(column))
+    if not ranked or _label_score(ranked[0]) < 2:
+        guess.reasons.append(
+            Reason("columns.label", "no column looks like a label; name one, and a rule if it is not 0 and 1", False)
+        )
+        return None
+    best = ranked[0]
+    others = [column.name for column in ranked[1:] if _label_score(column) >= 2][:5]
+    also = f"; {listed([shown(name) for name in others])} could be one, too" if others else ""
+    sure = not others or _label_score(best) > _label_score(ranked[1])
+    guess.put("columns.label", best.name, f"{len(best.counts)} different values{also}", sure=sure, column=best)
+    _label_rule(guess, best)
+    return best
+
+
+def _label_score(column: Column) -> float:
+    binary = column.words in _BOOLEAN or len(column.counts) == 2
+    clinical = any(_NEGATIVE.fullmatch(word) or _MALIGNANT.search(word) for word in column.words)
+    plain = bool(re.fullmatch(r"label|target|y|class", column.name.casefold()))
+    spoken = not all(number(value) is not None for value in column.counts)
+    named = bool(column.named(_LABEL))
+    if not (named or (clinical and spoken)):
+        return 0.0
+    small = len(column.counts) <= 30
+    return 2 * named + binary + 1.5 * clinical + 2 * plain + small - (not spoken and not binary)
+
+
+def _label_rule(guess: Guess, column: Column) -> None:
+    words = column.words
+    values = list(column.counts)
+    name = re.sub(r"[_\W]+", " ", column.name).strip()
+    if all(yes_no(value) is not None for value in values):
+        plain = re.fullmatch(r"(?i)label|target|y|class|outcome|status", column.name)
+        names = ["negative", "positive"] if plain else [f"no {name.lower()}", name.lower()]
+        if column.gaps:
+            rule = {"positive": ["1"], "negative": ["0"]}
+            guess.put("label", rule, "cells say 0 and 1, or nothing: pairs without a label are left out")
+        guess.put("label_names", names, "the label's cells say 0 and 1")
+        return
+    cancer = [value for value in values if _MALIGNANT.search(spelling(value)) and not spelling(value).startswith("non")]
+    negative = [value for value in values if _NEGATIVE.fullmatch(spelling(value))]
+    positive = [value for value in values if _POSITIVE.search(spelling(value)) and value not in negative]
+    joined = [mark for mark in ("|", ";", ",") if sum(mark in value for value in values) > 0.2 * len(values)]
+    if negative and joined and not cancer:
+        guess.put("label", {"lacks": negative[0]}, f"1 where the cell lacks {shown(negative[0])}: any finding")
+        guess.put("label_names", [negative[0], "finding"], "as in the label")
+    elif cancer:
+        guess.put("label", {"positive": cancer}, f"malignant: {listed([shown(value) for value in cancer], limit=6)}")
+        guess.put("label_names", ["benign", "malignant"], "as in the label")
+    elif negative:
+        guess.put("label", {"negative": negative}, f"negative: {listed([shown(value) for value in negative], limit=6)}")
+        guess.put(
+            "label_names", [negative[0], "other" if len(words) > 2 else (positive or values)[-1]], "as in the label"
+        )
+    else:
+        # The most frequent class is more often the normal one than any other.
+        rest = values[1:] if len(values) == 2 else values[1:2]
+        text = f"a guess: {shown(rest[0])} is positive; choose which values are"
+        guess.put("label", {"positive": rest}, text, sure=False)
+        guess.put("label_names", [values[0] if len(values) == 2 else "other", rest[0]], "as in the label")
+
+
+def guess_patients(guess: Guess, columns: Sequence[Column], paths: Sequence[str]) -> None:
+    """The column of patients, else a pattern in the image paths."""
+    no_id = r"\bage\b|\bsex\b|gender|race"
+    for pattern, text in (
+        (_PATIENT, "named like patients"),
+        (_UNIT, "no column of patients; a unit with several images"),
+    ):
+        for column in columns:
+            if column.name in guess.used or not column.named(pattern) or column.named(no_id):
+                continue
+            if len(column.counts) >= 0.02 * column.n and not _is_free_text(column):
+                each = column.n / max(len(column.counts), 1)
+                said = f"{text}; {len(column.counts)} of them, {each:.1f} rows each"
+                guess.put("columns.patient_id", column.name, said, column=column)
+                return
+    if found := repeated_names(list(paths)):
+        text = "no column of patients; these names repeat in the image paths"
+        guess.put("patient_pattern", found, text, sure=False)
+        return
+    text = "no column of patients is known: each pair counts as a patient, which makes scores too good if it is not so"
+    guess.reasons.append(Reason("columns.patient_id", text, False))
+
+
+def guess_split(guess: Guess, columns: Sequence[Column]) -> None:
+    """The column of splits, if its cells are words for splits."""
+    for column in columns:
+        if column.name not in guess.used and len(column.counts) > 1 and column.words <= _SPLIT_WORDS:
+            guess.put("columns.split", column.name, "its cells are words for splits", column=column)
+            return
+    guess.reasons.append(Reason("splits", "no split column: 70 % train, 10 % val, 20 % test are made, by patient"))
+
+
+def guess_attributes(guess: Guess, columns: Sequence[Column]) -> None:
+    """Columns that name groups of patients, by their names."""
+    rules: dict[str, Any] = {}
+    for title, pattern in _ATTRIBUTES.items():
+        for column in columns:
+            if title in rules or column.name in guess.used or not column.named(pattern) or len(column.counts) < 2:
+                continue
+            rule = _attribute_rule(title, column)
+            if rule is not None:
+                rules[title] = rule
+                guess.reasons.append(
+                    Reason(f"attributes.{title}", f"column {shown(column.name)}", True, column.examples)
+                )
+    guess.entries["attributes"] = rules
+    if not rules:
+        text = "no column that names groups of patients (sex, race, age, skin type, ...) was found; name some"
+        guess.reasons.append(Reason("attributes", text, False))
+
+
+def _attribute_rule(title: str, column: Column) -> dict[str, Any] | None:
+    values = list(column.counts)
+    numbers = [value for value in map(number, values) if value is not None]
+    if len(numbers) > 0.9 * len(values) and (title == "age_band" or len(values) > 12):
+        each = [float(number(value) or 0) for value in values for _ in range(column.counts[value])]
+        edges = round_edges(each)
+        if not edges or (title == "age_band" and max(numbers) > 130):
+            return None
+        return {"column": column.name, "bins": [int(edge) if edge.is_integer() else edge for edge in edges]}
+    if title == "age_band" or len(values) > 30 or _is_free_text(column):
+        return None
+    if title == "sex" and column.words <= _SEXES.keys():
+        return {"column": column.name, "names": {value: _SEXES[spelling(value)] for value in sorted(values)}}
+    return {"column": column.name}
+
+
+def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) -> None:
+    """A note from the columns that describe the image, where no free text is there."""
+    by_title = {
+        title: next((c for c in columns if c.named(pattern) and 1 < len(c.counts) <= 200), None)
+        for title, pattern in _ATTRIBUTES.items()
+    }
+    said = [
+        c for c in columns if _is_spoken(c) and c.named(_LABEL + "|modality|type|histolog|laterality|severity|grade")
+    ]
+    first = [label] if label is not None else []
+    parts = [_of_label(guess, column) for column in [*first, *(c for c in said if c is not label)][:4]]
+    for title, form in (
+        ("site", "on the {%s}"),
+        ("view", "{%s} view"),
+        ("age_band", "[{%s}-year-old ]"),
+        ("sex", "{%s}"),
+    ):
+        column = by_title[title]
+        if column is not None and column is not label and column not in said:
+            text = form % column.name
+            behind = title == "sex" and parts and parts[-1].endswith("]")
+            parts = [*parts[:-1], parts[-1] + text] if behind else [*parts, text]
+    if not parts:
+        guess.reasons.append(Reason("columns.text", "no notes were found: no free text, no note files", False))
+        return
+    text = (
+        "no free text and no note files were found; the note is composed from columns, parts with empty cells left out"
+    )
+    guess.put("columns.text", ", ".join(parts), text, sure=False)
+
+
+def _is_spoken(column: Column) -> bool:
+    """Whether the cells are words, such as those of a diagnosis, and not numbers or identifiers."""
+    words = [value for value in column.counts if number(value) is None and yes_no(value) is None]
+    return (
+        1 < len(column.counts) <= 200 and len(words) > 0.9 * len(column.counts) and max(map(len, column.counts)) <= 80
+    )
+
+
+def _of_label(guess: Guess, column: Column) -> str:
+    """The part of a note for a column; a 0 and 1 label gets words."""
+    if all(yes_no(value) is not None for value in column.counts):
+        names = guess.entries.get("label_names") or ["negative", "positive"]
+        codes = {value: names[yes_no(value) or 0] for value in column.counts}
+        guess.entries.setdefault("names", {})[column.name] = codes
+    return f"{{{column.name}}}"
+
+
+def guess_prompts(guess: Guess, label: Column | None, code: Callable[[str], int | None]) -> None:
+    """Zero-shot prompts: the label's values where notes are composed of them, else the names of the labels.
+
+    `code` gives the label of a value, as `assemble.label_coder`.
+    """
+    names = guess.entries.get("label_names") or ["negative", "positive"]
+    prompts: list[list[str]] = [[], []]
+    text = guess.entries.get("columns", {}).get("text")
+    composed = isinstance(text, str) and "{" in text and label is not None
+    for value in label.counts if label is not None and composed else ():
+        side = code(value)
+        said = guess.entries.get("names", {}).get(label.name, {}).get(value, value) if label is not None else value
+        if side is not None and side >= 0 and len(prompts[side]) < 8:
+            prompts[side].append(said)
+    for side in (0, 1):
+        if not prompts[side]:
+            prompts[side] = [names[side]]
+    guess.put("prompts", prompts, "the classes as the notes write them" if composed else "the names of the labels")
+
+
+def common(values: Iterable[Any]) -> Any | None:
+    """The one value that all have, None where they differ or there is none."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
