@@ -1,4 +1,4 @@
-"""What a single cell means: nothing, a number, a yes or no, or a code that can be written in several ways.
+"""What a single cell means: nothing, a number, true or false, or a code that can be written in several ways; typed paths.
 
 Reading data folders, `fairvlm metrics` and the Python functions all use these rules, so that one cell means the same
 everywhere. Cells are compared without surrounding blanks and in any case.
@@ -11,7 +11,9 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from .errors import InputError
 
@@ -26,7 +28,8 @@ MISSING = frozenset(
         "-", "--", "missing", "not available",
     )
 )  # fmt: skip
-_YES, _NO = frozenset(("1", "true", "yes")), frozenset(("0", "false", "no"))
+_QUOTES = {('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"), ("«", "»"), ("`", "`"), ("<", ">")}
+_LABELS = {"1": 1, "true": 1, "0": 0, "false": 0}
 _WHOLE = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?")
 _NUMBER = re.compile(
     r"(?:[<>≥≤~]|>=|<=|over|under|about)?\s*([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d+)?)\s*"
@@ -96,23 +99,22 @@ def alike(cells: Iterable[str]) -> list[list[str]]:
     return [same for same in found.values() if len(same) > 1]
 
 
-def yes_no(cell: str) -> int | None:
-    """1 or 0 for a cell that says 1, 1.0, true or yes, or 0, 0.0, false or no; None for any other.
+def zero_one(cell: str) -> int | None:
+    """1 or 0 for a cell that says 1, 1.0 or true, or 0, 0.0 or false; None for any other.
 
-    >>> [yes_no(cell) for cell in ("1.0", "True", "no", "0", "2", "")]
+    >>> [zero_one(cell) for cell in ("1.0", "True", "FALSE", "0", "2", "")]
     [1, 1, 0, 0, None, None]
     """
-    word = spelling(cell)
-    return 1 if word in _YES else 0 if word in _NO else None
+    return _LABELS.get(spelling(cell))
 
 
 def same_word(cell: str) -> str:
-    """As `spelling`, with all ways to write yes and no as 1 and 0: to compare a cell with a list of words.
+    """As `spelling`, with true and false as 1 and 0: to compare a cell with a list of words.
 
     >>> same_word("TRUE"), same_word("1.0"), same_word("NEV")
     ('1', '1', 'nev')
     """
-    answer = yes_no(cell)
+    answer = zero_one(cell)
     return spelling(cell) if answer is None else str(answer)
 
 
@@ -253,6 +255,27 @@ def words_pattern(words: Iterable[str], blank: str = r"[\s\pZ\p{Cf}]") -> str:
     """
     forms = [re.escape(word) + (r"(?:\.0*)?" if word.lstrip("-").isdigit() else "") for word in sorted(words)]
     return rf"(?i)^{blank}*(?:{'|'.join(forms)}){blank}*$"
+
+
+def typed_path(given: str | Path) -> Path:
+    """A path as a person types or pastes it: in quotes, as file:// address, with ~ or with escaped blanks.
+
+    >>> [typed_path(text).as_posix() for text in ('"/data/a b"', "file:///data/a%20b", " /data/a\\ b ", "data")]
+    ['/data/a b', '/data/a b', '/data/a b', 'data']
+    """
+    if isinstance(given, Path):
+        return given
+    text = given.strip()
+    while len(text) > 1 and (text[0], text[-1]) in _QUOTES:
+        text = text[1:-1].strip()
+    if address := re.fullmatch(r"(?i)file:(?://(?:localhost)?)?(/.*)", text, re.DOTALL):
+        text = unquote(address[1])
+    elif "\\ " in text:  # as terminals write a dragged folder
+        text = text.replace("\\ ", " ")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~name" of nobody
+        return Path(text)
 
 
 def cell_text(value: Any) -> str:

@@ -41,7 +41,7 @@ def need_transformers(name: str) -> None:
 def is_blip2(folder: Path) -> bool:
     """Whether a folder contains BLIP-2's image-text retrieval model as transformers writes it."""
     try:
-        return BLIP2 in json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures", ())
+        return BLIP2 in json.loads((folder / "config.json").read_text(encoding="utf-8-sig")).get("architectures", ())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 
@@ -138,7 +138,7 @@ def read_blip2(folder: Path) -> tuple[Blip2Towers, Any, dict[str, Any], dict[str
     finally:
         if was_shown:
             logging.enable_progress_bar()
-    ours = json.loads((folder / _OURS).read_text(encoding="utf-8")) if (folder / _OURS).is_file() else {}
+    ours = json.loads((folder / _OURS).read_text(encoding="utf-8-sig")) if (folder / _OURS).is_file() else {}
     longest = int(model.config.qformer_config.max_position_embeddings)
     context = int(ours.get("context_length", min(_LONGEST_CONTEXT, longest)))
     module = Blip2Towers(model, float(ours.get("logit_scale", -math.log(_TEMPERATURE))))
@@ -182,7 +182,7 @@ def _preprocessing(folder: Path, size: int) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         raise InputError(f"model folder {folder.name!r}: preprocessor_config.json is missing: copy it, too")
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads(path.read_text(encoding="utf-8-sig"))
     asked = values.get("size", {})
     if [asked.get("height"), asked.get("width")] != [size, size]:
         raise InputError(

@@ -129,7 +129,7 @@ def append_line(path: Path, line: str) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON; an `InputError` names a file that is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{_short(path)} is missing") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from fairvlm_core.analysis.entries import DAMAGED, RunEntry
+from fairvlm_core.cells import typed_path
 from fairvlm_core.errors import InputError
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run
@@ -112,7 +113,7 @@ def _first_shown(sets: Sequence[DataSet], folder: str | None, run: str | None) -
 
 def _open(folder: str, typed: list[str]) -> None:
     """Read a folder that was typed in; an error is shown beside the field, and nothing else changes."""
-    path = Path(folder.strip()).expanduser()
+    path = typed_path(folder)
     try:
         if not folder.strip():
             raise InputError("type the path of a folder first")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..cells import typed_path
 from ..errors import InputError
 from . import review, show
 
@@ -24,9 +25,14 @@ app.add_typer(review.app, name="review")
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on standard output")]
 Workspace = Annotated[
     Path | None,
-    typer.Option("--workspace", help="Where runs are kept [default: $FAIRVLM_WORKSPACE, else ./workspace]"),
+    typer.Option(
+        "--workspace",
+        metavar="DIR",
+        parser=typed_path,
+        help="Where runs are kept [default: $FAIRVLM_WORKSPACE, else ./workspace]",
+    ),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of image-note pairs")]
+Folder = Annotated[Path, typer.Argument(metavar="DATA", parser=typed_path, help="Folder of image-note pairs")]
 OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")]
 Preset = Annotated[str, typer.Option(help="`fairvlm presets` lists them")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")]
@@ -36,12 +42,15 @@ Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap and permutation d
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the app")]
 Description = Annotated[
     Path | None,
-    typer.Option("--description", help="A dataset.json outside the data folder"),
+    typer.Option("--description", metavar="FILE", parser=typed_path, help="A dataset.json outside the data folder"),
 ]
 
 
 Images = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images, where it is not the data folder")
+    Path | None,
+    typer.Option(
+        "--images", metavar="DIR", parser=typed_path, help="Folder of the images, where it is not the data folder"
+    ),
 ]
 
 
@@ -163,7 +172,9 @@ def describe(
 
 @app.command()
 def train(
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of image-note pairs")] = None,
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", parser=typed_path, help="Folder of image-note pairs")
+    ] = None,
     preset: Preset = "clip",
     workspace: Workspace = None,
     model: Annotated[str | None, typer.Option(help="tiny, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder")] = None,
@@ -363,7 +374,7 @@ def map_command(
 
 @app.command()
 def metrics(
-    predictions: Annotated[Path, typer.Argument(metavar="CSV", help="Any predictions file")],
+    predictions: Annotated[Path, typer.Argument(metavar="CSV", parser=typed_path, help="Any predictions file")],
     label: Annotated[str, typer.Option(help="Column with 0 / 1")] = "label",
     score: Annotated[str, typer.Option(help="Column with the score")] = "score",
     attributes: Annotated[str, typer.Option(help="a,b: columns with groups")] = "",

@@ -12,7 +12,7 @@ import numpy as np
 from rich.markup import escape
 
 from ..analysis.thresholds import Curves, Extras, Rule, curves_of, rules_of
-from ..cells import MANY_GROUPS, MAX_GROUPS, is_missing, too_many_numbers, yes_no
+from ..cells import MANY_GROUPS, MAX_GROUPS, is_missing, too_many_numbers, zero_one
 from ..cells import bands as named_bands
 from ..errors import DataWarning, InputError
 from ..fairness import (
@@ -226,7 +226,7 @@ def _columns(
             raise wrong(score, i, "a number") from None
     if not np.isfinite(scores).all():
         raise wrong(score, int(np.argmin(np.isfinite(scores))), "a finite number")
-    labels = [yes_no(cell) for cell in table.columns[label].to_pylist()]
+    labels = [zero_one(cell) for cell in table.columns[label].to_pylist()]
     if None in labels:
         raise wrong(label, labels.index(None), "0 or 1")
     groups, found = {}, list(table.passed_over)

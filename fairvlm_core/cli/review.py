@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from ..cells import typed_path
 from ..errors import InputError
 from ..words import NOTHING, number, percent, span
 from . import show
@@ -45,7 +46,10 @@ def make(
     size: Annotated[int | None, typer.Option(help="Pairs in all [default: every flagged pair, and controls]")] = None,
     kinds: Annotated[str | None, typer.Option(help="Kinds in the ordered part: faulty,noisy,clean")] = None,
     where: Annotated[list[str] | None, typer.Option(metavar="A=GROUP", help="Only this group; may be repeated")] = None,
-    pairs: Annotated[Path | None, typer.Option(help="File with one pair id per line: this selection")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=typed_path, help="File with one pair id per line: this selection"),
+    ] = None,
     controls: Annotated[float, typer.Option(help="Share of random unflagged pairs, 0 to 0.9")] = 0.2,
     second: Annotated[float, typer.Option(help="Share of pairs with a blind second reader")] = 0.1,
     balance_by: Annotated[str | None, typer.Option(help="Attribute for the order balanced")] = None,
@@ -247,7 +251,8 @@ def _groups(items: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 def _lines(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(line for line in path.read_text(encoding="utf-8").splitlines() if line)
+        lines = [line.strip().strip('"') for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return tuple(lines[1:] if lines[:1] == ["pair_id"] else lines)  # a column of a spreadsheet has a header
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name}: cannot be read ({type(error).__name__}); write one pair id per line") from None
 

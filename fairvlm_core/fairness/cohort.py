@@ -14,7 +14,17 @@ from warnings import warn
 
 import numpy as np
 
-from ..cells import MAX_GROUPS, UNKNOWN, alike, cell_text, group_name, group_place, is_missing, too_many_numbers, yes_no
+from ..cells import (
+    MAX_GROUPS,
+    UNKNOWN,
+    alike,
+    cell_text,
+    group_name,
+    group_place,
+    is_missing,
+    too_many_numbers,
+    zero_one,
+)
 from ..errors import DataWarning, InputError
 
 
@@ -99,14 +109,14 @@ def check_cohort(
 
 
 def check_label(label: Any) -> np.ndarray:
-    """A bool array of both classes from 0 and 1, or texts that say so ("1.0", "True", "yes")."""
+    """A bool array of both classes from 0 and 1, or texts that say so ("1.0", "True")."""
     values = np.asarray(label)
     if values.ndim != 1:
         raise InputError(f"label: a one-dimensional array is needed, got shape {values.shape}")
     if len(values) == 0:
         raise InputError("label: it is empty; at least one positive and one negative row are needed")
     if values.dtype.kind in "OUS":
-        answers = [yes_no(text) for text in _texts(values)]
+        answers = [zero_one(text) for text in _texts(values)]
         if None in answers:
             row = answers.index(None)
             what = "has no label" if is_missing(_texts(values)[row]) else f"is {_texts(values)[row][:40]!r}"

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..cells import MAX_GROUPS, MISSING, is_missing, same_word, words_pattern, yes_no
+from ..cells import MAX_GROUPS, MISSING, is_missing, same_word, words_pattern, zero_one
 from ..errors import InputError
 from ..words import listed
 from .description import DEFAULT_SHARES, LabelRule
@@ -215,7 +215,7 @@ def label_coder(rule: LabelRule | None) -> Callable[[str], int | None]:
     """
     if rule is None or rule.plain:
         left_out = () if rule is None else tuple(map(same_word, rule.left_out))
-        return lambda value: -1 if same_word(value) in left_out else yes_no(value)
+        return lambda value: -1 if same_word(value) in left_out else zero_one(value)
     lists = {name: tuple(map(same_word, getattr(rule, name) or ())) for name in ("positive", "negative", "left_out")}
     part = (rule.contains or rule.lacks or "").casefold()
     other = None if rule.positive and rule.negative is not None else int(not rule.positive)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..cells import typed_path
 from ..errors import InputError
 from .assemble import Assembled, assemble
 from .description import DEFAULT_LABEL_NAMES
@@ -18,7 +19,7 @@ from .webdataset import webdataset_rows
 def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | None = None) -> Assembled:
     """Find a folder's layout and read it; documented at `PairTable.read`."""
     layout = find_layout(folder, options.description)
-    folder, content = Path(folder), layout.description
+    folder, content = typed_path(folder), layout.description
     name, label_names, note_source = folder.resolve().name, DEFAULT_LABEL_NAMES, "column"
     images: FileFolder | None = None
     if layout.kind == "fairvlmed":

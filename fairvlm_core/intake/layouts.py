@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..cells import typed_path
 from ..errors import InputError
 from .description import Description, known_descriptions, parse_description, read_description
 from .files import resolve_inside
@@ -107,7 +108,7 @@ def find_layout(folder: Path | str, description: Description | Mapping | str | P
 def check_folder(folder: Path | str) -> Path:
     """The folder as a path, or an `InputError` where there is none."""
     try:
-        path = Path(folder)
+        path = typed_path(folder)
         if path.is_dir():
             return path
         exists = path.exists()

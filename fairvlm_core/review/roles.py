@@ -48,7 +48,7 @@ def read_roles(workspace: Path | str) -> Roles:
     """
     path = Path(workspace) / ROLES_FILE
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return Roles()
     except (OSError, ValueError) as error:

@@ -157,7 +157,7 @@ def read_space_file(path: Path) -> tuple[list[str], dict[str, Any], str | None]:
         There is no such file, it is no TOML, or it holds something else.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"--space {path.name}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

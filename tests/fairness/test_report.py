@@ -171,7 +171,7 @@ BAD = {
     "score-2d": ({"score": [[0.1, 0.9]] * 4}, "score: a one-dimensional array"),
     "label-2": ({"label": [0, 1, 2, 1]}, "label: row 2 is 2"),
     "label-nan": ({"label": [0, 1, np.nan, 1]}, "label: row 2 is nan"),
-    "label-text": ({"label": ["0", "perhaps", "0", "1"]}, "label: row 1 is 'perhaps'"),
+    "label-text": ({"label": ["0", "yes", "0", "1"]}, "label: row 1 is 'yes'"),
     "one-class": ({"label": [1, 1, 1, 1]}, "label: all 4 rows have label 1"),
     "empty": ({"label": [], "score": [], "attributes": {}}, "label: it is empty"),
     "attribute-length": ({"attributes": {"a": list("xxy")}}, "attribute 'a': shape"),

@@ -90,7 +90,7 @@ def test_a_word_that_a_rule_names_is_not_missing(manifest, rows):
 def test_codes_written_as_floats_are_one_group_everywhere(manifest, rows):
     for i, row in enumerate(rows):
         row["race"] = ("1", "2")[i // 2 % 2] + ("" if i < 20 else ".0")
-        row["label"] = ("0", "1.0", "0.0", "1", "False", "True", "no", "yes")[i % 8]
+        row["label"] = ("0", "1.0", "0.0", "1", "False", "True", "FALSE", "true")[i % 8]
     table = PairTable.read(manifest(rows), check_images=False)
     assert list(table.frame["race"].cat.categories) == ["1", "2"]
     assert table.labels[:8].tolist() == [0, 1] * 4
