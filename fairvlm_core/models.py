@@ -350,7 +350,7 @@ def _loading(folder: Path, file: str = "") -> Iterator[None]:
 
 
 def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) -> Clip:
-    base, tag, published = (name, None, {}) if name.startswith("hf-hub:") else _known(architecture, own_weights)
+    base, tag, published = (architecture, None, {}) if name.startswith("hf-hub:") else _known(architecture, own_weights)
     online = _hub_is_reachable() if tag or base.startswith("hf-hub:") else True
     try:
         with torch.random.fork_rng(devices=[]), _quiet(), _offline(not online):
@@ -362,11 +362,27 @@ def _from_open_clip(name: str, architecture: str, own_weights: bool, seed: int) 
             config = open_clip.get_model_config(base)
     except Exception as error:
         reason = _first_line(error) if online else "its weights are not on this machine and the hub cannot be reached"
-        raise InputError(
-            f"model {name!r} could not be loaded: {reason}. Fetch the weights beforehand on a machine with a network, "
-            f"copy them here and name them with {base.removeprefix('hf-hub:')}@FILE or as a folder"
-        ) from error
+        raise InputError(f"model {name!r} could not be loaded: {reason}. {_to_fetch(base, tag)}") from error
     return _bundle(name, module, tokenizer, config, open_clip.get_model_preprocess_cfg(module))
+
+
+def _to_fetch(base: str, tag: str | None) -> str:
+    """How to bring a model here from a machine with a network: a folder of the hub, or its weights where they suffice."""
+    repository = base.removeprefix("hf-hub:")
+    if not base.startswith("hf-hub:"):
+        text_cfg = (open_clip.get_model_config(base) or {}).get("text_cfg", {})
+        if not (text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name")):
+            known = f"{base}:{tag}" if tag else base
+            return (
+                "Fetch its weights beforehand on a machine with a network, copy the file here and name it: "
+                f"--model {known}@FILE"
+            )
+        repository = str(open_clip.get_pretrained_cfg(base, tag).get("hf_hub", "ORG/NAME")).rstrip("/")
+    folder = repository.rpartition("/")[2]
+    return (
+        f"Fetch it beforehand on a machine with a network (hf download {repository} --local-dir {folder}), copy the folder "
+        f"here and name it: --model {folder}"
+    )
 
 
 def _known(architecture: str, own_weights: bool) -> tuple[str, str | None, dict[str, Any]]:

@@ -20,6 +20,7 @@ from fairvlm_core import InputError, RunConfig, RunStore, safeio
 from fairvlm_core.cli import main
 from fairvlm_core.export import ExportOptions, export_run, model_card, run_scalars
 from fairvlm_core.export.scalars import Scalar
+from fairvlm_core.export.tracking import mlflow_names, write_mlflow
 from fairvlm_core.features import embed, pair_arrays
 from fairvlm_core.launch import create_run, execute
 from fairvlm_core.models import load_clip
@@ -185,6 +186,53 @@ def test_mlflow_reads_the_numbers_and_nobody_is_called(run, tmp_path, monkeypatc
     assert [a.path for a in client.list_artifacts(found.info.run_id)] == ["README.md"], (
         "where the folder lies in the end"
     )
+
+
+def test_mlflow_takes_a_run_of_ordinary_size(head_run, tmp_path, monkeypatch):
+    """A run whose groups are large enough to be shown: "val/auc" is a number and the folder of the groups' numbers."""
+    pytest.importorskip("mlflow")
+    scalars = run_scalars(head_run.metrics(), group_cells(head_run.pairs(), list(head_run.data["attributes"]), 0))
+    names = {one.name for one in scalars}
+    assert "val/auc" in names
+    assert any(name.startswith("val/auc/") for name in names)
+    export_run(head_run, tmp_path / "out", ExportOptions(("mlflow",), min_cell=0, **QUICK))
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=(tmp_path / "out" / "mlflow").as_uri())
+    (found,) = client.search_runs([client.get_experiment_by_name(head_run.data["name"]).experiment_id])
+    assert len(found.data.metrics) == len(names)
+    (last,) = [one.value for one in scalars if one.name == "val/auc"]
+    assert found.data.metrics["val/auc/overall"] == pytest.approx(last)
+
+
+def test_mlflow_names_stay_apart(tmp_path, monkeypatch):
+    """Each name is a file: also those that differ only in characters that MLflow refuses, in case or in their script."""
+    pytest.importorskip("mlflow")
+    groups = ["<5", ">5", "≤5", "≥5", "5", "5+", "5 plus", "男", "女", "Black", "black", "A", "A/B", "overall", "a b",
+              "a:b", "..", "x" * 300, "x" * 299 + "y", "µ", "é", "e", "_", "__"]  # fmt: skip
+    names = ["val/auc", *(f"val/auc/g/{group}" for group in groups), "val/auc/g", "val"]
+    short = mlflow_names(names)
+    assert list(short) == names
+    values = [one.casefold() for one in short.values()]
+    assert len(set(values)) == len(names)
+    assert not {folder for one in values for folder in parents(one)} & set(values)
+    assert all(len(one) <= 250 and re.fullmatch(r"[\w\-. /]+", one, re.ASCII) for one in values)
+    scalars = [Scalar(name, 1, float(i)) for i, name in enumerate(names)]
+    write_mlflow(tmp_path / "m", tmp_path / "a", tmp_path / "a", experiment="Default", run="r", scalars=scalars,
+                 settings={"a<": 1, "a>": 2, "a": 3, "a/b": 4}, card=None)  # fmt: skip
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=(tmp_path / "m").as_uri())
+    (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert found.data.metrics == {short[name]: float(i) for i, name in enumerate(names)}
+    assert sorted(found.data.params.values()) == ["1", "2", "3", "4"]
+
+
+def parents(name):
+    parts = name.split("/")
+    return ["/".join(parts[:k]) for k in range(1, len(parts))]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

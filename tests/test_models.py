@@ -15,7 +15,7 @@ from PIL import Image
 
 from fairvlm_core import InputError
 from fairvlm_core.features import embed
-from fairvlm_core.models import load_clip, tiny_folder
+from fairvlm_core.models import check_name, load_clip, tiny_folder
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_wrong_names_are_one_clear_line(name, words):
     assert all(word in str(caught.value) for word in words)
 
 
-def test_a_hub_name_without_a_network_is_one_quick_line(tmp_path):
+def test_a_hub_name_without_a_network_is_one_quick_line(tmp_path, tiny, monkeypatch):
     """The hub is a closed port here; the client's own retries would take a minute."""
     names = ("hf-hub:nobody/nothing", "ViT-B-32", "ViT-B-16:laion2b_s34b_b88k")
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
@@ -106,6 +106,15 @@ def test_a_hub_name_without_a_network_is_one_quick_line(tmp_path):
         assert name in line
         assert "beforehand" in line
     assert "Retry" not in done.stderr
+    # What the lines tell to type is accepted once the files are there.
+    advised = [line.rpartition("--model ")[2] for line in done.stdout.splitlines()]
+    assert advised == ["nothing", "ViT-B-32:openai@FILE", "ViT-B-16:laion2b_s34b_b88k@FILE"]
+    monkeypatch.chdir(tmp_path)
+    tiny.save(tmp_path / advised[0])  # stands for the folder of the hub
+    assert load_clip(advised[0]).context_length == tiny.context_length
+    (tmp_path / "FILE").write_bytes(b"0")
+    for name in advised:
+        check_name(name)
 
 
 def test_weights_of_another_shape_are_refused(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from ..errors import InputError
 from .scalars import Scalar
 
 _NOT_MLFLOW = re.compile(r"[^\w\-. /]", re.ASCII)
+_WORDS = {"<": "under ", "≤": "up to ", ">": "over ", "≥": "from ", "+": " plus", "×": "x"}
+_LONGEST = 200  # MLflow allows 250 characters
 _MLFLOW_OFFLINE = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}
 
 
@@ -68,12 +73,16 @@ def write_mlflow(
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=folder.resolve().as_uri())
+        if client.get_experiment_by_name(experiment := experiment.strip()[:200] or "fairvlm"):
+            experiment += " (fairvlm)"  # a new store has an experiment "Default"
         number = client.create_experiment(experiment, artifact_location=home.resolve().as_uri())
         made = client.create_run(number, run_name=run, start_time=0)
-        values = [Metric(mlflow_name(one.name), one.value, one.epoch, one.epoch) for one in scalars]
+        names = mlflow_names(one.name for one in scalars)
+        values = [Metric(names[one.name], one.value, one.epoch, one.epoch) for one in scalars]
         for start in range(0, len(values), 1000):  # the most that one call takes
             client.log_batch(made.info.run_id, metrics=values[start : start + 1000])
-        given = [Param(mlflow_name(name), str(value)[:6000]) for name, value in settings.items()]
+        names = mlflow_names(settings)
+        given = [Param(names[name], str(value)[:6000]) for name, value in settings.items()]
         for start in range(0, len(given), 100):
             client.log_batch(made.info.run_id, params=given[start : start + 100])
         client.set_terminated(made.info.run_id)
@@ -83,14 +92,42 @@ def write_mlflow(
             (place / "README.md").write_text(card, encoding="utf-8")
 
 
-def mlflow_name(name: str) -> str:
-    """A name in which characters that MLflow does not allow are underscores.
+def mlflow_names(names: Iterable[str]) -> dict[str, str]:
+    """Name to the name it has in MLflow's file store, where each is a file and each part before a slash a folder.
 
-    >>> mlflow_name("val/auc/race/Black (n<5)")
-    'val/auc/race/Black _n_5_'
+    Characters that MLflow does not allow become words or underscores. Names that would be one, also on a file system that
+    ignores case, get a mark of their own; a name that is the folder of another gets the part "overall".
+
+    >>> list(mlflow_names(["val/auc", "val/auc/age/<40", "val/auc/age/75+"]).values())
+    ['val/auc/overall', 'val/auc/age/under 40', 'val/auc/age/75 plus']
     """
-    parts = [part if part.strip(". ") else "_" for part in _NOT_MLFLOW.sub("_", name).split("/")]
-    return "/".join(parts)
+    found = {name: _allowed(name) for name in dict.fromkeys(names)}
+    counts = Counter(short.casefold() for short in found.values())
+    for name, short in found.items():
+        if counts[short.casefold()] > 1:
+            found[name] = f"{short}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    taken = {short.casefold() for short in found.values()}
+    folders = {folder for short in taken for folder in _folders(short)}
+    for name, short in found.items():
+        while short.casefold() in folders:
+            free = (f"{short}/overall{f' {i}' * (i > 1)}" for i in count(1))
+            short = next(one for one in free if one.casefold() not in taken)
+        found[name] = short
+        taken.add(short.casefold())
+    return found
+
+
+def _folders(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:k]) for k in range(1, len(parts))]
+
+
+def _allowed(name: str) -> str:
+    for mark, word in _WORDS.items():
+        name = name.replace(mark, word)
+    parts = [part if part.strip(". ") else "_" for part in _NOT_MLFLOW.sub("_", name).strip("/").split("/")]
+    long = len("/".join(parts)) > _LONGEST
+    return "/".join(parts)[: _LONGEST - 30].rstrip("/. ") + "_" * long if long else "/".join(parts)
 
 
 @contextmanager
