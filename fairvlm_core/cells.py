@@ -263,8 +263,8 @@ def typed_path(given: str | Path) -> Path:
     >>> [typed_path(text).as_posix() for text in ('"/data/a b"', "file:///data/a%20b", " /data/a\\ b ", "data")]
     ['/data/a b', '/data/a b', '/data/a b', 'data']
     """
-    if isinstance(given, Path):
-        return given
+    if not isinstance(given, str):
+        return Path(given)
     text = given.strip()
     while len(text) > 1 and (text[0], text[-1]) in _QUOTES:
         text = text[1:-1].strip()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import is_missing, number, round_edges, spelling, yes_no
+from ..cells import is_missing, number, round_edges, spelling, zero_one
 from ..words import listed
 from .csvtable import StringTable
 from .files import shown
@@ -208,7 +208,7 @@ def _label_rule(guess: Guess, column: Column) -> None:
     words = column.words
     values = list(column.counts)
     name = re.sub(r"[_\W]+", " ", column.name).strip()
-    if all(yes_no(value) is not None for value in values):
+    if all(zero_one(value) is not None for value in values):
         plain = re.fullmatch(r"(?i)label|target|y|class|outcome|status", column.name)
         names = ["negative", "positive"] if plain else [f"no {name.lower()}", name.lower()]
         if column.gaps:
@@ -339,7 +339,7 @@ def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) 
 
 def _is_spoken(column: Column) -> bool:
     """Whether the cells are words, such as those of a diagnosis, and not numbers or identifiers."""
-    words = [value for value in column.counts if number(value) is None and yes_no(value) is None]
+    words = [value for value in column.counts if number(value) is None and zero_one(value) is None]
     return (
         1 < len(column.counts) <= 200 and len(words) > 0.9 * len(column.counts) and max(map(len, column.counts)) <= 80
     )
@@ -347,9 +347,9 @@ def _is_spoken(column: Column) -> bool:
 
 def _of_label(guess: Guess, column: Column) -> str:
     """The part of a note for a column; a 0 and 1 label gets words."""
-    if all(yes_no(value) is not None for value in column.counts):
+    if all(zero_one(value) is not None for value in column.counts):
         names = guess.entries.get("label_names") or ["negative", "positive"]
-        codes = {value: names[yes_no(value) or 0] for value in column.counts}
+        codes = {value: names[zero_one(value) or 0] for value in column.counts}
         guess.entries.setdefault("names", {})[column.name] = codes
     return f"{{{column.name}}}"
 
