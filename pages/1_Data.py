@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui import browse, data_page, widgets
+from ui import bring, browse, data_page, widgets
 from ui.datasets import choose_dataset
 from ui.frame import page
 
 with page("Data", "Who is in the data set: groups, label rates, intersections, and the intake report.") as here:
+    if folder := bring.asked():
+        bring.show(here, folder)
+        st.stop()
     data = choose_dataset(here)
     if data is None:
         widgets.empty(
             "No data set yet",
-            "The data sets of runs appear here. Open a folder of your own above, or make the built-in data and "
-            "open its folder.",
+            "Open a folder of your own above: fairvlm looks at its table and images and proposes what they mean. The data "
+            "sets of runs appear here, too. For a trial, make the built-in data and open its folder.",
             "fairvlm synth data/synthfundus",
             leads=("app.py",),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import streamlit as st
 from fairvlm_core.analysis.entries import DAMAGED, RunEntry
 from fairvlm_core.cells import typed_path
 from fairvlm_core.errors import InputError
+from fairvlm_core.intake.describe import describe_folder, needs_description, place_in_workspace
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run
 from fairvlm_core.words import many
@@ -40,20 +41,25 @@ class DataSet:
         parts = list(dict.fromkeys((self.name, Path(self.folder).name)))
         return "  ·  ".join([*parts, *([many(len(self.runs), "run")] if self.runs else [])])
 
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """The folder and the options that are not left at their defaults."""
+        return self.folder, *((name, value) for name, value in self.options if value)
+
     def table(self) -> PairTable:
         return pair_table(self.folder, dict(self.options))
 
 
 def known_datasets(
-    entries: Sequence[RunEntry], options: dict[str, dict[str, Any]], typed: Sequence[str]
+    entries: Sequence[RunEntry], options: dict[str, dict[str, Any]], typed: Mapping[str, dict[str, Any]]
 ) -> list[DataSet]:
     """Data sets of runs, newest run first, then folders that were typed in and have no run.
 
-    `options` are the read options of each run, by run id.
+    `options` are the read options of each run, by run id; those of `typed` folders are its values.
 
     >>> entries = [RunEntry("0001-clip-s0", "finished", folder="/a", data="A"),
     ...            RunEntry("0002-clip-s1", "finished", folder="/a", data="A")]
-    >>> [(d.name, d.runs) for d in known_datasets(entries, {}, ["/a", "/b"])]
+    >>> [(d.name, d.runs) for d in known_datasets(entries, {}, {"/a": {}, "/b": {}})]
     [('A', ('0002-clip-s1', '0001-clip-s0')), ('b', ())]
     """
     found: dict[tuple[str, str], DataSet] = {}
@@ -64,8 +70,9 @@ def known_datasets(
         key = (entry.folder, json.dumps(chosen, sort_keys=True, default=str))
         before = found[key].runs if key in found else ()
         found[key] = DataSet(entry.folder, entry.data, tuple(sorted(chosen.items())), (*before, entry.id))
-    folders = {data.folder for data in found.values()}
-    return [*found.values(), *(DataSet(folder, Path(folder).name) for folder in typed if folder not in folders)]
+    known = {data.reading for data in found.values()}
+    others = [DataSet(folder, Path(folder).name, tuple(sorted(given.items()))) for folder, given in typed.items()]
+    return [*found.values(), *(data for data in others if data.reading not in known)]
 
 
 def choose_dataset(here: Here) -> DataSet | None:
@@ -79,20 +86,22 @@ def choose_dataset(here: Here) -> DataSet | None:
     if address and address not in typed:
         typed.append(address)
     options = {entry.id: _options(here.run_of(entry)) for entry in here.entries if entry.state != DAMAGED}
-    sets = known_datasets(here.entries, options, typed)
+    given = {folder: _described(here, folder) for folder in typed}
+    sets = known_datasets(here.entries, options, given)
     run = here.entry.id if here.entry else None
     # The selector follows the selected run and the URL when these change, and keeps the choice otherwise.
     if state.get("data.origin") != (address, run) or state.get("data.set", len(sets)) >= len(sets):
         state["data.origin"] = (address, run)
-        state["data.set"] = _first_shown(sets, address, run)
+        wanted = DataSet(address, "", tuple(sorted(given[address].items()))).reading if address else None
+        state["data.set"] = _first_shown(sets, wanted, run)
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with right.popover("Open another folder", icon=":material/folder_open:", width="stretch"):
         with st.form("data.open", border=False):
             folder = st.text_input("Folder of image-note pairs on this machine", placeholder="/path/to/data")
-            st.caption("A manifest.csv, a Harvard-FairVLMed folder, or a table with a dataset.json beside it.")
+            st.caption("Any table with images: what its columns mean is proposed next, and you can change it.")
             opened = st.form_submit_button("Open", type="primary")
         if opened:
-            _open(folder, typed)
+            _open(here, folder, typed)
     if not sets:
         return None
     chosen = left.selectbox(
@@ -102,24 +111,35 @@ def choose_dataset(here: Here) -> DataSet | None:
     return sets[chosen]
 
 
-def _first_shown(sets: Sequence[DataSet], folder: str | None, run: str | None) -> int:
+def _described(here: Here, folder: str) -> dict[str, Any]:
+    """How a folder that was typed in is read: by the description that the workspace has of it, if it has one."""
+    path = place_in_workspace(here.store.workspace, folder)
+    own = Path(folder, "dataset.json").exists()
+    return {} if own or not path.is_file() else {"description": str(path.resolve())}
+
+
+def _first_shown(sets: Sequence[DataSet], wanted: tuple[Any, ...] | None, run: str | None) -> int:
     """The position of the data set of the URL's folder, else of the selected run, else 0."""
-    for chosen in (lambda data: data.folder == folder, lambda data: run in data.runs):
+    for chosen in (lambda data: data.reading == wanted, lambda data: run in data.runs):
         for i, data in enumerate(sets):
             if chosen(data):
                 return i
     return 0
 
 
-def _open(folder: str, typed: list[str]) -> None:
+def _open(here: Here, folder: str, typed: list[str]) -> None:
     """Read a folder that was typed in; an error is shown beside the field, and nothing else changes."""
     path = typed_path(folder)
     try:
         if not folder.strip():
             raise InputError("type the path of a folder first")
         path = path.resolve()
+        options = _described(here, str(path))
+        if not options and needs_description(path):
+            describe_folder(path)
+            st.switch_page("pages/1_Data.py", query_params={"bring": str(path)})
         with st.spinner("Reading …"):
-            pair_table(str(path), {})
+            pair_table(str(path), options)
     except (InputError, OSError, RuntimeError) as error:
         line = str(error) if isinstance(error, InputError) else f"the folder cannot be read ({type(error).__name__})"
         st.error(literal(line), icon=":material/error:")

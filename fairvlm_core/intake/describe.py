@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from .guess import (
     guess_prompts,
     guess_split,
 )
-from .layouts import check_folder, find_layout
+from .layouts import MANIFESTS, check_folder, find_layout
 from .locate import IMAGE_ENDINGS, NOTE_ENDINGS, FileFolder
 from .tablefile import TABLE_ENDINGS, table_header
 from .tables import read_tables
@@ -84,6 +87,10 @@ def describe_folder(folder: Path | str, images: Path | str | None = None) -> Pro
     if (own := _own_layout(folder)) is not None:
         return own
     tables = _tables(folder)
+    if inner := next((path for path in tables if path.rpartition("/")[2] in MANIFESTS), None):
+        raise InputError(
+            f"folder: the data set is in its folder {shown(inner.rpartition('/')[0])} ({inner}); open that one"
+        )
     if not tables:
         raise InputError(
             f"folder: no table in {folder.name!r}: a CSV, TSV, Excel, Parquet or JSON lines file with one row an image is "
@@ -96,8 +103,25 @@ def describe_folder(folder: Path | str, images: Path | str | None = None) -> Pro
     return _known(folder, tables, start, guess) or _unknown(folder, tables, start, guess)
 
 
-def write_description(folder: Path, description: Mapping[str, Any], path: Path | None = None) -> Path:
-    """Write a checked description to ``dataset.json`` in the folder, or to `path`; a different one there is not replaced.
+def needs_description(folder: Path | str) -> bool:
+    """Whether a folder has neither a description of its own nor a layout that needs none."""
+    folder = check_folder(folder)
+    return not (folder / DATASET).exists() and _own_layout(folder) is None
+
+
+def place_in_workspace(workspace: Path, folder: Path | str) -> Path:
+    """Where a workspace keeps the description of a data folder that cannot be written to."""
+    folder = Path(folder).resolve()
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    return Path(workspace) / "descriptions" / f"{re.sub(r'[^A-Za-z0-9]+', '-', folder.name)[:60]}-{digest}.json"
+
+
+def write_description(
+    folder: Path, description: Mapping[str, Any], path: Path | None = None, *, replace: bool = False
+) -> Path:
+    """Write a checked description to ``dataset.json`` in the folder, or to `path`.
+
+    A different one that is there is replaced only if `replace`.
 
     Raises
     ------
@@ -108,10 +132,11 @@ def write_description(folder: Path, description: Mapping[str, Any], path: Path |
     path = path or Path(folder) / DATASET
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     try:
-        if path.exists() and path.read_text(encoding="utf-8-sig") != text:
+        if not replace and path.exists() and path.read_text(encoding="utf-8-sig") != text:
             raise InputError(
                 f"{path.name}: there is one already in {path.parent.name!r}; move it away first, or edit it"
             )
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(
@@ -345,7 +370,7 @@ def _guess_note_files(
     for column in sorted(columns, key=lambda one: one is image):
         for before in dict.fromkeys(("", letters)):
             cells = tuple(before + re.sub(r"(\.[^./]*)?$", ".txt", cell) for cell in column.cells if cell)
-            trial = _try(replace(column, cells=cells), start, texts, NOTE_ENDINGS)
+            trial = _try(dataclasses.replace(column, cells=cells), start, texts, NOTE_ENDINGS)
             if trial.share <= 0.5:
                 continue
             guess.put("notes", trial.images, f"{many(len(texts), 'note file')}; column {shown(column.name)} names them")

@@ -192,6 +192,17 @@ def guess_label(guess: Guess, columns: Sequence[Column]) -> Column | None:
     return best
 
 
+def label_entries(column: Column) -> dict[str, Any]:
+    """The entries "label" and "label_names" for a column that a person chose.
+
+    >>> label_entries(Column("dx", (), {"nevus": 5, "melanoma": 2}))
+    {'label': {'positive': ['melanoma']}, 'label_names': ['benign', 'malignant']}
+    """
+    guess = Guess()
+    _label_rule(guess, column)
+    return guess.entries
+
+
 def _label_score(column: Column) -> float:
     binary = column.words in _BOOLEAN or len(column.counts) == 2
     clinical = any(_NEGATIVE.fullmatch(word) or _MALIGNANT.search(word) for word in column.words)
