@@ -79,9 +79,12 @@ def _proposal(folder: str, images: str | None, stamps: Any) -> Proposal:  # noqa
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _columns(folder: str, table: str, group_by: str | None) -> dict[str, Column]:
-    names = json.loads(table)
-    return {column.name: column for column in columns_of(read_tables(Path(folder), names, group_by))}
+def _columns(folder: str, tables: str, stamps: Any) -> dict[str, Column]:  # noqa: ARG001 - part of the key
+    described = parse_description(json.loads(tables), DATASET)
+    if described.table is None:
+        return {}
+    table = read_tables(Path(folder), described.table, described.group_by, described.join)
+    return {column.name: column for column in columns_of(table)}
 
 
 @st.cache_resource(max_entries=4, show_spinner="Checking …")
@@ -107,8 +110,8 @@ def _reasons(proposal: Proposal) -> None:
 def _changed(folder: str, content: dict[str, Any]) -> dict[str, Any]:
     """The description with the changes made in the form."""
     form = _Form(content, st.session_state[ROUND])
-    table = content.get("table")
-    columns = _columns(folder, json.dumps(table), content.get("group_by")) if table else {}
+    tables = {name: content[name] for name in ("table", "group_by", "join") if name in content}
+    columns = _columns(folder, json.dumps(tables), tables_stamp(Path(folder)))
     if columns and isinstance(content.get("columns", {}), dict):
         form.columns(columns)
         form.label(columns)
@@ -179,6 +182,9 @@ class _Form:
         """The label's column, and which of its cells are positive."""
         named = self.content["columns"]
         rule = self.content.get("label") or {}
+        if "any_of" in rule:
+            st.caption(f"Label: 1 where one of these columns says so: {literal(', '.join(rule['any_of']))}.")
+            return
         before = named.get("label") or rule.get("column") or NONE
         name = st.selectbox("Label", list(dict.fromkeys([before, *columns])), key=self._key("label"))
         column, self._label = columns.get(name), name

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..cells import spelling
 from ..errors import InputError
 from ..words import listed, many
 from .assemble import label_coder
-from .description import Description, LabelRule, known_descriptions, parse_description
+from .csvtable import StringTable
+from .description import Description, JoinRule, LabelRule, known_descriptions, parse_description
 from .files import shown, tidy_path
 from .guess import (
+    SAMPLE_ROWS,
     Column,
     Guess,
     Reason,
@@ -25,6 +28,7 @@ from .guess import (
     common,
     compose_note,
     guess_attributes,
+    guess_classes,
     guess_label,
     guess_notes,
     guess_patients,
@@ -287,28 +291,65 @@ def _unknown(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, g
     same = [path for path, header in tables.items() if header == tables[best]]
     name = best if len(same) == 1 else same
     others = [path for path in tables if path not in same]
+    table = read_tables(folder, name)
+    joined = _joins(folder, table, others)
+    others = [path for path in others if path not in {rule.table for rule in joined}]
     also = f"; other tables: {listed([shown(path) for path in others], limit=4)}" if others else ""
     guess.put("table", name, f"{many(len(tables[best]), 'column')}{also}", sure=not others)
-    if len(same) > 1:
-        columns = columns_of(read_tables(folder, same))
+    if joined:
+        table = read_tables(folder, name, join=joined)
+        said = listed([f"{shown(rule.table)} by {rule.on}" for rule in joined])
+        guess.put("join", [rule.model_dump() for rule in joined], f"columns of further tables: {said}")
+    if len(same) > 1 or joined:
+        columns = columns_of(table)
     image = _guess_images(guess, columns, trials, same)
+    beside = image is not None and len(same) > 1 and trials[image.name].beside
+    if image is not None and not beside and (n := _repeated(table, image)):
+        guess.put("group_by", image.name, f"{n:,} rows repeat an image: rows of one image are one pair")
     _guess_note_files(guess, columns, image, start, files)
     notes = "text" in guess.entries.get("columns", {}) or "notes" in guess.entries or guess_notes(guess, columns)
     guess_split(guess, [column for column in columns if column.name not in ("table", "folder")])
     if "split" not in guess.entries["columns"] and len(same) > 1:
         _split_by_table(guess, columns)
     guess_patients(guess, columns, trials[image.name].places if image is not None else ())
-    label = guess_label(guess, columns)
+    label = None if guess_classes(guess, columns) else guess_label(guess, columns)
     guess_attributes(guess, columns)
     if not notes:
         compose_note(guess, columns, label)
     rule = LabelRule.model_validate(guess.entries["label"]) if "label" in guess.entries else None
     guess_prompts(guess, label, label_coder(rule))
+    if "group_by" in guess.entries and label is not None and rule is None and label.words <= {"0", "1"}:
+        guess.put("label", {"contains": "1"}, "1 where any row of the image says so")
     return Proposal(
         _ordered({"schema": 1, "name": folder.resolve().name} | guess.entries),
         tuple(sorted(guess.reasons, key=lambda reason: reason.sure)),
         {column.name: column.examples for column in columns},
     )
+
+
+def _joins(folder: Path, table: StringTable, others: Sequence[str]) -> list[JoinRule]:
+    """Tables that have one row for nearly every row of the table, by a column of the same name."""
+    found: list[JoinRule] = []
+    for path in others:
+        try:
+            other = read_tables(folder, path)
+        except InputError:
+            continue
+        new = set(other.columns) - set(table.columns)
+        for name in [name for name in table.columns if name in other.columns] if new and len(found) < 4 else ():
+            keys = [spelling(cell) for cell in other.columns[name].to_pylist()]
+            mine = {spelling(cell) for cell in table.columns[name].slice(0, SAMPLE_ROWS).to_pylist()} - {""}
+            if len(set(keys)) == len(keys) > 1 and len(mine) > 1 and len(mine & set(keys)) >= 0.9 * len(mine):
+                found.append(JoinRule(table=path, on=name))
+                break
+    return found
+
+
+def _repeated(table: StringTable, image: Column) -> int:
+    """Rows beyond the first of each image, where they are many; several images of one name are none."""
+    cells = [cell for cell in table.columns[image.name].to_pylist() if cell.strip()]
+    extra = len(cells) - len(set(cells))
+    return extra if extra > 0.05 * len(cells) else 0
 
 
 def _best_table(

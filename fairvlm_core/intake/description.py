@@ -58,13 +58,15 @@ class Columns(_Model):
 class LabelRule(_Model):
     """How a cell becomes 0 or 1. Without a rule it must say 0 or 1, false or true itself.
 
-    ``column``: the column, as in ``columns``. ``contains``: 1 where the cell holds this text, in any case; ``lacks``: 1
+    ``column``: the column, as in ``columns``. ``any_of``: several columns of 0 and 1, one for each class; 1 where any of
+    them says 1. ``contains``: 1 where the cell holds this text, in any case; ``lacks``: 1
     where it does not. ``positive``: 1 where the cell is one of these, ``negative``: 0 where it is one of these; with one
     of the two lists, any other cell is on the other side. An empty cell is no label, nor is one of ``left_out``: such
     pairs are left out.
     """
 
     column: _Text | None = None
+    any_of: Annotated[tuple[_Text, ...], Field(min_length=1, max_length=200)] | None = None
     contains: _Text | None = None
     lacks: _Text | None = None
     positive: tuple[str, ...] | None = None
@@ -78,8 +80,10 @@ class LabelRule(_Model):
 
     @model_validator(mode="after")
     def _one_rule(self) -> LabelRule:
-        if self.plain and self.column is not None:
+        if self.plain and (self.column is None) != (self.any_of is None):
             return self
+        if self.any_of is not None:
+            raise ValueError('"any_of" stands alone: its columns say 0 and 1')
         lists = bool(self.positive or self.negative)
         if (self.contains is not None) + (self.lacks is not None) + lists != 1:
             raise ValueError('give either "contains" or "lacks", or a list under "positive"')
@@ -111,6 +115,20 @@ class AttributeRule(_Model):
         return self
 
 
+class JoinRule(_Model):
+    """A further table whose columns are added: the row whose cells under ``on`` (one column, or several) are the same."""
+
+    table: _Text
+    on: _Text | Annotated[tuple[_Text, ...], Field(min_length=1, max_length=10)]
+
+    @field_validator("table")
+    @classmethod
+    def _below(cls, value: str) -> str:
+        if fault := path_fault(value):
+            raise ValueError(fault)
+        return value
+
+
 class Description(_Model):
     """The content of a ``dataset.json``; every entry may be left out.
 
@@ -123,6 +141,8 @@ class Description(_Model):
     table
         The file, below the folder (see `tablefile`), or several of them. Without it ``manifest.csv`` or
         ``manifest.parquet``.
+    join
+        Further tables whose columns are added, see `JoinRule`.
     group_by
         A column (or template): rows with the same value are one pair. Their different cells are joined by "; ".
     images
@@ -157,6 +177,7 @@ class Description(_Model):
     name: _Text | None = None
     about: str | None = None
     table: _Text | Annotated[tuple[_Text, ...], Field(min_length=1, max_length=1000)] | None = None
+    join: tuple[JoinRule, ...] = ()
     group_by: _Text | None = None
     images: str = ""
     notes: str | None = None
@@ -190,7 +211,7 @@ class Description(_Model):
 
     @model_validator(mode="after")
     def _one_label_column(self) -> Description:
-        column = self.label and self.label.column
+        column = self.label and (self.label.column or (self.label.any_of and ", ".join(self.label.any_of)))
         if any(one.label and column and one.label != column for one in self.column_sets):
             raise ValueError('"label" names another column than "columns"; name it once')
         return self

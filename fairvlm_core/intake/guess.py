@@ -24,8 +24,10 @@ SAMPLE_ROWS = 20_000
 _NOTE = (
     r"note|report|text|caption|impression|findings?$|description|narrative|history|comment|keyword|summary|conclusion"
 )
-_LABEL = (
-    r"label|target|diagnos|\bdx\b|finding|class|malignan|glaucoma|disease|outcome|pathology|condition|status|category"
+_LABEL = r"label|target|diagnos|\bdx\b|finding|class|disease|outcome|pathology|condition|status|category|problem|mesh"
+_DISEASE = (
+    r"malignan|cancer|tumou?r|carcinoma|melanoma|glaucoma|retinopath|edema|oedema|cataract|macular|\bamd\b|myopia|pneumo|"
+    r"effusion|cardiomegal|atelecta|consolidat|covid|tubercul|ha?emorrhage|bleed|fracture|nodule|stroke|lesion$|abnormal"
 )
 _PATIENT = r"patient|subject|person|participant|\bmrn\b|\bpid\b"
 _UNIT = r"lesion_?id|study_?id|case_?id|exam_?id"
@@ -39,7 +41,7 @@ _ATTRIBUTES = {
     "language": r"language",
     "insurance": r"insurance|payer",
     "view": r"\bview|projection|orientation",
-    "site": r"anatom|locali[sz]ation|\bsite\b|body[_ ]?part|region",
+    "site": r"anatom|locali[sz]ation|\blocation\b|\bsite\b|body[_ ]?part|region",
     "hospital": r"hospital|\bcent(?:er|re)\b|institution|clinic$",
     "device": r"device|camera|scanner|manufacturer|vendor",
 }
@@ -49,7 +51,12 @@ _NEGATIVE = re.compile(
     r"|non[-_ ].+"
 )
 _MALIGNANT = re.compile(r"malignan|melanom|carcinom|cancer|lymphom|sarcom|^(?:mel|bcc|scc|akiec)$")
-_POSITIVE = re.compile(r"positive|abnormal|present|disease|malignant|yes")
+_UNSURE = re.compile(r"inconclusive|uncertain|suspect.*|indeterminate|unsure|equivocal|borderline|ungradable|not sure")
+_SKIN = {
+    "mel": "melanoma", "nv": "melanocytic nevus", "nev": "melanocytic nevus", "bcc": "basal cell carcinoma",
+    "scc": "squamous cell carcinoma", "ak": "actinic keratosis", "akiec": "actinic keratosis", "ack": "actinic keratosis",
+    "bkl": "benign keratosis", "sek": "seborrheic keratosis", "df": "dermatofibroma", "vasc": "vascular lesion",
+}  # fmt: skip
 _BOOLEAN = ({"0", "1"}, {"true", "false"}, {"yes", "no"})
 _SEXES = {"m": "Male", "f": "Female", "male": "Male", "female": "Female", "man": "Male", "woman": "Female"}
 
@@ -128,6 +135,10 @@ class Guess:
     entries: dict[str, Any] = field(default_factory=dict)
     reasons: list[Reason] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    classes: list[list[str]] = field(default_factory=list)
+    """Names of the classes of label 0 and of label 1, where each has a column."""
+    parts: list[str] = field(default_factory=list)
+    """The parts of a composed note for them."""
 
     def put(self, entry: str, value: Any, text: str, *, sure: bool = True, column: Column | None = None) -> None:
         """Set an entry ("columns.image" goes to "image" of "columns") and note why."""
@@ -176,9 +187,14 @@ def _is_free_text(column: Column) -> bool:
 def guess_label(guess: Guess, columns: Sequence[Column]) -> Column | None:
     """The column of the label, with a rule where its cells are not 0 and 1."""
     free = [c for c in columns if c.name not in guess.used and 2 <= len(c.counts) <= 200 and not _is_free_text(c)]
-    free = [c for c in free if not c.named(r"\bid\b|_id$|date|time|url|path|" + _PATIENT)]
+    free = [c for c in free if not c.named(r"\bid\b|_id$|date|time\b|url|\bpath\b|" + _PATIENT)]
     ranked = sorted(free, key=lambda column: -_label_score(column))
     if not ranked or _label_score(ranked[0]) < 2:
+        ranked = [c for c in free if c.words in _BOOLEAN]
+        if len(ranked) == 1:
+            guess.put("columns.label", ranked[0].name, "the only column of yes and no", sure=False, column=ranked[0])
+            _label_rule(guess, ranked[0])
+            return ranked[0]
         guess.reasons.append(
             Reason("columns.label", "no column looks like a label; name one, and a rule if it is not 0 and 1", False)
         )
@@ -204,54 +220,85 @@ def label_entries(column: Column) -> dict[str, Any]:
 
 
 def _label_score(column: Column) -> float:
-    binary = column.words in _BOOLEAN or len(column.counts) == 2
-    clinical = any(_NEGATIVE.fullmatch(word) or _MALIGNANT.search(word) for word in column.words)
+    boolean = column.words in _BOOLEAN
+    clinical = not boolean and any(_NEGATIVE.fullmatch(_bare(word)) or _MALIGNANT.search(word) for word in column.words)
     plain = bool(re.fullmatch(r"label|target|y|class", column.name.casefold()))
     spoken = not all(number(value) is not None for value in column.counts)
-    named = bool(column.named(_LABEL))
+    named = bool(column.named(_LABEL)) + 1.2 * bool(column.named(_DISEASE))
     if not (named or (clinical and spoken)):
         return 0.0
-    small = len(column.counts) <= 30
-    return 2 * named + binary + 1.5 * clinical + 2 * plain + small - (not spoken and not binary)
+    few = boolean or len(column.counts) == 2
+    return 2 * named + few + 1.5 * clinical + 2 * plain + (len(column.counts) <= 30) - (not spoken and not few)
+
+
+def _answer(value: str) -> int | None:
+    """1 or 0 for yes and no in any spelling; None for any other cell."""
+    return {"yes": 1, "no": 0}.get(spelling(value), zero_one(value))
+
+
+def _bare(word: str) -> str:
+    """A word without the brackets and quotes of a list."""
+    return re.sub(r"[\[\]'\"]", "", word).strip()
+
+
+def spoken_name(column: Column) -> str:
+    """A column's name as words.
+
+    >>> spoken_name(Column("any_Hemorrhage", (), {}))
+    'any hemorrhage'
+    """
+    return re.sub(r"[_\W]+", " ", column.name).strip().lower()
 
 
 def _label_rule(guess: Guess, column: Column) -> None:
-    words = column.words
     values = list(column.counts)
-    name = re.sub(r"[_\W]+", " ", column.name).strip()
-    if all(zero_one(value) is not None for value in values):
-        plain = re.fullmatch(r"(?i)label|target|y|class|outcome|status", column.name)
-        names = ["negative", "positive"] if plain else [f"no {name.lower()}", name.lower()]
-        if column.gaps:
-            rule = {"positive": ["1"], "negative": ["0"]}
-            guess.put("label", rule, "cells say 0 and 1, or nothing: pairs without a label are left out")
-        guess.put("label_names", names, "the label's cells say 0 and 1")
-        return
-    cancer = [value for value in values if _MALIGNANT.search(spelling(value)) and not spelling(value).startswith("non")]
-    negative = [value for value in values if _NEGATIVE.fullmatch(spelling(value))]
-    positive = [value for value in values if _POSITIVE.search(spelling(value)) and value not in negative]
-    joined = [mark for mark in ("|", ";", ",") if sum(mark in value for value in values) > 0.2 * len(values)]
-    if negative and joined and not cancer:
-        guess.put("label", {"lacks": negative[0]}, f"1 where the cell lacks {shown(negative[0])}: any finding")
-        guess.put("label_names", [negative[0], "finding"], "as in the label")
-    elif cancer:
-        guess.put("label", {"positive": cancer}, f"malignant: {listed([shown(value) for value in cancer], limit=6)}")
-        guess.put("label_names", ["benign", "malignant"], "as in the label")
-    elif negative:
-        guess.put("label", {"negative": negative}, f"negative: {listed([shown(value) for value in negative], limit=6)}")
+    name = spoken_name(column)
+    if all(_answer(value) is not None for value in values):
+        plain = re.fullmatch(r"label|target|y|class|outcome|status", name)
+        if column.gaps or any(zero_one(value) is None for value in values):
+            rule = {one: [v for v in values if _answer(v) == side] for side, one in ((1, "positive"), (0, "negative"))}
+            guess.put("label", rule, "the cells say yes and no; pairs without a label are left out")
         guess.put(
-            "label_names", [negative[0], "other" if len(words) > 2 else (positive or values)[-1]], "as in the label"
+            "label_names", ["negative", "positive"] if plain else [f"no {name}", name], "the cells say yes and no"
         )
+        return
+    unsure = [value for value in values if _UNSURE.fullmatch(_bare(spelling(value)))]
+    values = [value for value in values if value not in unsure]
+    cancer = [value for value in values if _MALIGNANT.search(spelling(value)) and not spelling(value).startswith("non")]
+    negative = [value for value in values if _NEGATIVE.fullmatch(_bare(spelling(value)))] or [
+        value
+        for value in values
+        if any(spelling(value) == f"{no}{spelling(one)}" for one in values for no in ("n", "non"))
+    ]
+    if all(number(value) is not None for value in values):
+        low = min(values, key=lambda value: number(value) or 0)
+        negative, names = [low], [f"{name} {low}", f"{name} above {low}"]
+        guess.put("label", {"negative": [low]}, f"grades: {low} is negative, higher ones are positive", sure=False)
+    elif cancer:
+        names = ["benign", "malignant"]
+        guess.put("label", {"positive": cancer}, f"malignant: {listed([shown(value) for value in cancer], limit=6)}")
+    elif negative:
+        rest = [value for value in values if value not in negative]
+        names = [_bare(negative[0]), _bare(rest[0]) if len(rest) == 1 else "other"]
+        guess.put("label", {"negative": negative}, f"negative: {listed([shown(value) for value in negative], limit=6)}")
     else:
         # The most frequent class is more often the normal one than any other.
-        rest = values[1:] if len(values) == 2 else values[1:2]
-        text = f"a guess: {shown(rest[0])} is positive; choose which values are"
-        guess.put("label", {"positive": rest}, text, sure=False)
-        guess.put("label_names", [values[0] if len(values) == 2 else "other", rest[0]], "as in the label")
+        names = [values[0] if len(values) == 2 else "other", values[1]]
+        text = f"a guess: {shown(values[1])} is positive; choose which values are"
+        guess.put("label", {"positive": values[1:2]}, text, sure=False)
+    if unsure:
+        guess.entries["label"]["left_out"] = unsure
+    guess.put("label_names", names, "as in the label")
 
 
 def guess_patients(guess: Guess, columns: Sequence[Column], paths: Sequence[str]) -> None:
     """The column of patients, else a pattern in the image paths."""
+    image = next(
+        (column for column in columns if column.name in str(guess.entries.get("columns", {}).get("image"))), None
+    )
+    if image is not None and image.named(_PATIENT):
+        guess.put("columns.patient_id", image.name, "named like patients; one image each", column=image)
+        return
     no_id = r"\bage\b|\bsex\b|gender|race"
     for pattern, text in (
         (_PATIENT, "named like patients"),
@@ -260,7 +307,8 @@ def guess_patients(guess: Guess, columns: Sequence[Column], paths: Sequence[str]
         for column in columns:
             if column.name in guess.used or not column.named(pattern) or column.named(no_id):
                 continue
-            if len(column.counts) >= 0.02 * column.n and not _is_free_text(column):
+            filled = column.n >= 0.5 * max(one.n for one in columns)
+            if filled and len(column.counts) >= 0.02 * column.n and not _is_free_text(column):
                 each = column.n / max(len(column.counts), 1)
                 said = f"{text}; {len(column.counts)} of them, {each:.1f} rows each"
                 guess.put("columns.patient_id", column.name, said, column=column)
@@ -327,7 +375,8 @@ def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) 
         c for c in columns if _is_spoken(c) and c.named(_LABEL + "|modality|type|histolog|laterality|severity|grade")
     ]
     first = [label] if label is not None else []
-    parts = [_of_label(guess, column) for column in [*first, *(c for c in said if c is not label)][:4]]
+    parts = [*guess.parts]
+    parts += [_of_label(guess, column) for column in [*first, *(c for c in said if c is not label)][:4]]
     for title, form in (
         ("site", "on the {%s}"),
         ("view", "{%s} view"),
@@ -336,6 +385,8 @@ def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) 
     ):
         column = by_title[title]
         if column is not None and column is not label and column not in said:
+            if title in ("sex", "site") and not _is_spoken(column):
+                continue
             text = form % column.name
             behind = title == "sex" and parts and parts[-1].endswith("]")
             parts = [*parts[:-1], parts[-1] + text] if behind else [*parts, text]
@@ -350,18 +401,55 @@ def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) 
 
 def _is_spoken(column: Column) -> bool:
     """Whether the cells are words, such as those of a diagnosis, and not numbers or identifiers."""
-    words = [value for value in column.counts if number(value) is None and zero_one(value) is None]
+    words = [value for value in column.counts if number(value) is None and _answer(value) is None]
     return (
         1 < len(column.counts) <= 200 and len(words) > 0.9 * len(column.counts) and max(map(len, column.counts)) <= 80
     )
 
 
+def _is_graded(column: Column) -> bool:
+    """Whether the cells are numbers beyond 0 and 1."""
+    return all(number(value) is not None for value in column.counts) and any(_answer(v) is None for v in column.counts)
+
+
+def guess_classes(guess: Guess, columns: Sequence[Column]) -> bool:
+    """One column of 0 and 1 for each class, one of them 1 in each row: label and note are made of all of them.
+
+    `columns` have no missing cells, if they are such classes.
+    """
+    classes = [c for c in columns if c.name not in guess.used and c.words <= {"0", "1"} and not c.gaps]
+    ones = sum(n for column in classes for value, n in column.counts.items() if spelling(value) == "1")
+    if len(classes) < 3 or abs(ones - classes[0].n) > 0.02 * classes[0].n:
+        return False
+    names = {c.name: _SKIN.get(c.name.casefold(), spoken_name(c)) for c in classes}
+    cancer = [name for name in names if _MALIGNANT.search(name.casefold()) or _MALIGNANT.search(names[name])]
+    normal = [name for name in names if _NEGATIVE.fullmatch(name.casefold())]
+    positive = cancer or [name for name in names if normal and name not in normal] or [classes[0].name]
+    text = f"columns of 0 and 1, one for each class; positive: {listed(positive, limit=6)}"
+    guess.put("label", {"any_of": positive}, text, sure=bool(cancer or normal))
+    said = ["benign", "malignant"] if cancer else [normal[0], "other"] if normal else ["other", positive[0]]
+    guess.put("label_names", said, "as in the label")
+    codes = {value: "" for column in classes for value in column.counts if spelling(value) == "0"}
+    for column in classes:
+        guess.entries.setdefault("names", {})[column.name] = codes | {
+            value: names[column.name] for value in column.counts if spelling(value) == "1"
+        }
+    guess.used |= set(names)
+    guess.classes = [[names[c.name] for c in classes if (c.name in positive) == side] for side in (False, True)]
+    guess.parts = [f"{{{name}}}" for name in names]
+    return True
+
+
 def _of_label(guess: Guess, column: Column) -> str:
-    """The part of a note for a column; a 0 and 1 label gets words."""
-    if all(zero_one(value) is not None for value in column.counts):
+    """The part of a note for a column; a 0 and 1 label gets words, a grade the name of the column."""
+    if all(_answer(value) is not None for value in column.counts):
         names = guess.entries.get("label_names") or ["negative", "positive"]
-        codes = {value: names[zero_one(value) or 0] for value in column.counts}
+        codes = {value: names[_answer(value) or 0] for value in column.counts}
         guess.entries.setdefault("names", {})[column.name] = codes
+    elif _is_graded(column):
+        return f"{spoken_name(column)} {{{column.name}}}"
+    elif names := {value: _SKIN[spelling(value)] for value in column.counts if spelling(value) in _SKIN}:
+        guess.entries.setdefault("names", {})[column.name] = names
     return f"{{{column.name}}}"
 
 
@@ -371,18 +459,24 @@ def guess_prompts(guess: Guess, label: Column | None, code: Callable[[str], int 
     `code` gives the label of a value, as `assemble.label_coder`.
     """
     names = guess.entries.get("label_names") or ["negative", "positive"]
-    prompts: list[list[str]] = [[], []]
+    prompts: list[list[str]] = [list(side[:8]) for side in guess.classes] or [[], []]
     text = guess.entries.get("columns", {}).get("text")
-    composed = isinstance(text, str) and "{" in text and label is not None
-    for value in label.counts if label is not None and composed else ():
-        side = code(value)
-        said = guess.entries.get("names", {}).get(label.name, {}).get(value, value) if label is not None else value
-        if side is not None and side >= 0 and len(prompts[side]) < 8:
-            prompts[side].append(said)
+    composed = isinstance(text, str) and label is not None and f"{{{label.name}}}" in text
+    if composed and label is not None:
+        names_of = guess.entries.get("names", {}).get(label.name, {})
+        before = f"{spoken_name(label)} " if _is_graded(label) else ""
+        for value in label.counts:
+            side = code(value)
+            if side is not None and side >= 0 and len(prompts[side]) < 8:
+                prompts[side].append(names_of.get(value, f"{before}{value}"))
     for side in (0, 1):
         if not prompts[side]:
             prompts[side] = [names[side]]
-    guess.put("prompts", prompts, "the classes as the notes write them" if composed else "the names of the labels")
+    guess.put(
+        "prompts",
+        prompts,
+        "the classes as the notes write them" if composed or guess.classes else "the names of the labels",
+    )
 
 
 def common(values: Iterable[Any]) -> Any | None:

@@ -83,8 +83,8 @@ class FileFolder:
         """Paths that name no file, and where their files are; empty where the first paths do name files.
 
         Only where none of the first 200 paths is a file, files are looked for: behind the links of the data folder, with
-        one of `endings` added, without the first folders of the path (as many for every path), and by their name in
-        subfolders. A name that two files have is not found.
+        one of `endings` added, without the first folders of the path (as many for every path), and by the end of their
+        path or their name in subfolders. A name that two files have is not found.
 
         Parameters
         ----------
@@ -99,7 +99,9 @@ class FileFolder:
         files = self.files() if files is None else files
         for names in ({name: name for name in files}, _stems(files, endings)):
             ways += [_shorter(names, drop) for drop in range(_depth(sample))]
-        ways += [_by_name(files, str), _by_name([f for f in files if _ending(f) in endings], _stem)]
+        right = [path for path in files if _ending(path) in endings]
+        for whole in (True, False):
+            ways += [_by_tail(files, str, whole=whole), _by_tail(right, _stem, whole=whole)]
         hits = [sum(way(path) is not None for path in sample) for way in ways]
         if not max(hits):
             return {}
@@ -172,13 +174,17 @@ def _shorter(names: dict[str, str], drop: int) -> Callable[[str], str | None]:
     return way
 
 
-def _by_name(files: Iterable[str], key: Callable[[str], str]) -> Callable[[str], str | None]:
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for path in files:
-        by_name[key(path.rsplit("/", 1)[-1])].append(path)
+def _by_tail(files: Iterable[str], key: Callable[[str], str], *, whole: bool) -> Callable[[str], str | None]:
+    """Files by the end of their path: as many parts as the path that is looked for has, or its name alone."""
+    by_parts: dict[int, dict[str, list[str]]] = {}
 
     def way(path: str) -> str | None:
-        places = by_name.get(key(path.rsplit("/", 1)[-1]), [])
+        parts = path.count("/") + 1 if whole else 1
+        if parts not in by_parts:
+            by_tail = by_parts[parts] = defaultdict(list)
+            for file in files:
+                by_tail[key("/".join(file.split("/")[-parts:]))].append(file)
+        places = by_parts[parts].get(key("/".join(path.split("/")[-parts:])), [])
         return places[0] if len(places) == 1 else None
 
     return way

@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..cells import spelling, zero_one
 from ..errors import InputError
 from ..words import listed
 from .csvtable import StringTable
-from .description import AttributeRule, Columns, Description
+from .description import AttributeRule, Columns, Description, JoinRule
 from .files import DamagedFile, open_inside, resolve_inside, shown, tidy_path
 from .identity import patients_from_paths
 from .layouts import Layout
@@ -45,17 +46,29 @@ def read_table(folder: Path, path: str) -> StringTable:
 
 @dataclass(frozen=True)
 class ManyTables(StringTable):
-    """Rows of several tables; `places` are the words that lead to each row."""
+    """Rows of several tables, or one row for several; `origin` gives the table and the index of a row in it."""
 
-    places: Callable[[int], str] = lambda index: f"row {index}"
+    origin: Callable[[int], tuple[StringTable, int]] | None = None
+
+    def row(self, index: int) -> int:
+        """The row number in its own table."""
+        table, place = self._origin(index)
+        return table.row(place)
 
     def where(self, index: int) -> str:
         """The file and row number of the row at `index`."""
-        return self.places(int(index))
+        table, place = self._origin(index)
+        return table.where(place)
+
+    def _origin(self, index: int) -> tuple[StringTable, int]:
+        assert self.origin is not None
+        return self.origin(int(index))
 
 
-def read_tables(folder: Path, paths: str | Sequence[str], group_by: str | None = None) -> StringTable:
-    """One table, or several below each other; with `group_by` one row for each of its values.
+def read_tables(
+    folder: Path, paths: str | Sequence[str], group_by: str | None = None, join: Sequence[JoinRule] = ()
+) -> StringTable:
+    """One table, or several below each other, with the columns of joined ones; with `group_by` one row a value of it.
 
     Several tables get the columns "table" (a path without its ending) and "folder" (of the table), where there are none of
     that name: for image paths, splits and attributes that depend on the file.
@@ -77,13 +90,38 @@ def read_tables(folder: Path, paths: str | Sequence[str], group_by: str | None =
             columns.setdefault(title, pa.array(np.repeat(values, sizes).tolist(), pa.large_string()))
         starts = np.concatenate([[0], np.cumsum(sizes)])
 
-        def place(index: int) -> str:
+        def origin(index: int) -> tuple[StringTable, int]:
             which = int(np.searchsorted(starts, index, side="right")) - 1
-            return tables[which].where(index - int(starts[which]))
+            return tables[which], index - int(starts[which])
 
         passed = tuple(dict.fromkeys(one for table in tables for one in table.passed_over))
-        whole = ManyTables(columns, int(starts[-1]), f"{len(tables)} tables", passed_over=passed, places=place)
+        whole = ManyTables(columns, int(starts[-1]), f"{len(tables)} tables", passed_over=passed, origin=origin)
+    for rule in join:
+        whole = _with_columns(whole, read_table(folder, rule.table), rule)
     return whole if group_by is None else _grouped(whole, group_by)
+
+
+def _with_columns(table: StringTable, other: StringTable, rule: JoinRule) -> StringTable:
+    """A table with the columns of another: those of the row with the same key, empty where there is none."""
+    on = (rule.on,) if isinstance(rule.on, str) else rule.on
+    keys = []
+    for one in (table, other):
+        one.need({name: name for name in on})
+        cells = [[spelling(cell) for cell in one.columns[name].to_pylist()] for name in on]
+        keys.append(pd.Index(list(zip(*cells, strict=True)), tupleize_cols=False))
+    if not keys[1].is_unique:
+        second = int(np.argmax(keys[1].duplicated()))
+        raise InputError(
+            f"{other.where(second)}: its {' and '.join(on)} is there before; a joined table has one row each"
+        )
+    rows = keys[1].get_indexer(keys[0])
+    taken = pa.array(rows, mask=rows < 0)
+    added = {
+        title: pc.fill_null(cells.take(taken), "")
+        for title, cells in other.columns.items()
+        if title not in table.columns
+    }
+    return replace(table, columns=table.columns | added)
 
 
 def _grouped(table: StringTable, group_by: str) -> StringTable:
@@ -99,14 +137,14 @@ def _grouped(table: StringTable, group_by: str) -> StringTable:
         joined = pairs.groupby("group", sort=True)["cell"].agg("; ".join).reindex(range(len(order)), fill_value="")
         columns[title] = pa.array(joined.tolist(), pa.large_string())
     return ManyTables(
-        columns, len(order), table.file, passed_over=table.passed_over, places=lambda index: table.where(order[index])
+        columns, len(order), table.file, passed_over=table.passed_over, origin=lambda index: (table, int(order[index]))
     )
 
 
 def table_rows(folder: Path, layout: Layout) -> RawRows:
     """The rows of a manifest or a foreign table, with their note files where the description names a folder of them."""
     description = layout.description
-    table = read_tables(folder, layout.table or "manifest.csv", description.group_by)
+    table = read_tables(folder, layout.table or "manifest.csv", description.group_by, description.join)
     raw = rows_of(table, description, manifest=layout.kind == "manifest")
     if description.notes is None:
         return raw
@@ -162,6 +200,9 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
     named = {role: getattr(description.columns, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
     if description.label is not None and description.label.column is not None:
         named["label"] = description.label.column
+    if description.label is not None and description.label.any_of is not None:
+        named["label"] = ", ".join(description.label.any_of)
+        table = _any_of(table, description.label.any_of)
     if description.notes is not None and named["text"] is None and "text" not in table.columns:
         named["text"] = named["image"] or "image"  # a note file is named like its image
     codes = description.names or {}
@@ -195,7 +236,7 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
     return RawRows(
         n=table.n,
         source=table.file,
-        row=table.row if not isinstance(table, ManyTables) else lambda _: None,
+        row=table.row,
         place=place,
         **columns,
         attributes={title: (table.columns[rule.column], rule) for title, rule in rules.items()},
@@ -207,6 +248,14 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
         if table.passed_over
         else [],
     )
+
+
+def _any_of(table: StringTable, names: Sequence[str]) -> StringTable:
+    """The table with a column that says 1 where any of these says so; empty where all are empty."""
+    table.need({name: name for name in names})
+    cells = [[zero_one(cell) for cell in table.columns[name].to_pylist()] for name in names]
+    said = ["" if set(row) == {None} else str(int(1 in row)) for row in zip(*cells, strict=True)]
+    return replace(table, columns={**table.columns, ", ".join(names): pa.array(said, pa.large_string())})
 
 
 def _joined(parts: Sequence[RawRows]) -> RawRows:

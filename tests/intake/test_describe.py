@@ -285,6 +285,65 @@ def test_reports_in_files(tmp_path):
     assert read(tmp_path, proposal).frame["text"][3] == "Of image 3"
 
 
+def test_reports_in_another_table(tmp_path):
+    """As the Indiana collection: one table of images, one of reports, and a report for two images."""
+    images = [{"uid": i // 2, "filename": f"{i // 2}_IM-{i % 2}.png", "projection": "FL"[i % 2]} for i in range(N)]
+    for row in images:
+        picture(tmp_path / "images_normalized" / row["filename"])
+    reports = pd.DataFrame({"uid": range(N // 2), "Problems": ["normal", "Cardiomegaly;Edema"] * (N // 4)})
+    reports["findings"] = [f"The heart is seen in report {i}." for i in range(N // 2)]
+    reports["impression"] = [f"No acute disease {i}" for i in range(N // 2)]
+    pd.DataFrame(images).to_csv(tmp_path / "projections.csv", index=False)
+    reports.to_csv(tmp_path / "reports.csv", index=False)
+    proposal = describe_folder(tmp_path)
+    assert proposal.description["join"] == [{"table": "reports.csv", "on": "uid"}]
+    assert proposal.description["label"] == {"negative": ["normal"]}
+    table = read(tmp_path, proposal)
+    assert (len(table), int(table.labels.sum()), table.report.n_patients) == (40, 20, 20)
+    assert table.frame["text"][2] == "The heart is seen in report 1. No acute disease 1"
+    pd.concat([reports, reports[:1]]).to_csv(tmp_path / "reports.csv", index=False)
+    with pytest.raises(InputError, match=r"^reports\.csv row 22: its uid is there before"):
+        read(tmp_path, proposal)
+
+
+def test_a_column_for_each_class(tmp_path):
+    """As ISIC 2019: classes in one table, patients in another."""
+    ids = [f"ISIC_{i:07d}" for i in range(N)]
+    for name in ids:
+        picture(tmp_path / "input" / f"{name}.jpg")
+    classes = ["MEL", "NV", "BCC", "DF"]
+    truth = [{"image": name} | {c: float(i // 2 % 4 == k) for k, c in enumerate(classes)} for i, name in enumerate(ids)]
+    pd.DataFrame(truth).to_csv(tmp_path / "GroundTruth.csv", index=False)
+    sex = pd.DataFrame(
+        {"image": ids, "lesion_id": [f"L{i // 2}" for i in range(N)], "sex": ["female", "male"] * (N // 2)}
+    )
+    sex.to_csv(tmp_path / "Metadata.csv", index=False)
+    proposal = describe_folder(tmp_path)
+    table = read(tmp_path, proposal)
+    assert proposal.description["label"] == {"any_of": ["MEL", "BCC"]}
+    assert (int(table.labels.sum()), table.attributes, table.report.n_patients) == (20, ("sex",), 20)
+    assert table.frame["text"][:3].tolist() == ["melanoma, female", "melanoma, male", "melanocytic nevus, female"]
+    assert table.info.class_prompts == (("melanocytic nevus", "dermatofibroma"), ("melanoma", "basal cell carcinoma"))
+
+
+def test_rows_of_boxes_grades_and_deep_paths(tmp_path):
+    names = [f"case{i}/1.3.{i}/000000.png" for i in range(N)]
+    for name in names:
+        picture(tmp_path / "archive" / "jpeg" / name)
+    pd.DataFrame({"file path": names, "grade of disease": [i % 4 for i in range(N)]}).to_csv(
+        tmp_path / "a.csv", index=False
+    )
+    table = read(tmp_path)
+    assert table.frame["image"][7] == f"archive/jpeg/{names[7]}"
+    assert (int(table.labels.sum()), table.frame["text"][3]) == (30, "grade of disease 3")
+    assert table.info.prompts == ("grade of disease 0", "grade of disease 1")
+    boxes = [{"file path": name, "x": k, "Target": int(i % 2 and k)} for i, name in enumerate(names) for k in range(2)]
+    pd.DataFrame(boxes).to_csv(tmp_path / "a.csv", index=False)
+    proposal = describe_folder(tmp_path)
+    assert proposal.description["group_by"] == "file path"
+    assert (len(read(tmp_path, proposal)), int(read(tmp_path, proposal).labels.sum())) == (N, N // 2)
+
+
 def test_a_note_is_composed_where_there_is_none(tmp_path):
     frame = ward(tmp_path).drop(columns=["Comment", "Glaucoma"])
     frame["diagnosis"] = [("melanoma", "nevus", "basal cell carcinoma", "wart")[i // 2 % 4] for i in range(N)]
