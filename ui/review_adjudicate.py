@@ -6,7 +6,7 @@ import uuid
 
 import streamlit as st
 
-from fairvlm_core.review import Conflict, Queue, ReviewStore
+from fairvlm_core.review import Conflict, Drafts, Queue, ReviewStore
 from fairvlm_core.runs import RunStore
 from fairvlm_core.words import many
 
@@ -63,16 +63,20 @@ def _one(store: ReviewStore, runs: RunStore, queue: Queue, name: str, conflict: 
                 if rest:
                     st.text("\n".join(rest))
         st.caption("Your decision")
-        case = (store, queue, conflict.pair_id, name, view.label, event_id)
+        drafts = Drafts(runs.workspace, f"{queue.queue_id}/decisions", name)
+        case = (store, queue, conflict.pair_id, name, view.label, event_id, drafts)
         pair.verdict_buttons("review.decide.", event_id[:8], _decide, *case)
-        pair.ask_details(data, view, event_id[:8])
+        pair.ask_details(data, view, event_id[:8], drafts)
     with left:
         pair.show_images(view, height=380, key="review.case.viewer")
 
 
-def _decide(store: ReviewStore, queue: Queue, pair_id: str, name: str, label: int, event_id: str, verdict: str) -> None:
+def _decide(
+    store: ReviewStore, queue: Queue, pair_id: str, name: str, label: int, event_id: str, drafts: Drafts, verdict: str
+) -> None:  # fmt: skip
     if st.session_state.get("review.case") == (pair_id, event_id):
         with pair.noted_problem():
-            made = pair.given_verdict(verdict, event_id[:8], label)
+            made = pair.given_verdict(verdict, event_id[:8], label, drafts.of(pair_id))
             store.adjudicate(queue.queue_id, pair_id, name, made, event_id=event_id)
+            pair.forget_draft(drafts, pair_id)
             st.session_state.pop("review.case")

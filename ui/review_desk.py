@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from fairvlm_core.review import Event, Queue, ReviewedData, ReviewStore
+from fairvlm_core.review import Drafts, Event, Queue, ReviewedData, ReviewStore
 from fairvlm_core.runs import RunStore
 from fairvlm_core.words import local_time
 
@@ -46,6 +46,7 @@ class Desk:
     store: ReviewStore
     queue: Queue
     name: str
+    drafts: Drafts
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def desk(store: ReviewStore, runs: RunStore, queue: Queue, name: str) -> None:
     """Judge pair after pair; a verdict draws only this part of the page again."""
     with errors():
         pair.show_problem()
-        at = Desk(store, queue, name)
+        at = Desk(store, queue, name, Drafts(runs.workspace, queue.queue_id, name))
         tasks = store.next_pairs(queue.queue_id, name, 2)
         again = st.session_state.get("review.again")
         ids = [again] if again else []
@@ -110,7 +111,7 @@ def _place(at: Desk, data: ReviewedData, turn: Turn, view: PairView, expires: st
             st.caption(literal(why(at.store.item(at.queue.queue_id, turn.pair_id))))
         pair.verdict_buttons("review.", turn.key, _give, at, turn, view.label)
         _after(at, turn)
-        pair.ask_details(data, view, turn.key)
+        pair.ask_details(data, view, turn.key, at.drafts)
     with left:
         pair.show_images(view, height=IMAGE_HEIGHT, key="review.viewer")
         _below_image(expires)
@@ -162,8 +163,10 @@ def _give(at: Desk, turn: Turn, label: int, verdict: str) -> None:
     """Store a verdict; a second press in the same turn does nothing."""
     if st.session_state.get("review.turn") == turn:
         with pair.noted_problem("not stored, the pair stays here: "):
-            made = pair.given_verdict(verdict, turn.key, label, seconds=round(time.monotonic() - turn.since, 1))
+            seconds = round(time.monotonic() - turn.since, 1)
+            made = pair.given_verdict(verdict, turn.key, label, at.drafts.of(turn.pair_id), seconds)
             at.store.judge(at.queue.queue_id, turn.pair_id, at.name, made, event_id=turn.event_id)
+            pair.forget_draft(at.drafts, turn.pair_id)
             forget_turn()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import streamlit as st
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.review import VERDICTS, ReviewedData, Verdict
+from fairvlm_core.review import VERDICTS, Draft, Drafts, ReviewedData, Verdict
 from fairvlm_core.words import MINUS, many
 
 from .image_viewer import Picture, image_viewer
@@ -99,29 +99,56 @@ def verdict_buttons(key: str, turn: str, give: Callable[..., None], *args: Any) 
             )  # fmt: skip
 
 
-def ask_details(data: ReviewedData, view: PairView, turn: str) -> None:
-    """Fields for reason, comment and a better note; `turn` is another one each time a pair is shown."""
+def ask_details(data: ReviewedData, view: PairView, turn: str, drafts: Drafts) -> None:
+    """Fields for reason, comment and a better note; `turn` is another one each time a pair is shown.
+
+    What is typed is kept in `drafts`, so that it is there again after a change of page or a reload.
+    """
     options = reason_options()
+    draft = drafts.of(view.pair_id)
     more = st.expander(
-        "Reason, comment, better note (optional)", icon=":material/edit_note:", key="review.more", on_change="rerun"
-    )
+        "Reason, comment, better note (optional)", icon=":material/edit_note:", key="review.more", on_change="rerun",
+        expanded=draft != Draft(),
+    )  # fmt: skip
     if not more.open:  # most verdicts come without details; the page is then drawn faster
         return
+    for name, value in asdict(draft).items():
+        if value and (name != "reason" or value in options):
+            st.session_state.setdefault(f"review.{name}.{turn}", value)
+    kept: dict[str, Any] = {"on_change": _keep, "args": (drafts, view.pair_id, turn)}
     with more:
         left, right = st.columns(2)
-        left.selectbox("Reason", list(options), key=f"review.reason.{turn}", format_func=options.__getitem__)
+        left.selectbox("Reason", list(options), key=f"review.reason.{turn}", format_func=options.__getitem__, **kept)
         right.text_area(
             "Comment", key=f"review.comment.{turn}", max_chars=4000, height=68,
-            placeholder="No names or numbers of patients",
+            placeholder="No names or numbers of patients", **kept,
         )  # fmt: skip
-        _ask_better(data, view, turn)
+        _ask_better(data, view, turn, kept)
         st.caption(
             f"With *Wrong label* the label becomes {literal(view.label_names[1 - view.label])}; "
             "a better note counts with *Wrong note* only."
         )
 
 
-def _ask_better(data: ReviewedData, view: PairView, turn: str) -> None:
+def _keep(drafts: Drafts, pair_id: str, turn: str) -> None:
+    with noted_problem("what was typed is not kept: "):
+        drafts.keep(pair_id, _typed(turn, drafts.of(pair_id)))
+
+
+def forget_draft(drafts: Drafts, pair_id: str) -> None:
+    """After a verdict, which is stored even where the draft cannot be removed."""
+    with suppress(InputError):
+        drafts.keep(pair_id, Draft())
+
+
+def _typed(turn: str, draft: Draft) -> Draft:
+    """What the fields hold; of fields that are not on the page, the draft."""
+    state = st.session_state
+    values = {name: state.get(f"review.{name}.{turn}", value) for name, value in asdict(draft).items()}
+    return Draft(str(values["reason"] or ""), str(values["comment"] or ""), values["better"])
+
+
+def _ask_better(data: ReviewedData, view: PairView, turn: str, kept: Mapping[str, Any]) -> None:
     try:
         offered = offered_notes(data.run, view.pair_id, OFFERED)
     except InputError as error:
@@ -129,9 +156,11 @@ def _ask_better(data: ReviewedData, view: PairView, turn: str) -> None:
         return
     if not offered:
         return
+    if st.session_state.get(f"review.better.{turn}") not in (None, *offered):
+        del st.session_state[f"review.better.{turn}"]
     chosen = st.selectbox(
         "A note that fits this image better", [None, *offered], key=f"review.better.{turn}",
-        format_func=lambda pair_id: "None chosen" if pair_id is None else str(pair_id),
+        format_func=lambda pair_id: "None chosen" if pair_id is None else str(pair_id), **kept,
         help=f"The {many(len(offered), 'note')} of other pairs that the run's model finds most similar to this image.",
     )  # fmt: skip
     if chosen is not None:
@@ -139,12 +168,9 @@ def _ask_better(data: ReviewedData, view: PairView, turn: str) -> None:
             st.text(str(data.table.frame["text"].iat[data.row(chosen)]))
 
 
-def given_verdict(verdict: str, turn: str, label: int, seconds: float | None = None) -> Verdict:
-    """The verdict with the details that were typed and chosen in this turn; `InputError` where they are not allowed."""
-    state = st.session_state
-    reason, comment = (str(state.get(f"review.{name}.{turn}") or "") for name in ("reason", "comment"))
-    better = state.get(f"review.better.{turn}")
-    return made_verdict(verdict, label=label, reason=reason, comment=comment, better=better, seconds=seconds)
+def given_verdict(verdict: str, turn: str, label: int, draft: Draft, seconds: float | None = None) -> Verdict:
+    """The verdict with the details that were typed and chosen; `InputError` where they are not allowed."""
+    return made_verdict(verdict, label=label, **asdict(_typed(turn, draft)), seconds=seconds)
 
 
 @contextmanager

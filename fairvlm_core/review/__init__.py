@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .agreement import Agreement, agreement, agreement_by_readers
 from .apply import AppliedVerdicts, apply_verdicts
+from .drafts import Draft, Drafts
 from .estimates import Estimate, MinerQuality, judged_frame, miner_quality, precision_table, verdict_counts
 from .events import BAD, VERDICTS, Event, Verdict, VerdictKind, check_reviewer
 from .export import export_csv, export_document, export_json, read_verdicts, readings_frame
@@ -22,10 +23,10 @@ from .summary import ReviewSummary, review_summary
 
 __all__ = [
     "ACTIONS", "BAD", "ORDERS", "ROLES", "STANDINGS", "VERDICTS", "Agreement", "AppliedVerdicts", "ChainHead", "Conflict",
-    "Estimate", "Event", "MinerQuality", "Missing", "PairVerdict", "Queue", "QueueItem", "QueuePlan", "QueueSettings",
-    "ReviewProgress", "ReviewStore", "ReviewSummary", "ReviewTask", "ReviewedData", "Roles", "Verdict", "VerdictKind",
-    "VerdictSet", "Verification", "agreement", "agreement_by_readers", "apply_verdicts", "best_notes", "check_reviewer",
-    "export_csv", "export_document", "export_json", "judged_frame", "may", "miner_quality", "plan_queue",
-    "precision_table", "queue_from_run", "read_roles", "read_verdicts", "readings_frame", "review_summary",
+    "Draft", "Drafts", "Estimate", "Event", "MinerQuality", "Missing", "PairVerdict", "Queue", "QueueItem", "QueuePlan",
+    "QueueSettings", "ReviewProgress", "ReviewStore", "ReviewSummary", "ReviewTask", "ReviewedData", "Roles", "Verdict",
+    "VerdictKind", "VerdictSet", "Verification", "agreement", "agreement_by_readers", "apply_verdicts", "best_notes",
+    "check_reviewer", "export_csv", "export_document", "export_json", "judged_frame", "may", "miner_quality",
+    "plan_queue", "precision_table", "queue_from_run", "read_roles", "read_verdicts", "readings_frame", "review_summary",
     "reviewed_data", "role_of", "verdict_counts",
 ]  # fmt: skip

@@ -187,6 +187,38 @@ def test_every_verdict_carries_what_belongs_to_it(open_page, reviewing, table) -
         assert verdict.seconds >= 0
 
 
+def test_what_is_typed_survives_a_reload_and_a_closed_field(open_page, reviewing, table) -> None:
+    add_queue(reviewing, run_in(reviewing))
+    app = start(open_page)
+    app.session_state["review.more"] = True
+    run(app)
+    first = shown_pair(app, table)
+    app.text_area[0].input("image is turned")
+    run(app)
+    (file,) = (reviewing / "review-drafts").iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    assert "ada" not in file.name.casefold()
+    again = start(open_page)  # another session, as after a reload
+    again.session_state["review.more"] = True
+    run(again)
+    assert (shown_pair(again, table), again.text_area[0].value) == (first, "image is turned")
+    other = start(open_page, "Ben")
+    other.session_state["review.more"] = True
+    run(other)
+    assert shown_pair(other, table) != first
+    assert other.text_area[0].value in (None, "")
+    closed = start(open_page)
+    closed.session_state["review.more"] = False
+    run(closed)
+    button(closed, "Pair fits").click()
+    run(closed)
+    (event,) = [event for event in log_of(reviewing).events() if event.kind == "verdict"]
+    assert (event.pair_id, event.verdict.comment) == (first, "image is turned")
+    assert not file.exists()
+    file.write_text("{", encoding="utf-8")
+    run(start(open_page))
+
+
 def test_reason_comment_and_better_note_go_with_the_verdict(open_page, reviewing, table) -> None:
     add_queue(reviewing, run_in(reviewing))
     app = start(open_page)
