@@ -10,7 +10,7 @@ from pathlib import Path
 from ..cells import typed_path
 from ..errors import InputError
 from .description import Description, known_descriptions, parse_description, read_description
-from .files import resolve_inside
+from .files import resolve_inside, shown
 from .splits import SPLITS
 from .tablefile import table_header
 
@@ -98,10 +98,9 @@ def find_layout(folder: Path | str, description: Description | Mapping | str | P
     if archives(folder):
         return Layout("webdataset", content, origin, None)
     raise InputError(
-        f"folder: no data of a known layout in {folder.name!r}; expected are manifest.csv or manifest.parquet, or "
-        f"Training/, "
-        f"Validation/ and Test/ with .npz files, or .tar archives of pairs, or a dataset.json that names a table (see "
-        f"docs/data.md)"
+        f"folder: no data of a known layout in {folder.name!r}: no manifest.csv, no Harvard-FairVLMed folders, no "
+        f"archives of pairs, no public set. If it holds a table, `fairvlm describe {shown(folder, 200)[1:-1]} --write` "
+        "proposes what its columns mean"
     )
 
 

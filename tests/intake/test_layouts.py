@@ -455,7 +455,7 @@ def test_the_example_in_the_documentation_is_read():
     assert described.attributes["age_band"].bins == (40, 60, 75)
     entries = {field.alias or name for name, field in Description.model_fields.items()}
     assert entries == set(
-        re.findall(r"^\| `(\w+)` \|", text.split("entry by entry")[1].split("## What")[0], flags=re.M)
+        re.findall(r"^\| `(\w+)` \|", text.split("entry by entry")[1].split("**Templates**")[0], flags=re.M)
     )
 
 
