@@ -7,7 +7,7 @@ import streamlit as st
 from ui import bad_pairs_page, widgets
 from ui.frame import page
 
-with page("Bad pairs", "Which pairs stand out by their losses, why, and which groups lose data by that.") as here:
+with page("Bad pairs", "Which pairs stand out, why, and which groups lose data by that.") as here:
     entry, run = here.entry, here.run
     if entry is None or run is None:
         widgets.empty(

@@ -8,7 +8,7 @@ from fairvlm_core.review import ReviewStore, may
 from ui import review_adjudicate, review_queues, review_results, widgets
 from ui.frame import page
 from ui.review_desk import around_desk, desk, guidelines
-from ui.review_reads import review_store
+from ui.review_store import review_store
 from ui.review_who import leave, reviewer
 from ui.words import literal
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,13 @@ from .entries import Headline
 
 NOT_REVIEWED = "Not reviewed"
 LOWEST_SD, HIGHEST_SD, STEP_SD = 0.5, 5.0, 0.1
-DRAWN = 10_000  # points on the map
-LISTED = 1_000  # rows of the table
+DRAWN = 5_000  # points on the map
+LISTED = 60  # pairs of the list at once
+EXCERPT = 110  # characters of a note in the list
+# What the list shows, by the kinds that it is narrowed to.
+KIND_CHOICES = {"faulty": "Wrong notes", "noisy": "Shared markers", "flagged": "All flagged", "all": "All"}
+# How strict: factors of the run's own limits.
+STRICTNESS = {"Flag far fewer": 1.5, "Flag fewer": 1.2, "As the run": 1.0, "Flag more": 0.8, "Flag far more": 0.6}
 # Settings that the page changes; the names are those of `MiningConfig`.
 SETTINGS = ("faulty_sd", "noisy_sd", "history", "spread", "rule", "channel")
 HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}
@@ -171,18 +176,36 @@ def colouring(pairs: RunPairs, now: MinedPairs, by: str, verdicts: np.ndarray | 
 # Tables -----------------------------------------------------------------------------------------------------------------
 
 
-def counted(rows: np.ndarray, pairs: RunPairs, chosen: Collection[str] | None) -> str:
-    """How many rows are listed, of what.
+def kinds_of(choice: str) -> tuple[str, ...]:
+    """The kinds that a choice of `KIND_CHOICES` lists; empty: all.
 
-    >>> from fairvlm_core.ledger import PairLossLedger
-    >>> ledger = PairLossLedger.from_values([[1.0, 2.0]], ["a", "b"])
-    >>> frame = pd.DataFrame({"pair_id": ["a", "b"], "patient_id": ["p", "q"], "split": "train", "label": [0, 1]})
-    >>> counted(np.array([0]), RunPairs.of(ledger, frame, []), ["a"])
-    '1 of 1 selected pair'
+    >>> kinds_of("flagged"), kinds_of("all")
+    (('faulty', 'noisy'), ())
     """
-    whole = f"{many(len(chosen), 'selected pair')}" if chosen else f"{many(len(pairs.place), 'training pair')}"
-    more = f", the first {LISTED:,} listed" if len(rows) > LISTED else ""
-    return f"{len(rows):,} of {whole}{more}"
+    return {"flagged": ("faulty", "noisy"), "all": ()}.get(choice, (choice,))
+
+
+def first_choice(now: MinedPairs) -> str:
+    """Wrong notes where there are any, else shared markers, else all pairs."""
+    return next((kind for kind in ("faulty", "noisy") if now.result.n_flagged[kind]), "all")
+
+
+def counted(rows: np.ndarray, pairs: RunPairs, now: MinedPairs, narrowed: str = "") -> str:
+    """How many pairs the filters let through, by kind; `rows` are of all kinds, `narrowed` says by what.
+
+    >>> from fairvlm_core.analysis.mined_pairs import mine_pairs
+    >>> from fairvlm_core.config import MiningConfig
+    >>> from fairvlm_core.ledger import PairLossLedger
+    >>> ledger = PairLossLedger.from_values([[1.0] * 19 + [9.0]], [f"p{i}" for i in range(20)])
+    >>> frame = pd.DataFrame({"pair_id": ledger.pair_ids, "patient_id": "q", "split": "train", "label": 0})
+    >>> pairs = RunPairs.of(ledger, frame, [])
+    >>> now = mine_pairs(pairs, MiningConfig())
+    >>> counted(np.arange(20), pairs, now)
+    'Wrong notes 1 · Shared markers 0 · 20 training pairs'
+    """
+    kinds = now.kind[rows]
+    of = many(len(rows), "training pair") if not narrowed else f"{len(rows):,} of {len(pairs.place):,} pairs{narrowed}"
+    return f"Wrong notes {int((kinds == 1).sum()):,} · Shared markers {int((kinds == 2).sum()):,} · {of}"
 
 
 def truth_table(scores: Sequence[TruthScore]) -> pd.DataFrame:

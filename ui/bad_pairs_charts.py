@@ -2,162 +2,54 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from plotly.colors import sample_colorscale
 
-from fairvlm_core.analysis.mined_pairs import PAIR_KINDS, MinedPairs, RunPairs
+from fairvlm_core.analysis.mined_pairs import PAIR_KINDS, MinedPairs
 from fairvlm_core.analysis.one_pair import LossBand, mean_so_far
 from fairvlm_core.analysis.planted_truth import TruthScore
 from fairvlm_core.mining import AttributeAudit
 from fairvlm_core.words import KIND_TITLES, SPLITS, number, percent
 
 from .bad_pairs import NOT_REVIEWED, Colouring
-from .charts import CONFIG, bars, layout
-from .palette import ACCENT, COLOURS, NEUTRAL, SYMBOLS, group_colours, group_symbols
+from .charts import bars, layout
+from .palette import ACCENT, COLOURS, NEUTRAL, group_colours, group_symbols
 from .words import chart_text
 
 KIND_COLOURS = {"clean": "#3A98D4", "faulty": "#D55E00", "noisy": "#7B5FD0", "not mined": NEUTRAL}
 KIND_SYMBOLS = {"clean": "circle", "faulty": "square", "noisy": "diamond", "not mined": "x"}
 _TITLE_COLOURS = {KIND_TITLES[kind]: colour for kind, colour in KIND_COLOURS.items()}
-_TITLE_SYMBOLS = {KIND_TITLES[kind]: symbol for kind, symbol in KIND_SYMBOLS.items()}
 _LIMITS = {"faulty": "wrong note", "noisy": "shared marker"}
-_FLAGS = {KIND_TITLES["faulty"], KIND_TITLES["noisy"]}
-GREY = "#9AA1AA"
-SIDES = {"image": "Images", "text": "Notes", "both": "Both"}
-MAP_HEIGHT = 470
+SIDES = {"image": "Images", "text": "Notes"}
 BINS = 60
-# Lasso and box stay in this chart's bar; the wheel zooms.
-MAP_CONFIG: dict[str, Any] = CONFIG | {"modeBarButtonsToRemove": ["autoScale2d"], "scrollZoom": True}
-_FEW, _MANY = 800, 5000
+_SCALE = sample_colorscale("Cividis", 33)  # low to high
 
 
-def map_chart(
-    pairs: RunPairs, now: MinedPairs, points: np.ndarray, rows: np.ndarray, colours: Colouring, side: str,
-    chosen: Collection[str] = (), ring: str | None = None,
-) -> go.Figure:  # fmt: skip
-    """The map: one point for each pair and side, with its id in customdata; not chosen is grey, a ring marks one pair.
-
-    Parameters
-    ----------
-    points : float array of shape (N, 4)
-        As from `map_points`.
-    rows : int array
-        Pairs that are drawn.
-    side : str
-        "image", "text" or "both" (side by side).
-    chosen : ids
-        Selected pairs; empty where nothing is selected.
-    ring : str, optional
-        The pair in the inspector.
-    """
-    sides = ["image", "text"] if side == "both" else [side]
-    chart = make_subplots(
-        rows=1, cols=len(sides), horizontal_spacing=0.02,
-        subplot_titles=[SIDES[name] for name in sides] if side == "both" else None,
-    )  # fmt: skip
-    size = 7 if len(rows) <= _FEW else 5 if len(rows) <= _MANY else 4
-    marked = np.isin(pairs.ids[rows], list(chosen)) if chosen else None
-    for column, name in enumerate(sides, start=1):
-        at = points[:, :2] if name == "image" else points[:, 2:]
-        for trace in _traces(pairs, now, at, rows, colours, marked, size, legend=column == 1):
-            chart.add_trace(trace, row=1, col=column)
-        row = pairs.row_of(ring)
-        if row is not None:
-            chart.add_trace(_ring(pairs, at, row), row=1, col=column)
-    chart.update_xaxes(showgrid=False, showticklabels=False, zeroline=False)
-    chart.update_yaxes(showgrid=False, showticklabels=False, zeroline=False)
-    for column, name in enumerate(sides, start=1):
-        at = points[:, :2] if name == "image" else points[:, 2:]
-        for axis, update in ((0, chart.update_xaxes), (1, chart.update_yaxes)):
-            update(range=_reach(at[:, axis]), col=column)
-    legend = {
-        "orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "itemsizing": "constant", "title": {"text": ""},
-    }  # fmt: skip
-    margin = {"l": 4, "r": 4, "t": 30 if side == "both" else 8, "b": 44}
-    return layout(chart, MAP_HEIGHT, legend=legend, margin=margin, dragmode="lasso")
-
-
-def _reach(values: np.ndarray) -> list[float]:
-    """The whole map's range with a margin: it does not depend on which pairs are drawn."""
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or 1.0
-    return [low - margin, high + margin]
-
-
-def _traces(
-    pairs: RunPairs, now: MinedPairs, at: np.ndarray, rows: np.ndarray, colours: Colouring, marked: np.ndarray | None,
-    size: int, *, legend: bool,
-) -> list[go.Scattergl]:  # fmt: skip
+def map_colours(now: MinedPairs, rows: np.ndarray, colours: Colouring) -> tuple[list[str], list[tuple[str, str]]]:
+    """A colour for each drawn pair, and the legend: names with the number of drawn pairs, and their colours."""
     if colours.values is None:
         values = now.mean_loss[rows]
-        ends = np.nanquantile(values, (0.005, 0.995)) if len(rows) else (0.0, 1.0)
-        marker = {
-            "color": values, "colorscale": "Cividis", "cmin": ends[0], "cmax": ends[1], "showscale": legend,
-            "colorbar": {"title": {"text": "Mean loss", "side": "right"}, "thickness": 10, "len": 0.8},
-        }  # fmt: skip
-        return [_points(pairs, now, at, rows, marked, "Mean loss", marker | {"size": size}, legend=False)]
-    traces = []
-    inks, shapes = _styles(colours.order)
-    for word in _behind_first(colours.order):
-        mask = colours.values[rows] == word
-        if mask.any():
-            prominent = word in _FLAGS or (NOT_REVIEWED in colours.order and word != NOT_REVIEWED)
-            marker = {
-                "color": inks[word], "symbol": shapes[word], "size": size + 2 if prominent else size,
-                "opacity": 0.95 if prominent else 0.72,
-            }  # fmt: skip
-            part = None if marked is None else marked[mask]
-            name = f"{chart_text(word, 24)} ({int(mask.sum()):,})"
-            traces.append(_points(pairs, now, at, rows[mask], part, name, marker, legend=legend, group=word))
-    return traces
+        low, high = np.nanquantile(values, (0.005, 0.995)) if len(rows) else (0.0, 1.0)
+        shares = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+        inks = [_SCALE[place] for place in np.round(shares * (len(_SCALE) - 1)).astype(int)]
+        return inks, [(f"mean loss {number(low, 2)}", _SCALE[0]), (f"mean loss {number(high, 2)}", _SCALE[-1])]
+    inks = _inks(colours.order)
+    words = colours.values[rows]
+    legend = [(f"{word} ({n:,})", inks[word]) for word in colours.order if (n := int((words == word).sum()))]
+    return [inks[word] for word in words.tolist()], legend
 
 
-def _styles(order: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _inks(order: Sequence[str]) -> dict[str, str]:
     if set(order) <= set(_TITLE_COLOURS):
-        return _TITLE_COLOURS, _TITLE_SYMBOLS
+        return _TITLE_COLOURS
     if NOT_REVIEWED in order:
-        given = [word for word in order if word != NOT_REVIEWED]
-        return group_colours(given) | {NOT_REVIEWED: NEUTRAL}, group_symbols(given) | {NOT_REVIEWED: "circle"}
+        return group_colours([word for word in order if word != NOT_REVIEWED]) | {NOT_REVIEWED: NEUTRAL}
     if set(order) == set(SPLITS.values()):
-        return dict(zip(order, COLOURS, strict=False)), dict(zip(order, SYMBOLS, strict=False))
-    return group_colours(order), group_symbols(order)
-
-
-def _behind_first(order: Sequence[str]) -> list[str]:
-    """Clean, training and unreviewed pairs are many: the others are drawn over them."""
-    return sorted(order, key=lambda word: word not in (KIND_TITLES["clean"], "training", NOT_REVIEWED))
-
-
-def _points(
-    pairs: RunPairs, now: MinedPairs, at: np.ndarray, rows: np.ndarray, marked: np.ndarray | None, name: str,
-    marker: dict[str, Any], *, legend: bool, group: str | None = None,
-) -> go.Scattergl:  # fmt: skip
-    # Arrays, not lists: plotly reads every element of a list several times.
-    hover = [
-        f"<b>{html.escape(pair, quote=False)}</b><br>{KIND_TITLES[PAIR_KINDS[kind]]}"
-        + (f", mean loss {loss:.2f}" if loss == loss else "")
-        for pair, kind, loss in zip(pairs.ids[rows].tolist(), now.kind[rows], now.mean_loss[rows], strict=True)
-    ]
-    return go.Scattergl(
-        x=at[rows, 0], y=at[rows, 1], mode="markers", name=name, marker=marker, customdata=pairs.ids[rows],
-        hovertext=np.array(hover), hoverinfo="text", showlegend=legend, legendgroup=group or name,
-        selectedpoints=None if marked is None else np.flatnonzero(marked).tolist(),
-        selected={"marker": {"opacity": 0.95}}, unselected={"marker": {"color": GREY, "opacity": 0.25}},
-    )  # fmt: skip
-
-
-def _ring(pairs: RunPairs, at: np.ndarray, row: int) -> go.Scattergl:
-    return go.Scattergl(
-        x=at[[row], 0], y=at[[row], 1], mode="markers", hoverinfo="skip", showlegend=False,
-        name="in the inspector", marker={"symbol": "circle-open", "size": 18, "color": "#E0A800", "line": {"width": 3}},
-        selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}},
-        customdata=[str(pairs.ids[row])],
-    )  # fmt: skip
+        return dict(zip(order, COLOURS, strict=False))
+    return group_colours(order)
 
 
 def near_enough(limit: float, low: float, high: float) -> bool:

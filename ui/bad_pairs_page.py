@@ -5,10 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from fairvlm_core.analysis.clean_data import clean_manifest, csv_bytes, description, parquet_bytes
 from fairvlm_core.analysis.entries import DAMAGED, RunEntry
@@ -23,6 +26,7 @@ from fairvlm_core.analysis.mined_pairs import (
     pair_frame,
     usable_rules,
     usable_settings,
+    why,
 )
 from fairvlm_core.analysis.planted_truth import truth_scores
 from fairvlm_core.config import MiningConfig
@@ -33,8 +37,9 @@ from fairvlm_core.runs import Run
 from fairvlm_core.words import KIND_TITLES, many
 
 from . import bad_pairs, bad_pairs_charts, bad_pairs_reads, inspector_page, widgets
-from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, SETTINGS, SPREADS
+from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, SETTINGS, SPREADS, STRICTNESS
 from .frame import errors, page_names
+from .pair_board import BoardItem, BoardMap, pair_board
 from .words import chart_text, literal
 
 ABOUT_MINING = (
@@ -50,9 +55,8 @@ ABOUT_MINING = (
 )
 ABOUT_MAP = (
     "Each point is an image or a note, placed by the embeddings of the run's model. Points that lie together are similar; "
-    "far distances, areas and densities mean nothing. Images and notes have one map each. Draw a loop (or a box) around "
-    "points: the table shows these pairs, the others turn grey. In *pan* mode a click selects a point; with the shift key "
-    "it is added to the selection.",
+    "far distances, areas and densities mean nothing. A click opens a pair, in the list and on the map; arrow keys go on. "
+    "*Lasso*: draw a loop around points, and the list shows these pairs. Drag to move the map, turn the wheel to zoom.",
     None,
 )
 ABOUT_TRUTH = (
@@ -64,15 +68,18 @@ ABOUT_TRUTH = (
     r"\text{recall} = \frac{\text{flagged and planted}}{\text{planted}}",
 )
 _STATE = "bad_pairs"
+BOARD_HEIGHT, LIST_HEIGHT, MAP_HEIGHT = 610, 262, 214  # pixels; with the heading they fit 1280 × 800
 _POLL = 2.0
+_LIMITS = {"faulty_sd": "Limit for wrong notes (β_f)", "noisy_sd": "Limit for shared markers (β_n)"}
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What the table lists: rows of the run's pairs, most suspicious first, and the selection that they come from."""
+    """What is listed: rows of the run's pairs, most suspicious first, the selection they come from, and the counts."""
 
     rows: np.ndarray
     chosen: tuple[str, ...]
+    words: str
 
 
 def has_ledger(entry: RunEntry, run: Run) -> bool:
@@ -93,21 +100,61 @@ def has_ledger(entry: RunEntry, run: Run) -> bool:
     return False
 
 
-@st.fragment
+# Room for list, map and inspector in a window of 1280 × 800.
+_STYLE = """<style>
+[data-testid="stMainBlockContainer"] {padding-top: 1.4rem;}
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] {gap: 0.55rem;}
+[data-testid="stElementContainer"]:has(h1) + [data-testid="stElementContainer"] {display: none;}
+.st-key-bad_pairs_inspector kbd {display: none;}
+.st-key-bad_pairs_inspector [data-testid="stVerticalBlock"], .st-key-bad_pairs_inspector {gap: 0.5rem;}
+</style>"""
+
+
 def workbench(run: Run) -> None:
-    """Everything below the heading; one fragment, so that a slider does not run the whole page."""
+    """List, map and inspector; below them counts and the audit, which a click on a pair does not redraw."""
+    st.html(_STYLE)
+    _bench(run)
+    _below(run)
+
+
+@st.fragment
+def _bench(run: Run) -> None:
     with errors():
         found = bad_pairs_reads.run_pairs(run)
         own = usable_settings(run.config.mining, found.ledger.channels)
-        settings = _settings(run, found, own)
-        now, before = bad_pairs_reads.run_mined(run, settings), bad_pairs_reads.run_mined(run, own)
-        _overview(run, found, now, before)
         data, problem = _data(run)
-        listing = _linked(run, found, now)
-        inspector_page.inspect(run, found, now, listing.rows, data, problem, move)
-        if data is not None:
-            _truth(run, now)
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="bad_pairs_top"):
+            filters, others = (st.container(horizontal=True, gap="small", width="content") for _ in range(2))
+        before = st.session_state.get(f"{_STATE}.kept")
+        settings = _settings(run, found, own, others)
+        if before not in (None, settings):
+            st.rerun()  # the part below shows them, too
+        now = bad_pairs_reads.run_mined(run, settings)
+        listing = _listing(run, found, now, data, filters)
+        view = _map_view(run, found, others)
+        if now.result.message:
+            st.info(literal(f"{now.result.message[:1].upper()}{now.result.message[1:]}."), icon=":material/info:")
+        pair = _pair(found, listing)
+        left, right = st.columns([1, 1.06], gap="medium")
+        with left:
+            _board(run, found, now, listing, pair, data, view)
+        with right, st.container(height=BOARD_HEIGHT, border=False, key="bad_pairs_inspector"):
+            inspector_page.inspect(run, found, now, listing.rows, data, problem, move)
         _export(run, found, now, listing, data)
+
+
+@st.fragment
+def _below(run: Run) -> None:
+    settings = st.session_state.get(f"{_STATE}.kept")
+    if settings is None:
+        return  # the part above could not be drawn, and says why
+    with errors():
+        found = bad_pairs_reads.run_pairs(run)
+        own = usable_settings(run.config.mining, found.ledger.channels)
+        now = bad_pairs_reads.run_mined(run, settings)
+        _overview(run, found, now, bad_pairs_reads.run_mined(run, own))
+        if _data(run)[0] is not None:
+            _truth(run, now)
 
 
 def _data(run: Run) -> tuple[bad_pairs_reads.Data | None, str]:
@@ -120,52 +167,66 @@ def _data(run: Run) -> tuple[bad_pairs_reads.Data | None, str]:
 # Thresholds -------------------------------------------------------------------------------------------------------------
 
 
-def _settings(run: Run, found: RunPairs, own: MiningConfig) -> MiningConfig:
-    """Sliders and switches; they start at the run's own settings and stay while the run does."""
+def _settings(run: Run, found: RunPairs, own: MiningConfig, top: DeltaGenerator) -> MiningConfig:
+    """How strict, and the rest under *Advanced*; they start at the run's own settings and stay while the run does."""
     state = st.session_state
     kept = state.get(f"{_STATE}.kept")
     if state.get(f"{_STATE}.run") != run.id:
         state[f"{_STATE}.run"] = run.id
+        state.pop(f"{_STATE}.kinds", None)
         _put(own)
         _select(())
     elif f"{_STATE}.rule" not in state:
         _put(kept or own)
-    widgets.section("Thresholds", *ABOUT_MINING, about="How pairs are flagged")
     limits = RANKING_RULES[state[f"{_STATE}.rule"]].limits
-    with st.container(border=True):
-        first, second, third = st.columns([1, 1, 1], gap="medium")
-        for column, name, label in (
-            (first, "faulty_sd", "Limit for wrong notes (β_f)"),
-            (second, "noisy_sd", "Limit for shared markers (β_n)"),
-        ):
-            low, high = bad_pairs.slider_range(getattr(own, name))
-            column.slider(
-                label, low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
-                disabled=name not in limits,
-                help="In standard deviations from the mean. Higher: fewer pairs are flagged."
-                if name in limits
-                else "The chosen rule finds its own limit.",
-            )  # fmt: skip
-        with third:
+    with top.popover("How strict"):
+        at = {name: state[f"{_STATE}.{name}"] / getattr(own, name) for name in ("faulty_sd", "noisy_sd")}
+        state[f"{_STATE}.strict"] = min(STRICTNESS, key=lambda word: abs(STRICTNESS[word] - at["faulty_sd"]))
+        st.select_slider(
+            "How strict", list(STRICTNESS), key=f"{_STATE}.strict", disabled=not limits, on_change=_strict, args=(own,),
+            width=420,
+        )  # fmt: skip
+        if not limits:
+            title = RANKING_RULES[state[f"{_STATE}.rule"]].title
+            st.caption(f"The rule *{title}* finds its own limit. Choose another rule under *Advanced* to set one.")
+        with st.expander("Advanced", icon=":material/settings:"):
+            for name, label in (
+                ("faulty_sd", "Limit for wrong notes (β_f)"),
+                ("noisy_sd", "Limit for shared markers (β_n)"),
+            ):
+                low, high = bad_pairs.slider_range(getattr(own, name))
+                st.slider(
+                    label, low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
+                    disabled=name not in limits,
+                    help="In standard deviations from the mean. Higher: fewer pairs are flagged."
+                    if name in limits
+                    else "The chosen rule finds its own limit.",
+                )  # fmt: skip
             rules = usable_rules(found.ledger.channels)
             _switch("Rule", "rule", rules, {name: RANKING_RULES[name].title for name in rules})
-        columns = st.columns([1, 1, 1], gap="medium", vertical_alignment="bottom")
-        with columns[0]:
             _switch("Mean over epochs", "history", list(HISTORIES), HISTORIES)
-        with columns[1], st.container(horizontal=True, gap="medium"):
             _switch("Spread", "spread", list(SPREADS), SPREADS)
             channels = [name for name in MINED_CHANNELS if name in found.ledger.channels]
             if len(channels) > 1:
                 _switch("Mined value", "channel", channels, CHANNELS)
+            widgets.explain("How pairs are flagged", *ABOUT_MINING)
         settings = changed_settings(
             run.config.mining, {name: state.get(f"{_STATE}.{name}", getattr(own, name)) for name in SETTINGS}
         )
-        columns[2].button(
+        st.button(
             "Back to the run's settings", key=f"{_STATE}.reset", icon=":material/undo:", on_click=_put, args=(own,),
-            disabled=settings == own, width="stretch",
+            disabled=settings == own,
         )  # fmt: skip
     state[f"{_STATE}.kept"] = settings
     return settings
+
+
+def _strict(own: MiningConfig) -> None:
+    """Both limits by the chosen factor, within the sliders' range."""
+    factor = STRICTNESS[st.session_state[f"{_STATE}.strict"]]
+    for name in ("faulty_sd", "noisy_sd"):
+        low, high = bad_pairs.slider_range(getattr(own, name))
+        st.session_state[f"{_STATE}.{name}"] = min(high, max(low, round(factor * getattr(own, name), 1)))
 
 
 def _switch(label: str, name: str, options: list[str], titles: dict[str, str]) -> None:
@@ -180,9 +241,8 @@ def _put(settings: MiningConfig) -> None:
 
 
 def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> None:
+    widgets.section("How many, and of which groups")
     widgets.cards(bad_pairs.cards(now, own))
-    if now.result.message:
-        st.info(literal(f"{now.result.message[:1].upper()}{now.result.message[1:]}."), icon=":material/info:")
     if not run.config.mining.enabled:
         st.caption("This run did not down-weight any pair: this is what mining its losses finds afterwards.")
     left, right = st.columns(2, gap="medium")
@@ -214,24 +274,59 @@ def _overview(run: Run, found: RunPairs, now: MinedPairs, own: MinedPairs) -> No
             widgets.download(shown, f"{run.id}-flagged-by-{attribute}.csv".replace("/", "-"))
 
 
-# Map and table ----------------------------------------------------------------------------------------------------------
+# List and map -----------------------------------------------------------------------------------------------------------
 
 
-def _linked(run: Run, found: RunPairs, now: MinedPairs) -> Table:
+def _listing(
+    run: Run, found: RunPairs, now: MinedPairs, data: bad_pairs_reads.Data | None, top: DeltaGenerator
+) -> Table:
+    """What passes the filters, which hold for list, map and counts alike."""
     state = st.session_state
-    chosen = tuple(state.get(f"{_STATE}.chosen", ()))
-    widgets.section("Map and pairs", *ABOUT_MAP, about="How to read and select")
-    left, right = st.columns([1.1, 1], gap="medium")
-    with right:
-        asked = _filters(found)
-        rows = matching_rows(found, now, asked, chosen)
-    listing = Table(rows, chosen)
-    pair = _pair(found, listing)
-    with left, errors():
-        _map(run, found, now, pair)
-    with right:
-        _table(found, now, listing, pair)
-    return listing
+    if state.get(f"{_STATE}.kinds") not in bad_pairs.KIND_CHOICES:
+        state[f"{_STATE}.kinds"] = bad_pairs.first_choice(now)
+    with top:
+        kinds = st.segmented_control(
+            "Show", list(bad_pairs.KIND_CHOICES), key=f"{_STATE}.kinds", format_func=bad_pairs.KIND_CHOICES.__getitem__,
+            required=True, on_change=_forget_pair, label_visibility="collapsed",
+        )  # fmt: skip
+        words = st.text_input(
+            "Search", key=f"{_STATE}.words", placeholder="Search notes, ids", persist_state="page", width=175,
+            label_visibility="collapsed", on_change=_forget_pair, icon=":material/search:",
+        )  # fmt: skip
+        attribute, groups = _groups(found)
+        chosen = tuple(state.get(f"{_STATE}.chosen", ()))
+        if chosen:
+            st.button(
+                f"{many(len(chosen), 'pair')} in the loop", key=f"{_STATE}.clear", icon=":material/close:",
+                on_click=_select, args=((),), help="Clear the selection",
+            )  # fmt: skip
+    notes = bad_pairs_reads.lower_notes(run, data) if words and data is not None else None
+    every = matching_rows(found, now, PairFilter((), attribute, groups, words), chosen, notes)
+    listed = matching_rows(found, now, PairFilter(bad_pairs.kinds_of(kinds), attribute, groups, words), chosen, notes)
+    by = [f"{attribute}: {', '.join(groups)}"] if groups else []
+    by += [f"“{words}”"] if words else []
+    by += ["in the loop"] if chosen else []
+    narrowed = f" ({'; '.join(by)})" if by else ""
+    return Table(listed, chosen, bad_pairs.counted(every, found, now, narrowed))
+
+
+def _groups(found: RunPairs) -> tuple[str | None, tuple[str, ...]]:
+    if not found.groups:
+        return None, ()
+    with st.popover("Groups"):
+        # A selectbox shows an attribute's name as it is; other widgets read Markdown in it.
+        attribute = st.selectbox("Attribute", list(found.groups), key=f"{_STATE}.by", persist_state="page")
+        groups = st.multiselect(
+            "Only these groups", group_order(found.groups[attribute]), key=f"{_STATE}.groups.{attribute}",
+            placeholder="All groups", persist_state="page", on_change=_forget_pair,
+        )  # fmt: skip
+    return (attribute, tuple(groups)) if groups else (None, ())
+
+
+def _forget_pair() -> None:
+    """With another filter the first pair of the list is opened."""
+    if "pair" in st.query_params:
+        del st.query_params["pair"]
 
 
 def _pair(found: RunPairs, listing: Table) -> str | None:
@@ -247,96 +342,101 @@ def _pair(found: RunPairs, listing: Table) -> str | None:
 
 
 def move(pair: str | None) -> None:
-    """Show another pair in the inspector, and mark it on the map."""
+    """Open another pair."""
     if pair is not None:
         st.query_params["pair"] = pair
-        _turn()
-
-
-def _turn() -> None:
-    st.session_state[f"{_STATE}.turn"] = st.session_state.get(f"{_STATE}.turn", 0) + 1
 
 
 def _select(chosen: tuple[str, ...]) -> None:
     st.session_state[f"{_STATE}.chosen"] = chosen
-    _turn()
+    if chosen:
+        _forget_pair()
 
 
-def _filters(found: RunPairs) -> PairFilter:
-    first, second, third = st.columns([1.25, 1, 1], gap="small")
-    kinds = first.multiselect(
-        "Kind",
-        PAIR_KINDS[:3],
-        format_func=KIND_TITLES.__getitem__,
-        key=f"{_STATE}.kinds",
-        placeholder="All kinds",
-        persist_state="page",
-        label_visibility="collapsed",
-    )
-    attribute = st.session_state.get(f"{_STATE}.attribute") if found.groups else None
-    groups: list[str] = []
-    if attribute in found.groups:
-        groups = second.multiselect(
-            literal(attribute), group_order(found.groups[attribute]), key=f"{_STATE}.groups.{attribute}",
-            placeholder=f"All of {attribute}", persist_state="page", label_visibility="collapsed",
-        )  # fmt: skip
-    words = third.text_input(
-        "Pair id", key=f"{_STATE}.words", placeholder="Part of a pair id", persist_state="page",
-        label_visibility="collapsed",
-    )  # fmt: skip
-    return PairFilter(tuple(kinds), attribute if groups else None, tuple(groups), words)
+@dataclass(frozen=True, eq=False)
+class MapView:
+    """What the map is coloured by, which side it shows, and reviewers' verdicts where there are any."""
+
+    by: str
+    side: str
+    verdicts: np.ndarray | None
 
 
-def _map(run: Run, found: RunPairs, now: MinedPairs, pair: str | None) -> None:
-    state = st.session_state
-    made = bad_pairs_reads.run_map(run)
-    if made is None:
-        _no_map(run)
-        return
-    verdicts = bad_pairs_reads.run_verdicts(run)
-    choices = bad_pairs.colour_choices(list(found.groups), verdicts is not None)
-    first, second = st.columns([1, 1.3], gap="small")
-    by = first.selectbox(
-        "Colour by", list(choices), key=f"{_STATE}.colour", format_func=choices.__getitem__, persist_state="page",
-        label_visibility="collapsed",
-    )  # fmt: skip
-    sides = bad_pairs_charts.SIDES
-    with second:
+def _map_view(run: Run, found: RunPairs, top: DeltaGenerator) -> MapView:
+    with top.popover("Map"):
+        verdicts = bad_pairs_reads.run_verdicts(run)
+        choices = bad_pairs.colour_choices(list(found.groups), verdicts is not None)
+        by = st.selectbox(
+            "Colour by", list(choices), key=f"{_STATE}.colour", format_func=choices.__getitem__, persist_state="page"
+        )
+        sides = bad_pairs_charts.SIDES
         side = st.segmented_control(
-            "Show", list(sides), default="image", key=f"{_STATE}.side", format_func=sides.__getitem__, required=True,
-            persist_state="page", label_visibility="collapsed",
+            "Places of", list(sides), default="image", key=f"{_STATE}.side", format_func=sides.__getitem__, required=True,
+            persist_state="page",
         )  # fmt: skip
-    # The browser itself greys out what a loop leaves out. A new chart would lose loop and zoom, so the selection and the
-    # marked pair go into it only when something else changes.
-    sign = (run.id, now.settings, by, side, state.get(f"{_STATE}.turn", 0))
-    drawn_as = state.get(f"{_STATE}.drawn")
-    if drawn_as is None or drawn_as[0] != sign:
-        drawn_as = (sign, tuple(state.get(f"{_STATE}.chosen", ())), pair)
-        state[f"{_STATE}.drawn"] = drawn_as
-    _, chosen, ring = drawn_as
-    colours = bad_pairs.colouring(found, now, by, verdicts)
-    wanted = np.zeros(len(found), bool)
-    wanted[found.rows_of(chosen)] = True
-    strata = now.kind if colours.values is None else np.unique(colours.values, return_inverse=True)[1]
-    shown = bad_pairs.drawn(colours.candidates, strata, now.flagged, wanted, found.chance)
-    picture = bad_pairs_charts.map_chart(found, now, made.points, shown.rows, colours, side, chosen, ring)
-    key = f"{_STATE}.map"
+        widgets.explain("How to read and select", *ABOUT_MAP)
+    return MapView(by, side, verdicts)
 
-    def selected() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        ids = tuple(dict.fromkeys(str(point["customdata"]) for point in points if "customdata" in point))
-        st.session_state[f"{_STATE}.chosen"] = ids
-        if ids:
-            first_row = matching_rows(found, now, PairFilter(), ids)[0]
-            st.query_params["pair"] = str(found.ids[first_row])
-        if side == "both":  # a loop on one map greys out the other only in a new chart
-            _turn()
 
-    widgets.chart(
-        picture, key, f"Map of {len(shown.rows)} pairs", config=bad_pairs_charts.MAP_CONFIG, on_select=selected,
-        selection_mode=("points", "box", "lasso"),
+def _board(
+    run: Run, found: RunPairs, now: MinedPairs, listing: Table, pair: str | None, data: bad_pairs_reads.Data | None,
+    view: MapView,
+) -> None:  # fmt: skip
+    place = np.flatnonzero(listing.rows == found.row_of(pair)) if pair is not None else []
+    start = int(place[0]) // LISTED * LISTED if len(place) else 0
+    shown = listing.rows[start : start + LISTED]
+    notes = bad_pairs_reads.run_notes(run, data) if data is not None else np.full(len(found), "")
+    items = [_item(found, now, notes, row, data) for row in shown]
+    st.caption(listing.words)
+    picture, problem = None, None
+    try:
+        made = bad_pairs_reads.run_map(run)
+        if made is not None:
+            colours = bad_pairs.colouring(found, now, view.by, view.verdicts)
+            picture = _map(found, now, made, listing, colours, view.side, pair, notes)
+    except InputError as error:
+        made, problem = None, error
+    said = f"{start + 1:,}–{start + len(shown):,} of {len(listing.rows):,}" if len(shown) else ""
+    pair_board(
+        items, picture, pair, said=said, empty="No pair passes. Choose another kind, other groups or other words.",
+        key=f"{_STATE}.board", opened=move, chosen=_select, list_height=LIST_HEIGHT if picture else BOARD_HEIGHT - 90,
+        map_height=MAP_HEIGHT,
     )  # fmt: skip
-    st.caption(f"{made.method}. {shown.words or 'Every pair is drawn.'} A ring marks the pair below.")
+    if problem is not None:
+        st.error(literal(problem), icon=":material/error:")
+    elif made is None:
+        _no_map(run)
+
+
+def _item(
+    found: RunPairs, now: MinedPairs, notes: np.ndarray, row: int, data: bad_pairs_reads.Data | None
+) -> BoardItem:
+    pair, note = str(found.ids[row]), str(notes[row])
+    at = None if data is None else data.row_of(pair)
+    head = f"{KIND_TITLES[PAIR_KINDS[now.kind[row]]]} · {pair}"
+    excerpt = note if len(note) <= bad_pairs.EXCERPT else f"{note[: bad_pairs.EXCERPT]}…"
+    return BoardItem(pair, head, excerpt, "" if at is None else bad_pairs_reads.thumbnail(data, at))
+
+
+def _map(
+    found: RunPairs, now: MinedPairs, made: bad_pairs_reads.PairMap, listing: Table, colours: bad_pairs.Colouring,
+    side: str, pair: str | None, notes: np.ndarray,
+) -> BoardMap:  # fmt: skip
+    wanted = np.zeros(len(found), bool)
+    wanted[found.rows_of([*listing.chosen, *([pair] if pair else [])])] = True
+    strata = now.kind if colours.values is None else np.unique(colours.values, return_inverse=True)[1]
+    shown = bad_pairs.drawn(colours.candidates | wanted, strata, now.flagged, wanted, found.chance)
+    rows = shown.rows
+    at = made.points[:, :2] if side == "image" else made.points[:, 2:]
+    low, high = at.min(0), at.max(0)
+    x, y = ((at[rows] - low) / np.where(high > low, high - low, 1)).T
+    inks, legend = bad_pairs_charts.map_colours(now, rows, colours)
+    passes = np.isin(rows, listing.rows)
+    alt = f"Map of {many(len(rows), 'pair')}, {int(passes.sum()):,} of them in the list. {made.method}. {shown.words}"
+    return BoardMap(
+        found.ids[rows].tolist(), [note[: bad_pairs.EXCERPT] for note in notes[rows].tolist()], inks, x, y, passes,
+        now.flagged[rows], legend, alt,
+    )  # fmt: skip
 
 
 def _no_map(run: Run) -> None:
@@ -366,52 +466,6 @@ def _no_map(run: Run) -> None:
     follow()
 
 
-def _table(found: RunPairs, now: MinedPairs, listing: Table, pair: str | None) -> None:
-    rows = listing.rows[:LISTED]
-    ids = found.ids[rows]
-    key = f"{_STATE}.table"
-    place = np.flatnonzero(ids == pair)
-    st.session_state[key] = {"selection": {"rows": place.tolist(), "columns": []}}
-
-    def opened() -> None:
-        # The table tells of its row again when its content changes: only another pair is news.
-        picked = st.session_state[key]["selection"]["rows"]
-        if picked and picked[0] < len(ids) and ids[picked[0]] != st.query_params.get("pair"):
-            move(str(ids[picked[0]]))
-
-    if len(rows):
-        shown = pair_frame(found, now, rows).rename(columns={"mean_loss": "mean"})
-        shown["kind"] = shown["kind"].map(KIND_TITLES)
-        widgets.table(
-            shown.drop(columns=["weight", "patient_id"]), _FORMATS, key=key, on_select=opened, selection_mode="single-row",
-            height=bad_pairs_charts.MAP_HEIGHT, alt="Pairs, most suspicious first",
-        )  # fmt: skip
-    else:
-        widgets.empty("No pair passes", "Choose fewer kinds or groups, another id, or clear the selection.")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{bad_pairs.counted(listing.rows, found, listing.chosen)}, most suspicious first.", width="stretch")
-        st.button(
-            "Clear the selection", key=f"{_STATE}.clear", icon=":material/close:", type="tertiary", on_click=_select,
-            args=((),), disabled=not listing.chosen,
-        )  # fmt: skip
-
-
-_FORMATS = {
-    "pair_id": st.column_config.TextColumn("Pair", width=92),
-    "kind": st.column_config.TextColumn("Kind", width=112),
-    "mean": st.column_config.NumberColumn(
-        "Mean", format="%.2f", width=56, help="Mean of the mined value over the epochs"
-    ),
-    "z": st.column_config.NumberColumn(
-        "z",
-        format="%+.1f",
-        width=48,
-        help="Standard deviations from the mean; with the rule Agreement, of margin and disagreement together",
-    ),
-    "label": st.column_config.NumberColumn("label", format="%d", width=48),
-}
-
-
 # Truth and export -------------------------------------------------------------------------------------------------------
 
 
@@ -431,21 +485,35 @@ def _truth(run: Run, now: MinedPairs) -> None:
 
 def _export(run: Run, found: RunPairs, now: MinedPairs, listing: Table, data: bad_pairs_reads.Data | None) -> None:
     flagged = now.order[now.flagged[now.order]]
-    widgets.section("Download and send")
-    with st.container(border=True), st.container(horizontal=True, vertical_alignment="center"):
-        _download(
-            f"Flagged pairs ({len(flagged):,})", lambda: csv_bytes(pair_frame(found, now, flagged)),
-            f"{run.id}-flagged.csv", disabled=not len(flagged),
-        )  # fmt: skip
-        _download(
-            f"Listed pairs ({len(listing.rows):,})",
-            lambda: csv_bytes(pair_frame(found, now, listing.rows)),
-            f"{run.id}-listed.csv", disabled=not len(listing.rows),
-        )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _send(run, [str(pair) for pair in found.ids[flagged]], listing.chosen)
+        with st.popover("Download", icon=":material/download:"):
+            noted = st.checkbox(
+                "With notes", key=f"{_STATE}.noted", disabled=data is None, help="Notes are patient data."
+            )
+            make = partial(_frame, run, found, now, data, noted=noted)
+            for what, rows in (("Flagged pairs", flagged), ("Listed pairs", listing.rows)):
+                _download(
+                    f"{what} ({len(rows):,})", lambda rows=rows: csv_bytes(make(rows)),
+                    f"{run.id}-{what.split()[0].lower()}.csv", disabled=not len(rows),
+                )  # fmt: skip
         if data is not None and len(flagged):
             with st.popover(f"Data set without the {len(flagged):,} flagged", icon=":material/filter_alt_off:"):
                 _manifest(run, found.ids[flagged], data)
-        _send(run, [str(pair) for pair in found.ids[flagged]], listing.chosen)
+
+
+def _frame(
+    run: Run, found: RunPairs, now: MinedPairs, data: bad_pairs_reads.Data | None, rows: np.ndarray, *, noted: bool
+) -> pd.DataFrame:
+    """As `pair_frame`, with the reason, the path of the image in the data folder, and the note if asked for."""
+    frame = pair_frame(found, now, rows).assign(reason=[why(found, now, row) for row in rows])
+    if data is not None:
+        places = data.rows.get_indexer(pd.Index(frame["pair_id"].astype(object)))
+        images = data.table.frame["image"].astype(str).to_numpy(object)
+        frame["image"] = np.where(places >= 0, images[places], "")
+        if noted:
+            frame["note"] = bad_pairs_reads.run_notes(run, data)[rows]
+    return frame
 
 
 def _manifest(run: Run, bad: np.ndarray, data: bad_pairs_reads.Data) -> None:

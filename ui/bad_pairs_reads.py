@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,10 @@ from fairvlm_core.runs import Run
 
 from .bad_pairs import NOT_REVIEWED
 from .reads import Stamp, by_files, stamp, tables_stamp
+from .review import verdict_name
+from .review_store import review_store
 
+THUMBNAIL = 144  # pixels: the list shows it smaller, hovering as it is
 _PAIRS = by_files("ledger", "pairs") | {MiningConfig: MiningConfig.model_dump_json}
 
 
@@ -77,10 +82,6 @@ def run_verdicts(run: Run) -> np.ndarray | None:
     workspace = run.path.parent.parent
     if not ReviewStore.exists(workspace):
         return None
-    # Only here: both load torch, which this page can do without.
-    from .review import verdict_name
-    from .review_reads import review_store
-
     judged = review_store(workspace).verdicts(run.data["fingerprint"]).verdicts
     said = {one.pair_id: verdict_name(one.verdict) for one in judged}
     if not said:
@@ -173,6 +174,38 @@ def rare_words(run: Run, note: str, around: Near) -> list[RareWord]:
 @st.cache_resource(max_entries=2, show_spinner=False, hash_funcs={Data: id})
 def _note_words(data: Data) -> NoteWords:
     return NoteWords(data.table.frame["text"].astype(str).tolist())
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=_PAIRS | {Data: id})
+def run_notes(run: Run, data: Data) -> np.ndarray:
+    """The notes of a run's pairs as they are written, str ndarray of shape (N,); "" where the folder has no such pair."""
+    pairs = run_pairs(run)
+    known = data.notes(pairs.ids)
+    return np.array([" ".join(known.get(pair, "").split()) for pair in pairs.ids.tolist()])
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=_PAIRS | {Data: id})
+def lower_notes(run: Run, data: Data) -> np.ndarray:
+    """As `run_notes`, in lower case."""
+    return np.char.lower(run_notes(run, data))
+
+
+def thumbnail(data: Data, row: int) -> str:
+    """A small image of a pair as a ``data:`` address; "" where it cannot be read."""
+    path = str(data.table.frame["image"].iat[row])
+    return _thumbnail(str(data.table.root), path, stamp(Path(data.table.image_root) / path), data, row)
+
+
+@st.cache_data(max_entries=4000, show_spinner=False)
+def _thumbnail(root: str, path: str, image: Stamp, _data: Data, _row: int) -> str:  # noqa: ARG001 - parts of the key
+    try:
+        picture = _data.table.image(_row)
+    except InputError:
+        return ""
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,9 @@ _STYLE = """<style>
 [class*="st-key-cards_"] {display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0.75rem;}
 [class*="st-key-cards_"] [data-testid="stMetricValue"] > div {white-space: normal; overflow: visible;}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p, kbd {opacity: 1 !important; color: CAPTION;}
+.marked-note {border: 1px solid rgba(128, 136, 148, 0.35); border-radius: 6px; padding: 0.6rem; line-height: 1.5;
+  white-space: pre-wrap; overflow-wrap: anywhere;}
+.marked-note mark {background: rgba(240, 150, 40, 0.38); color: inherit; padding: 0 2px; border-radius: 3px;}
 </style>"""
 # White on the accent of the dark theme would be too faint.
 _DARK = """<style>

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import streamlit as st
 
 from fairvlm_core.analysis.mined_pairs import NOT_MINED, PAIR_KINDS, MinedPairs, RunPairs, beside
 from fairvlm_core.analysis.neighbours import BetterFits
+from fairvlm_core.analysis.note_words import LIKE, marked
 from fairvlm_core.analysis.one_pair import Near, near
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run
 from fairvlm_core.words import KIND_TITLES, SPLITS, many
 
-from . import bad_pairs_charts, inspector, widgets
+from . import bad_pairs_charts, inspector, story, widgets
 from .bad_pairs import CHANNELS
-from .bad_pairs_reads import Data, run_band, run_embeddings
+from .bad_pairs_reads import Data, rare_words, run_band, run_embeddings
 from .image_viewer import Picture, image_viewer, picture_address
 from .words import literal
 
-IMAGE_HEIGHT = 330
+IMAGE_HEIGHT = 230
 THUMBNAIL = 150
 ABOUT_INSPECTOR = (
     "Zoom into the image with the wheel, move it by dragging; *window* and *level* are contrast and brightness. The chart "
@@ -38,26 +39,47 @@ def inspect(
     run: Run, pairs: RunPairs, now: MinedPairs, rows: np.ndarray, data: Data | None, problem: str, move: Move
 ) -> None:
     """The pair in the address. `rows` is the order of Previous and Next; `move` opens a pair."""
-    widgets.section("Inspector", *ABOUT_INSPECTOR, about="What is shown")
     pair = st.query_params.get("pair")
     row = pairs.row_of(pair)
     if pair is None or row is None:
-        widgets.empty("No pair chosen", "Choose a row of the table, or points on the map.")
+        widgets.empty("No pair chosen", "Choose a pair of the list, or a point on the map.")
         return
     _head(pairs, now, row, rows, move)
     around, missing = _near(run, pairs, row)
-    left, right = st.columns([1, 1.15], gap="medium")
-    with left:
-        _pair(data, problem, pair)
-    with right:
-        for line in inspector.reason(pairs, now, row, around):
-            st.markdown(f"- {literal(line)}")
-        if missing:
-            st.caption(literal(missing))
-        _losses(run, pairs, now, row)
-        _findings(data, pair)
-    if around is not None:
-        _neighbours(pairs, now, around, data, move)
+    kind = PAIR_KINDS[now.kind[row]]
+    rare = []
+    if around is not None and data is not None and kind != "noisy" and data.row_of(pair) is not None:
+        note = str(data.table.frame["text"].iat[data.row_of(pair)])
+        rare = rare_words(run, note, near(run_embeddings(run), row, pairs.splits == "train", LIKE))
+    lines = [] if around is None else [inspector.plain_reason(kind, around), story.rare_line(rare)]
+    if any(lines):
+        st.markdown(literal(" ".join(filter(None, lines))))
+    _pair(data, problem, pair, [one.word for one in rare])
+    if missing:
+        st.caption(literal(missing))
+    _details(run, pairs, now, row, data, pair, around, move)
+
+
+def _details(
+    run: Run, pairs: RunPairs, now: MinedPairs, row: int, data: Data | None, pair: str, around: Near | None, move: Move
+) -> None:  # fmt: skip
+    """Numbers and neighbours, drawn when they are opened: most pairs are judged without them."""
+    lines = inspector.reason(pairs, now, row, around)
+    st.caption(literal(lines[0]))
+    more = st.expander("Losses and findings", icon=":material/show_chart:", key="inspector.numbers", on_change="rerun")
+    if more.open:
+        with more:
+            for line in lines[1:]:
+                st.markdown(f"- {literal(line)}")
+            _losses(run, pairs, now, row)
+            _findings(data, pair)
+            widgets.explain("What is shown", *ABOUT_INSPECTOR)
+    if around is None:
+        return
+    more = st.expander("Similar pairs", icon=":material/join_inner:", key="inspector.similar", on_change="rerun")
+    if more.open:
+        with more:
+            _neighbours(pairs, now, around, data, move)
 
 
 def _head(pairs: RunPairs, now: MinedPairs, row: int, rows: np.ndarray, move: Move) -> None:
@@ -65,25 +87,23 @@ def _head(pairs: RunPairs, now: MinedPairs, row: int, rows: np.ndarray, move: Mo
     pair = str(pairs.ids[row])
     place = np.flatnonzero(rows == row)
     before, after = beside(ids, pair, -1), beside(ids, pair, 1)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    kind = PAIR_KINDS[now.kind[row]]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(
-            "Previous", key="inspector.previous", icon=":material/chevron_left:", on_click=move, args=(before,),
-            disabled=before is None or not len(place), shortcut="Ctrl+Left",
+            "", key="inspector.previous", icon=":material/chevron_left:", on_click=move, args=(before,),
+            disabled=before is None or not len(place), shortcut="Ctrl+Left", help="Previous pair",
         )  # fmt: skip
         st.button(
-            "Next", key="inspector.next", icon=":material/chevron_right:", on_click=move, args=(after,),
-            disabled=after is None, shortcut="Ctrl+Right",
+            "", key="inspector.next", icon=":material/chevron_right:", on_click=move, args=(after,),
+            disabled=after is None, shortcut="Ctrl+Right", help="Next pair",
         )  # fmt: skip
+        st.badge(KIND_TITLES[kind], color=_COLOURS[kind])
+        st.markdown(f"**{literal(pair)}**", width="content")
         where = f"{int(place[0]) + 1:,} of {len(ids):,}" if len(place) else f"not among the {len(ids):,} listed"
         st.caption(where, width="content")
-        st.markdown(f"**{literal(pair)}**", width="content")
-        kind = PAIR_KINDS[now.kind[row]]
-        st.badge(KIND_TITLES[kind], color=_COLOURS[kind])
-        groups = "".join(f" · {name} {values[row]}" for name, values in pairs.groups.items())
-        split = SPLITS.get(str(pairs.splits[row]), str(pairs.splits[row]))
-        st.caption(
-            literal(f"{split} · label {pairs.labels[row]} · patient {pairs.patients[row]}{groups}"), width="stretch"
-        )
+    groups = "".join(f" · {name} {values[row]}" for name, values in pairs.groups.items())
+    split = SPLITS.get(str(pairs.splits[row]), str(pairs.splits[row]))
+    st.caption(literal(f"{split} · label {pairs.labels[row]} · patient {pairs.patients[row]}{groups}"))
 
 
 def _near(run: Run, pairs: RunPairs, row: int) -> tuple[Near | None, str]:
@@ -96,7 +116,7 @@ def _near(run: Run, pairs: RunPairs, row: int) -> tuple[Near | None, str]:
     return near(embeddings, row, pairs.splits == "train", inspector.NEAR), ""
 
 
-def _pair(data: Data | None, problem: str, pair: str) -> None:
+def _pair(data: Data | None, problem: str, pair: str, rare: Sequence[str]) -> None:
     if data is None:
         widgets.empty("Image and note are not available", literal(problem))
         return
@@ -109,7 +129,8 @@ def _pair(data: Data | None, problem: str, pair: str) -> None:
         image_viewer(pair, [picture], height=IMAGE_HEIGHT, key="inspector.image")
     except InputError as error:
         st.error(literal(error), icon=":material/broken_image:")
-    widgets.note(str(data.table.frame["text"].iat[row]))
+    note = marked(str(data.table.frame["text"].iat[row]), rare)
+    widgets.marked_note(note)
 
 
 def _losses(run: Run, pairs: RunPairs, now: MinedPairs, row: int) -> None:
@@ -132,6 +153,7 @@ def _findings(data: Data | None, pair: str) -> None:
 
 
 def _neighbours(pairs: RunPairs, now: MinedPairs, around: Near, data: Data | None, move: Move) -> None:
+    own = st.query_params.get("pair")
     tabs = st.tabs(_TABS, key="inspector.near", on_change="rerun")
     lists = (around.notes.best, around.images.best, around.images_like, around.notes_like)
     words = (
@@ -149,19 +171,18 @@ def _neighbours(pairs: RunPairs, now: MinedPairs, around: Near, data: Data | Non
                 continue
             notes = data.notes(pairs.ids[ranked.rows]) if data is not None else {}
             frame = inspector.neighbour_table(pairs, now, ranked, notes)
-            key = f"inspector.near.{name}"
+            key = f"inspector.near.{name}.{own}"
 
             def opened(key: str = key, ids: tuple[str, ...] = tuple(frame["pair_id"])) -> None:
-                picked = st.session_state[key]["selection"]["rows"]
-                if picked and picked[0] < len(ids):
-                    move(ids[picked[0]])
+                picked = st.session_state[key]["selection"]["cells"]  # a click anywhere in a row
+                if picked and picked[0][0] < len(ids):
+                    move(ids[picked[0][0]])
 
             if data is not None:
                 _thumbnails(data, list(frame["pair_id"]))
-            st.session_state[key] = {"selection": {"rows": [], "columns": []}}
             widgets.table(
                 frame, {"pair_id": st.column_config.TextColumn("Pair", width=100), "Similarity": _TWO, "Note": _NOTE},
-                key=key, on_select=opened, selection_mode="single-row", alt=name,
+                key=key, on_select=opened, selection_mode="single-cell", alt=name,
             )  # fmt: skip
 
 
@@ -175,7 +196,8 @@ _NOTE = st.column_config.TextColumn("Note", width="large")
 
 
 def _thumbnails(data: Data, ids: list[str]) -> None:
-    for column, pair in zip(st.columns(inspector.NEAR, gap="small"), ids, strict=False):
+    columns = st.columns(3, gap="small")
+    for column, pair in zip([*columns, *columns], ids, strict=False):
         row = data.row_of(pair)
         with column:
             if row is None:

@@ -1,8 +1,7 @@
-"""Cached reads of the Review page: the store, the data of a queue, images as they are shown, maps."""
+"""Cached reads of the Review page: the data of a queue, images as they are shown, maps. It loads torch."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +12,13 @@ import torch
 from fairvlm_core.analysis.similarity_map import SimilarityMap, heat_on_image, similarity_map
 from fairvlm_core.models import Clip, load_clip
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import Queue, ReviewedData, ReviewStore, best_notes, reviewed_data
-from fairvlm_core.review.database import URL_VARIABLE
+from fairvlm_core.review import Queue, ReviewedData, best_notes, reviewed_data
 from fairvlm_core.runs import Run, RunStore
 
 from .image_viewer import Picture, heat_address, picture_address
 from .reads import Stamp, pair_table, stamp
 
 MOST_OTHERS = 5
-
-
-def review_store(workspace: Path) -> ReviewStore:
-    """The workspace's store, one for this process; `InputError` where it cannot be opened."""
-    return _store(str(workspace.resolve()), os.environ.get(URL_VARIABLE, ""))
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _store(workspace: str, url: str) -> ReviewStore:
-    return ReviewStore.open(workspace, url=url)
 
 
 def data_of(queue: Queue, store: RunStore) -> ReviewedData:

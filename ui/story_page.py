@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +38,7 @@ _FULL = """<style>
 _STYLE = """<style>
 .story-title {font-size: clamp(1.7rem, 3vw, 2.6rem); font-weight: 650; line-height: 1.2; margin: 0.2rem 0 0.6rem;}
 .story-line {font-size: clamp(1.05rem, 1.5vw, 1.35rem); line-height: 1.5;}
-.story-note {font-size: 1.1rem; line-height: 1.5; border: 1px solid rgba(128,136,148,0.35); border-radius: 6px;
-  padding: 0.7rem;}
-.story-note mark {background: rgba(240, 150, 40, 0.38); color: inherit; padding: 0 2px; border-radius: 3px;}
+.st-key-story_parts .marked-note {font-size: 1.1rem;}
 .st-key-story_parts h2, .st-key-story_parts h3 {font-size: 1.6rem;}
 </style>"""
 
@@ -185,16 +182,10 @@ def _pairs(here: Here, told: Told) -> list[dict[str, Any]]:
             st.markdown(f"**{literal(pair['title'])}**")
             if pair["image"]:
                 st.html(f"<img src='{pair['image']}' alt='Image of the pair' style='width:100%;border-radius:6px'>")
-            st.html(note_html(pair["note"]))
+            widgets.marked_note(pair["note"])
             for line in pair["lines"]:
                 st.caption(literal(line))
     return found
-
-
-def note_html(pieces: Sequence[tuple[str, bool]]) -> str:
-    """A note as escaped HTML with its marked words."""
-    inside = "".join(f"<mark>{html.escape(t)}</mark>" if rare else html.escape(t) for t, rare in pieces)
-    return f"<div class='story-note'>{inside}</div>"
 
 
 def _found(here: Here, method: Method) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -164,3 +165,9 @@ def note(text: str) -> None:
     st.caption("Note")
     with st.container(height=NOTE_HEIGHT, border=True):
         st.text(text)
+
+
+def marked_note(pieces: Sequence[tuple[str, bool]]) -> None:
+    """A clinical note with marked words, as from `note_words.marked`; all of it is escaped."""
+    inside = "".join(f"<mark>{html.escape(text)}</mark>" if rare else html.escape(text) for text, rare in pieces)
+    st.html(f"<div class='marked-note'>{inside}</div>")

@@ -186,7 +186,7 @@ def why(pairs: RunPairs, now: MinedPairs, row: int) -> str:
 
 @dataclass(frozen=True)
 class PairFilter:
-    """What a list of pairs is narrowed to; empty means everything. `part` is a part of a pair id."""
+    """What a list of pairs is narrowed to; empty means everything. `part` is a part of a pair id, or words of a note."""
 
     kinds: tuple[str, ...] = ()
     attribute: str | None = None
@@ -195,9 +195,13 @@ class PairFilter:
 
 
 def matching_rows(
-    pairs: RunPairs, now: MinedPairs, asked: PairFilter, chosen: Collection[str] | None = None
-) -> np.ndarray:
-    """Rows that pass the filter, most suspicious first: of the chosen pairs if there are any, else of training pairs."""
+    pairs: RunPairs, now: MinedPairs, asked: PairFilter, chosen: Collection[str] | None = None,
+    notes: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Rows that pass the filter, most suspicious first: of the chosen pairs if there are any, else of training pairs.
+
+    `notes`, str ndarray of shape (N,) in lower case, are searched for every word of `asked.part`.
+    """
     if chosen:
         passes = np.zeros(len(pairs), bool)
         passes[pairs.rows_of(chosen)] = True
@@ -208,7 +212,10 @@ def matching_rows(
     if asked.attribute is not None and asked.groups:
         passes &= np.isin(pairs.groups[asked.attribute], asked.groups)
     if part := asked.part.strip().lower():
-        passes &= np.char.find(np.char.lower(pairs.ids), part) >= 0
+        hit = np.char.find(np.char.lower(pairs.ids), part) >= 0
+        if notes is not None:
+            hit |= np.all([np.char.find(notes, word) >= 0 for word in part.split()], axis=0)
+        passes &= hit
     return now.order[passes[now.order]]
 
 
