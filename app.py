@@ -28,6 +28,7 @@ else:
             overview.offer_demo(here.store.workspace, demo)
             st.stop()
 
+        best = st.container()
         entry = here.entry
         if entry is not None and entry.test is not None:
             widgets.section(f"Test metrics of run {literal(entry.label)}", *overview.ABOUT_METRICS)
@@ -40,11 +41,10 @@ else:
 
         table = runs_table(here.entries)
         widgets.section("Runs", *overview.ABOUT_STATES)
-        widgets.table(
-            table.drop(columns="Note"),
-            {"State": widgets.state_column()},
-            key="overview.runs",
-        )
+        st.caption("A click opens a run.")
+        overview.runs(here, table.drop(columns="Note"))
         for line in table.loc[table["Note"] != "", ["Run", "Note"]].itertuples():
             st.caption(literal(f"{line.Run}: {line.Note}"))
         widgets.download(table.assign(State=table["State"].str[0]), "runs.csv")
+        with best:  # last: comparing may take some seconds
+            overview.best(here)

@@ -35,8 +35,11 @@ with page(
         "Quantity", list(QUANTITIES), default="loss", key="quantity", bind="query-params", required=True,
         format_func=QUANTITIES.__getitem__,
     )  # fmt: skip
-    names = ["Distributions", "Quantiles", "Divergence over training", "Distance and fairness"]
-    spread, shift, training, worth = st.tabs(names, key="view", bind="query-params")
+    methods, metrics = sinkhorn_page.choose_methods(here, entry)
+    counted = sinkhorn_page.choose_counted(methods, metrics)
+    sinkhorn_page.over_training(entry, methods, metrics, attribute, quantity, counted)
+    names = ["Distributions", "Quantiles", "Distance and fairness"]
+    spread, shift, worth = st.tabs(names, key="view", bind="query-params")
     # Only the open tab is computed.
     if spread.open:
         with spread:
@@ -44,13 +47,6 @@ with page(
     elif shift.open:
         with shift:
             losses_page.quantiles(run, attribute, quantity)
-    elif training.open:
-        with training:
-            methods, metrics = sinkhorn_page.choose_methods(here, entry)
-            counted = sinkhorn_page.choose_counted(methods, metrics)
-            sinkhorn_page.over_training(methods, metrics, attribute, quantity, counted)
     elif worth.open:
         with worth:
-            methods, metrics = sinkhorn_page.choose_methods(here, entry)
-            counted = sinkhorn_page.choose_counted(methods, metrics)
             sinkhorn_page.against_fairness(here, entry, methods, metrics, attribute, quantity, counted)

@@ -43,10 +43,12 @@ with page(
         st.stop()
     with st.spinner("Resampling patients …"):
         result = comparison(here.store.root, reference_first(methods_of(readable)))
+    compare_page.verdict(result)
+    compare_page.tradeoff(result)
     compare_page.methods(result)
     compare_page.paired_difference(here, result)
     compare_page.es_auc(result)
     compare_page.groups(result)
+    compare_page.over_epochs(here, result)
     compare_page.distances(here, result)
-    compare_page.tradeoff(result)
     compare_page.thresholds(here, readable, result)

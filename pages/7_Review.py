@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from fairvlm_core.review import ReviewStore, may
-from ui import review_adjudicate, review_queues, review_results, widgets
+from ui import review_adjudicate, review_queues, review_results, review_train, widgets
 from ui.frame import page
 from ui.review_desk import around_desk, desk, guidelines
 from ui.review_store import review_store
@@ -48,12 +48,13 @@ with page("Review", "Judge one pair after another: do image, note and label belo
                 widgets.empty("No queue yet", "An administrator makes one under *New queue*.")
             elif not store.read_only:
                 desk(store, here.store, queue, name)
+                review_train.train_again(here, store, queue, allowed=may(role, "make_queue"))
     if adjudicate.open:
         with adjudicate:
             review_adjudicate.adjudicate(store, here.store, queue, name, allowed=may(role, "adjudicate"))
     if results.open:
         with results:
-            review_results.results(store, here.store, queue, allowed=may(role, "export"))
+            review_results.results(store, here.store, queue, name, role)
     if new.open:
         with new:
             review_queues.new(here, store, name, allowed=may(role, "make_queue"))

@@ -172,10 +172,11 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig, top: DeltaGenerator)
     state = st.session_state
     kept = state.get(f"{_STATE}.kept")
     if state.get(f"{_STATE}.run") != run.id:
+        fresh = f"{_STATE}.run" not in state
         state[f"{_STATE}.run"] = run.id
         state.pop(f"{_STATE}.kinds", None)
-        _put(own)
-        _select(())
+        _put(_from_address(own, found) if fresh else own)  # after a reload, what the address says
+        state[f"{_STATE}.chosen"] = ()
     elif f"{_STATE}.rule" not in state:
         _put(kept or own)
     limits = RANKING_RULES[state[f"{_STATE}.rule"]].limits
@@ -218,7 +219,34 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig, top: DeltaGenerator)
             disabled=settings == own,
         )  # fmt: skip
     state[f"{_STATE}.kept"] = settings
+    for name in SETTINGS:
+        _remember(name, "" if getattr(settings, name) == getattr(own, name) else str(getattr(settings, name)))
     return settings
+
+
+def _remember(name: str, value: str) -> None:
+    """Keep a value in the address, so that a reload and a link have it; "" takes it out."""
+    if value and st.query_params.get(name) != value:
+        st.query_params[name] = value
+    elif not value and name in st.query_params:
+        del st.query_params[name]
+
+
+def _from_address(own: MiningConfig, found: RunPairs) -> MiningConfig:
+    """The settings with those that the address names; what cannot be read or does not exist is left as it is."""
+    choices = {
+        "history": HISTORIES, "spread": SPREADS, "rule": usable_rules(found.ledger.channels),
+        "channel": [name for name in MINED_CHANNELS if name in found.ledger.channels],
+    }  # fmt: skip
+    changes: dict[str, Any] = {}
+    for name in SETTINGS:
+        value = st.query_params.get(name, "")
+        if name in choices and value in choices[name]:
+            changes[name] = value
+        elif name not in choices and value.replace(".", "", 1).isdecimal():
+            low, high = bad_pairs.slider_range(getattr(own, name))
+            changes[name] = min(high, max(low, float(value)))
+    return changed_settings(own, changes)
 
 
 def _strict(own: MiningConfig) -> None:
@@ -283,7 +311,10 @@ def _listing(
     """What passes the filters, which hold for list, map and counts alike."""
     state = st.session_state
     if state.get(f"{_STATE}.kinds") not in bad_pairs.KIND_CHOICES:
-        state[f"{_STATE}.kinds"] = bad_pairs.first_choice(now)
+        asked = st.query_params.get("show")
+        state[f"{_STATE}.kinds"] = asked if asked in bad_pairs.KIND_CHOICES else bad_pairs.first_choice(now)
+    if f"{_STATE}.words" not in state:
+        state[f"{_STATE}.words"] = st.query_params.get("search", "")
     with top:
         kinds = st.segmented_control(
             "Show", list(bad_pairs.KIND_CHOICES), key=f"{_STATE}.kinds", format_func=bad_pairs.KIND_CHOICES.__getitem__,
@@ -293,6 +324,8 @@ def _listing(
             "Search", key=f"{_STATE}.words", placeholder="Search notes, ids", persist_state="page", width=175,
             label_visibility="collapsed", on_change=_forget_pair, icon=":material/search:",
         )  # fmt: skip
+        _remember("show", "" if kinds == bad_pairs.first_choice(now) else kinds)
+        _remember("search", words)
         attribute, groups = _groups(found)
         chosen = tuple(state.get(f"{_STATE}.chosen", ()))
         if chosen:

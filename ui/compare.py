@@ -11,6 +11,7 @@ import pandas as pd
 from fairvlm_core.analysis.comparison import MethodDifference, RunComparison, ScoredMethod
 from fairvlm_core.analysis.group_order import group_order
 from fairvlm_core.analysis.methods import Method, varied_settings
+from fairvlm_core.analysis.verdict import Verdict, best_method, verdict_on
 from fairvlm_core.fairness import Outcome, PairedDifference, Undefined, outcome_words
 from fairvlm_core.words import (
     NOTHING,
@@ -114,14 +115,43 @@ def _number(value: float | None) -> float:
 
 
 def method_table(result: RunComparison) -> pd.DataFrame:
-    """One row per method: Method, Seeds, n, n+, Test AUC, then ES-AUC by attribute; mean ± sd over seeds."""
+    """One row per method: Method, Against REFERENCE, Seeds, n, n+, Test AUC, ES-AUC by attribute; mean ± sd over seeds."""
     overall, es_auc = overall_values(result), es_auc_values(result)
     frame = overall[["method", "n_runs", "n", "n_positive"]].set_axis(["Method", "Seeds", "n", "n+"], axis=1)
+    if result.differences:
+        words = ["reference", *(won_words(verdict_on(found)) for found in result.differences.values())]
+        frame.insert(1, f"Against {result.methods[0].name}", words)
     frame["Test AUC"] = [_auc_words(row) for row in overall.to_dict("records")]
     for attribute in result.attributes:
         part = es_auc[es_auc["attribute"] == attribute].to_dict("records")
         frame[f"ES-AUC {attribute}"] = [_es_words(row) for row in part]
     return frame
+
+
+def won_words(found: Verdict) -> str:
+    """What a method won and lost against the reference."""
+    won, lost = (
+        [f"ES-AUC {one.attribute}" if one.attribute else "AUC" for one in of] for of in (found.won, found.lost)
+    )
+    parts = [f"better: {listed(won)}"] if won else []
+    parts += [f"worse: {listed(lost)}"] if lost else []
+    return "; ".join(parts) or "no reliable difference"
+
+
+def verdict_words(result: RunComparison) -> tuple[str, str]:
+    """Which method is best and what it won, in one sentence, and the numbers behind it."""
+    reference = result.methods[0].name
+    best = best_method(result)
+    if best is None:
+        return f"No method is reliably better than {reference}.", ""
+    won, lost = best.won, best.lost
+    names = [f"ES-AUC by {one.attribute}" if one.attribute else "AUC" for one in won]
+    title = f"{best.difference.b.name} is best: against {reference} it is better in {listed(names)}"
+    title += f", and worse in {listed([one.attribute or 'AUC' for one in lost])}." if lost else "."
+    numbers = [f"{name} {number(float(one.a))} → {number(float(one.b))} ({points(one.difference)})"  # type: ignore[arg-type]
+               for name, one in zip(names, won, strict=True)]  # fmt: skip
+    size = f"{many(won[0].n_seeds, 'seed')}, n = {won[0].n:,}"
+    return title, f"{'; '.join(numbers)}. Each is more than chance explains ({size})."
 
 
 def unfinished_line(result: RunComparison) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -120,6 +122,32 @@ def es_auc_chart(values: pd.DataFrame) -> go.Figure:
     chart.update_xaxes(title_text="Test ES-AUC, 95 % interval", tickformat=".2f")
     legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
     return layout(chart, 120 + int(29 * block * max(len(attributes), 1)), legend=legend)
+
+
+def epochs_chart(values: pd.DataFrame, methods: Sequence[str], attribute: str) -> go.Figure:
+    """Validation ES-AUC over epochs: a line a method in its colour; whiskers go from the smallest to the largest seed.
+
+    Parameters
+    ----------
+    values
+        As from `divergences.validation_es_auc`.
+    methods
+        All compared methods in their order.
+    """
+    marks = method_marks(methods)
+    chart = go.Figure()
+    for method in methods:
+        part = values[values["method"] == method]
+        colour, symbol, dash = marks[method]
+        chart.add_scatter(
+            x=part["epoch"], y=part["mean"], mode="lines+markers", name=chart_text(method, 60),
+            line={"color": colour, "width": 2.2, "dash": dash}, marker={"symbol": symbol, "size": 7},
+            error_y=bars(part["mean"], part["low"], part["high"], colour, 1),
+            hovertemplate="epoch %{x}: %{y:.3f}",
+        )  # fmt: skip
+    chart.update_xaxes(title_text="Epoch", tickformat="d", nticks=12)
+    chart.update_yaxes(title_text=f"Validation ES-AUC, {chart_text(attribute)}", tickformat=".2f")
+    return layout(chart, 340, legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}, margin={"t": 40})
 
 
 def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.Figure:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from fairvlm_core.analysis.comparison import RunComparison, pairing_words
-from fairvlm_core.analysis.divergences import at_selected_epoch
+from fairvlm_core.analysis.divergences import at_selected_epoch, validation_es_auc
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.thresholds import GroupThresholds, choose_thresholds, effect_on, threshold_sweep
 from fairvlm_core.analysis.tradeoff import plane, weight_grids
@@ -15,7 +15,7 @@ from fairvlm_core.errors import InputError
 from fairvlm_core.fairness import roc_by_group
 
 from . import compare, compare_thresholds, compare_tradeoff, widgets
-from .compare_charts import difference_chart, es_auc_chart, group_auc_chart
+from .compare_charts import difference_chart, epochs_chart, es_auc_chart, group_auc_chart
 from .compare_plane import plane_chart, roc_chart, sweep_chart
 from .frame import Here, errors
 from .losses_reads import run_metrics
@@ -87,6 +87,33 @@ def readable_runs(here: Here, entries: Sequence[RunEntry]) -> list[RunEntry]:
         else:
             readable.append(entry)
     return readable
+
+
+def verdict(result: RunComparison) -> None:
+    """The best method and what it won, before everything else."""
+    if result.differences:
+        title, numbers = compare.verdict_words(result)
+        with st.container(border=True):
+            st.markdown(f"#### {literal(title)}")
+            if numbers:
+                st.markdown(literal(numbers))
+
+
+def over_epochs(here: Here, result: RunComparison) -> None:
+    """Validation ES-AUC of one attribute over the epochs, a line a method."""
+    attribute = st.session_state.get("attribute")
+    if attribute not in result.attributes:
+        return
+    runs = {scored.name: scored.method.runs for scored in result.methods}
+    try:
+        metrics = {run.id: run_metrics(here.run_of(run)) for members in runs.values() for run in members}
+    except InputError:
+        return  # said by `distances`
+    values = validation_es_auc(runs, metrics, attribute)
+    if len(values):
+        widgets.section("ES-AUC over the epochs, on validation")
+        picture = epochs_chart(values, list(runs), attribute)
+        widgets.chart(picture, "compare.epochs", f"Validation ES-AUC by {attribute} over epochs, a line a method")
 
 
 def methods(result: RunComparison) -> None:

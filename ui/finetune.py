@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from fairvlm_core.config import PRESETS, RunConfig
+from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
 from fairvlm_core.jobs import Cost, StepTime
 from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
 from fairvlm_core.mining import RANKING_RULES, WEIGHTING_RULES
@@ -47,6 +47,32 @@ _HELP = {
     ATTRIBUTES: "The losses of these attributes' groups are kept near those of all pairs. Empty: all attributes.",
     "fairness.attribute_weights": "Weights of single attributes, as race=2, gender=0.5; 1 for the others.",
 }  # fmt: skip
+
+
+# When to take a preset; what it does is in `PRESET_SUMMARIES`.
+PRESET_WHEN = {
+    "clip": "Take it first: the others are compared with it.",
+    "robustfair-plus": "Take it for noisy notes and groups that are served worse; it needs no limits.",
+    "robustfair": "Take it to follow the paper.",
+    "dbpm": "Take it for noisy notes where groups do not matter.",
+    "fairclip-plus": "Take it for clean notes and groups that are served worse.",
+    "robustfair-released": "Take it to reproduce published numbers.",
+}
+
+
+def preset_order() -> list[str]:
+    """The presets: those to take first, then the ones that are there for comparison."""
+    return [*PRESET_WHEN, *(name for name in PRESETS if name not in PRESET_WHEN)]
+
+
+def preset_line(name: str) -> str:
+    """What a preset does, and when to take it.
+
+    >>> preset_line("group-dro")
+    'For comparison: groups with a high loss count more and more (group DRO).'
+    """
+    summary = PRESET_SUMMARIES[name]
+    return f"{summary[:1].upper()}{summary[1:]}. {PRESET_WHEN.get(name, '')}".strip()
 
 
 @dataclass(frozen=True)

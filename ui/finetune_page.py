@@ -15,7 +15,7 @@ import streamlit as st
 
 from fairvlm_core import jobs
 from fairvlm_core.analysis.without_effect import without_effect
-from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
+from fairvlm_core.config import RunConfig
 from fairvlm_core.errors import InputError
 from fairvlm_core.jobs import StepTime
 from fairvlm_core.jobs.plan import changed_from_preset
@@ -41,6 +41,15 @@ _GROUPS = {
     "groups": ("Groups: how much each of them counts", ":material/groups:"),
     "advanced": ("Advanced: optimiser, device, selection", ":material/settings:"),
 }
+_CARDS = """<style>
+.st-key-finetune-preset [role="radiogroup"] {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 0.6rem;
+}
+.st-key-finetune-preset [role="radiogroup"] > * {
+  border: 1px solid rgba(128, 136, 148, 0.35); border-radius: 6px; padding: 0.5rem 0.6rem; margin: 0;
+  align-items: flex-start;
+}
+</style>"""
 ABOUT_FORM = (
     "A **preset** is a method: how bad pairs are mined, which fairness term is added, and how groups count. Choosing a "
     "preset changes the settings of the method and leaves the others. Every setting can be changed; the differences from "
@@ -70,10 +79,13 @@ def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
     kept = state.setdefault(_FORM, finetune.shown(RunConfig.build(_START)))
     state.setdefault(_PRESET, state.get(f"{_PRESET}.kept", _START))
     widgets.section("Method", *ABOUT_FORM)
-    preset = st.selectbox("Preset", list(PRESETS), key=_PRESET, on_change=_preset_chosen)
+    st.html(_CARDS)
+    names = finetune.preset_order()
+    captions = [literal(finetune.preset_line(name)) for name in names]
+    preset = st.radio(
+        "Preset", names, captions=captions, key=_PRESET, on_change=_preset_chosen, label_visibility="collapsed"
+    )
     state[f"{_PRESET}.kept"] = preset
-    summary = PRESET_SUMMARIES[preset]
-    st.caption(literal(f"{summary[:1].upper()}{summary[1:]}."))
     every = finetune.knobs()
     _grid([knob for knob in every if knob.group == "essential"], kept, table)
     for group, (title, icon) in _GROUPS.items():

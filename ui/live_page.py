@@ -125,10 +125,10 @@ def progress_of(store: RunStore, run: Run, status: Status, lines: Sequence[Mappi
     """How far a run is; the time left at its own pace or, before its first epoch ends, at that of an earlier run."""
     if status.state != "running":
         return run_progress(status, lines)
-    elapsed = time.time() - max(
-        (_moment(line) for line in run.log_lines() if line.endswith(" started")), default=time.time()
-    )
-    return run_progress(status, lines, known=_known(store, run), n_train=int(run.data["n"]["train"]), elapsed=elapsed)
+    now = time.time()
+    elapsed = now - max((_moment(line) for line in run.log_lines() if line.endswith(" started")), default=now)
+    n_train = int(run.data["n"].get("train", 0))
+    return run_progress(status, lines, known=_known(store, run), n_train=n_train, elapsed=elapsed)
 
 
 def _moment(line: str) -> float:

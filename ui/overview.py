@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from fairvlm_core.analysis.entries import ACTIVE, DAMAGED, RunEntry
+from fairvlm_core.analysis.methods import comparable, methods_of, reference_first
+from fairvlm_core.errors import InputError
 from fairvlm_core.jobs.demo import COMMAND, DemoStatus, demo_status, start_demo
 from fairvlm_core.words import ago
 
-from . import live, live_page
+from . import compare, live, live_page, widgets
 from .frame import Here, errors
 from .losses_reads import run_metrics
-from .reads import run_entries
+from .reads import comparison, run_entries
 from .words import literal
 
 POLL_SECONDS = 2
@@ -134,3 +137,37 @@ def watch(here: Here) -> None:
                 st.rerun()
 
     progress()
+
+
+def best(here: Here) -> None:
+    """The best method on the newest data and what it won; nothing while one method only has finished."""
+    finished = [entry for entry in here.entries if entry.state == "finished"]
+    same = [entry for entry in finished if entry.fingerprint == finished[-1].fingerprint]
+    methods = reference_first(methods_of(comparable(same)[0])) if same else []
+    if len(methods) < 2:
+        return
+    try:
+        with st.spinner("Resampling patients …"):
+            result = comparison(here.store.root, methods)
+    except InputError:
+        return  # the comparison says which run cannot be read
+    title, numbers = compare.verdict_words(result)
+    with st.container(border=True):
+        st.markdown(f"#### {literal(title)}")
+        if numbers:
+            st.markdown(literal(numbers))
+        with st.container(horizontal=True, gap="medium"):
+            st.page_link("pages/9_Story.py", label="Tell the story", icon=":material/slideshow:")
+            st.page_link("pages/6_Compare_runs.py", label="Compare all methods", icon=":material/compare_arrows:")
+
+
+def runs(here: Here, table: pd.DataFrame) -> None:
+    """The table of runs; a click anywhere in a row opens the run."""
+    key = "overview.runs"
+    picked = widgets.table(
+        table, {"State": widgets.state_column()}, key=key, on_select="rerun", selection_mode="single-cell"
+    )["selection"]["cells"]
+    if picked:
+        run_id = str(table["Run"].iat[picked[0][0]])
+        if any(entry.id == run_id for entry in here.entries):
+            st.switch_page("pages/2_Fine_tune.py", query_params={"run": run_id, "view": "Watch"})

@@ -7,9 +7,20 @@ import json
 import streamlit as st
 
 from fairvlm_core.errors import InputError
-from fairvlm_core.review import MinerQuality, Queue, ReviewStore, export_document, readings_frame, review_summary
+from fairvlm_core.review import (
+    MinerQuality,
+    Queue,
+    ReviewStore,
+    export_document,
+    may,
+    open_results,
+    readings_frame,
+    results_opened,
+    review_summary,
+    sees_results,
+)
 from fairvlm_core.runs import RunStore
-from fairvlm_core.words import number, percent
+from fairvlm_core.words import many, number, percent
 
 from . import widgets
 from .entries import Headline
@@ -36,13 +47,15 @@ ABOUT_PRECISION = (
 )
 
 
-def results(store: ReviewStore, runs: RunStore, queue: Queue | None, *, allowed: bool) -> None:
-    """All results of one queue."""
+def results(store: ReviewStore, runs: RunStore, queue: Queue | None, name: str, role: str) -> None:
+    """All results of one queue, for those who may see them."""
     if queue is None:
         widgets.empty("No queue yet", "Results appear here once pairs of a queue have been read.")
         return
     if not len(store.verdicts(queue_id=queue.queue_id)):
         widgets.empty("No verdict yet", "Results appear here once pairs of this queue have been read.")
+        return
+    if not _open(store, runs, queue, name, role):
         return
     found = review_summary(store, queue.queue_id)
     _miner(found.miner)
@@ -55,7 +68,28 @@ def results(store: ReviewStore, runs: RunStore, queue: Queue | None, *, allowed:
         "Group by", list(found.counts), format_func=lambda name: "all pairs" if name == "all" else name
     )
     widgets.table(counts_frame(found.counts[attribute]), key="review.counts")
-    _downloads(store, runs, queue, allowed=allowed)
+    _downloads(store, runs, queue, allowed=may(role, "export"))
+
+
+def _open(store: ReviewStore, runs: RunStore, queue: Queue, name: str, role: str) -> bool:
+    """Whether the results are shown; says why they are not, and lets an adjudicator open them."""
+    progress, left = store.progress(queue.queue_id), store.left_for(queue.queue_id, name)
+    complete = progress.n_readings >= progress.n_wanted
+    opened = queue.queue_id in results_opened(runs.workspace)
+    if sees_results(role, left=left, complete=complete, opened=opened, blind=queue.blind):
+        return True
+    widgets.empty(
+        "Results are closed",
+        "This queue is read blind. Results show what the miner and other readers think, so they are closed "
+        + (f"while you have {many(left, 'pair')} to read." if left else "until all pairs are read.")
+        + " An adjudicator can open them.",
+    )
+    if may(role, "adjudicate") and st.button(
+        "Open the results to all readers", key="review.open", icon=":material/lock_open:"
+    ):
+        open_results(runs.workspace, queue.queue_id, name)
+        st.rerun()
+    return False
 
 
 def _miner(found: MinerQuality) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import streamlit as st
 from streamlit.errors import StreamlitSecretNotFoundError
@@ -15,6 +18,15 @@ from fairvlm_core.review import check_reviewer, read_roles, role_of
 
 from .review_guidelines import NO_AUTHENTICATION
 from .words import literal
+
+# The name survives a reload in a cookie of this browser session, which ends with the browser or *Switch reader*.
+_COOKIE = "fairvlm_reader"
+_COOKIE_SCRIPT = """
+export default function ({data}) {
+  const ends = data.value ? "" : "; max-age=0"
+  document.cookie = `${data.name}=${data.value}; path=/; samesite=strict${ends}`
+}
+"""
 
 
 def reviewer(workspace: Path) -> tuple[str, str] | None:
@@ -64,8 +76,15 @@ def claimed_name(claims: Mapping[str, Any]) -> str:
 
 def _typed() -> str | None:
     state = st.session_state
+    if "review.name" not in state and "review.left" not in state:
+        with suppress(InputError):  # as the cookie of a reload says
+            state["review.name"] = check_reviewer(unquote(st.context.cookies.get(_COOKIE, "")))
     if "review.name" in state:
-        return str(state["review.name"])
+        name = str(state["review.name"])
+        _cookie()(data={"name": _COOKIE, "value": quote(name)}, key="review.cookie", height=1)
+        return name
+    if "review.left" in state:
+        _cookie()(data={"name": _COOKIE, "value": ""}, key="review.cookie", height=1)
     with st.form("review.who", width=560):
         typed = st.text_input("Your name", key="review.typed", max_chars=64, placeholder="As your team knows you")
         st.caption(NO_AUTHENTICATION)
@@ -79,6 +98,11 @@ def _typed() -> str | None:
     return None
 
 
+@cache
+def _cookie() -> Callable[..., Any]:
+    return st.components.v2.component("fairvlm_reader_cookie", js=_COOKIE_SCRIPT)
+
+
 def leave() -> None:
     """Forget the reader, so that another person can start."""
     if login_is_configured():
@@ -86,3 +110,4 @@ def leave() -> None:
     kept = ("review.selection", "review.handed")
     for key in [key for key in st.session_state if str(key).startswith("review.") and key not in kept]:
         del st.session_state[key]
+    st.session_state["review.left"] = True

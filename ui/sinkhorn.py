@@ -5,11 +5,47 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fairvlm_core.analysis.divergences import Effect, MiningRise
+from fairvlm_core.analysis.divergences import MEAN, Effect, MiningRise
 from fairvlm_core.words import MINUS, NOTHING, many, number, signed
 
 _EQUAL = 0.005  # a relative change below this is called "the same"
 _FOLDS = 2.0  # a larger rise is stated as a multiple
+
+
+def first_answer(band: pd.DataFrame, attribute: str, quantity: str) -> str:
+    """Which group is farthest from everyone with one method, and how its gap changed.
+
+    Parameters
+    ----------
+    band
+        As from `divergences.bands`, of one method.
+
+    Examples
+    --------
+    >>> rows = [("m", g, e, v, v, v, 0.1, 1, 9) for g, e, v in (("", 1, .5), ("", 6, .1), ("A", 1, .9), ("A", 6, .1),
+    ...                                                         ("B", 1, .1), ("B", 6, .0))]
+    >>> names = ["method", "group", "epoch", "mean", "low", "high", "chance", "n_runs", "n"]
+    >>> first_answer(pd.DataFrame(rows, columns=names), "race", "loss")
+    'With m, the losses of A (race, n = 9) are farthest from everyone’s: the gap above chance fell from 0.90 to 0.10 over \
+6 epochs.'
+    """
+    groups = band[band["group"] != MEAN]
+    if groups.empty:
+        return f"Nothing is recorded for {attribute}."
+    last = groups[groups["epoch"] == groups["epoch"].max()]
+    worst = last.loc[last["mean"].idxmax()]
+    path = groups[groups["group"] == worst["group"]]
+    first, epochs = float(path["mean"].iloc[0]), int(worst["epoch"])
+    what = {"loss": "losses", "similarity": "similarities"}[quantity]
+    who = f"With {worst['method']}, the {what} of {worst['group']} ({attribute}, n = {int(worst['n']):,})"
+    if worst["mean"] <= 0:
+        return f"With {worst['method']}, no group of {attribute} is farther from everyone than chance explains."
+    if len(path) < 2:
+        return f"{who} are farthest from everyone’s: {number(worst['mean'], 2)} above chance after {many(epochs, 'epoch')}."
+    change = float(worst["mean"]) - first
+    way = "stayed at" if abs(change) < 0.005 else "fell from" if change < 0 else "rose from"
+    values = number(worst["mean"], 2) if way == "stayed at" else f"{number(first, 2)} to {number(worst['mean'], 2)}"
+    return f"{who} are farthest from everyone’s: the gap above chance {way} {values} over {many(epochs, 'epoch')}."
 
 
 def answer(effect: Effect) -> str:

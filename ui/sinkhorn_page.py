@@ -90,16 +90,21 @@ def choose_counted(methods: Sequence[Method], metrics: Mapping[str, Any]) -> Cou
 
 
 def over_training(
-    methods: Sequence[Method], metrics: Mapping[str, Any], attribute: str, quantity: str, counted: Counted
+    entry: RunEntry,
+    methods: Sequence[Method],
+    metrics: Mapping[str, Any],
+    attribute: str,
+    quantity: str,
+    counted: Counted,
 ) -> None:
-    """Divergence by group and epoch, methods overlaid."""
-    widgets.section("Divergence over training", *ABOUT_DIVERGENCE)
+    """Which group is farthest from everyone and whether that shrinks, in a sentence; then every group's gap by epoch."""
     band = divergences.bands(divergences.divergences(_runs(methods), metrics, attribute, quantity, counted))
     if band.empty:
         widgets.empty("Nothing to show", "Choose a method above whose runs have finished an epoch.")
         return
-    for rise in divergences.mining_rises(_runs(methods), metrics, attribute, quantity):
-        st.info(literal(sinkhorn.rise_words(rise)), icon=":material/help:")
+    own = next((method.name for method in methods if entry in method.runs), methods[0].name)
+    st.markdown(f"#### {literal(sinkhorn.first_answer(band[band['method'] == own], attribute, quantity))}")
+    widgets.section("Gap of every group over training", *ABOUT_DIVERGENCE)
     logarithmic = st.toggle("Logarithmic axis", key="sinkhorn.log")
     widgets.chart(
         sinkhorn_charts.divergence_chart(band, f"Above chance ({quantity}²)", logarithmic=logarithmic),
@@ -112,6 +117,8 @@ def over_training(
         st.caption("A logarithmic axis cannot show 0 or less: epochs at the level by chance or below are left out.")
     if band["chance"].isna().any():
         st.caption("Runs of an older version recorded no level by chance: their divergence is shown as it is.")
+    for rise in divergences.mining_rises(_runs(methods), metrics, attribute, quantity):
+        st.caption(literal(sinkhorn.rise_words(rise)))
     saved = band.assign(group=band["group"].where(band["group"] != MEAN, "mean over groups"))
     widgets.chart_table(sinkhorn.divergence_table(band), saved, f"divergence-{attribute}.csv".replace("/", "-"))
 

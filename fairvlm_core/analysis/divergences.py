@@ -207,6 +207,19 @@ def paths(runs: Runs, metrics: Metrics, attribute: str, quantity: str, counted: 
     return pd.DataFrame(rows, columns=["method", "run", "seed", "epoch", "divergence", "es_auc", "chosen"])
 
 
+def validation_es_auc(runs: Runs, metrics: Metrics, attribute: str) -> pd.DataFrame:
+    """Validation ES-AUC by method and epoch: method, epoch, mean, low and high (smallest and largest seed), n_runs."""
+    rows = []
+    for method, run, line in _lines(runs, metrics):
+        value = line["val"]["attributes"].get(attribute, {}).get("es_auc")
+        if value is not None:
+            rows.append((method, run.id, int(line["epoch"]), float(value)))
+    frame = pd.DataFrame(rows, columns=["method", "run", "epoch", "value"]).groupby(["method", "epoch"], sort=False)
+    return frame.agg(
+        mean=("value", "mean"), low=("value", "min"), high=("value", "max"), n_runs=("run", "nunique")
+    ).reset_index()
+
+
 def at_selected_epoch(runs: Runs, metrics: Metrics, attributes: Sequence[str], quantity: str = "loss") -> pd.DataFrame:
     """Distances above chance at the epoch that validation selected, mean over groups and runs.
 

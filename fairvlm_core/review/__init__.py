@@ -15,7 +15,7 @@ from .export import export_csv, export_document, export_json, read_verdicts, rea
 from .log import Verification
 from .queue import ORDERS, QueueItem, QueuePlan, QueueSettings, plan_queue
 from .results import STANDINGS, ChainHead, Missing, PairVerdict, VerdictSet
-from .roles import ACTIONS, ROLES, Roles, may, read_roles, role_of
+from .roles import ACTIONS, ROLES, Roles, may, open_results, read_roles, results_opened, role_of, sees_results
 from .source import ReviewedData, best_notes, queue_from_run, reviewed_data
 from .state import Conflict, Queue, ReviewProgress, ReviewTask
 from .store import ReviewStore
@@ -27,6 +27,6 @@ __all__ = [
     "QueueSettings", "ReviewProgress", "ReviewStore", "ReviewSummary", "ReviewTask", "ReviewedData", "Roles", "Verdict",
     "VerdictKind", "VerdictSet", "Verification", "agreement", "agreement_by_readers", "apply_verdicts", "best_notes",
     "check_reviewer", "export_csv", "export_document", "export_json", "judged_frame", "may", "miner_quality",
-    "plan_queue", "precision_table", "queue_from_run", "read_roles", "read_verdicts", "readings_frame", "review_summary",
-    "reviewed_data", "role_of", "verdict_counts",
+    "open_results", "plan_queue", "precision_table", "queue_from_run", "read_roles", "read_verdicts", "readings_frame",
+    "results_opened", "review_summary", "reviewed_data", "role_of", "sees_results", "verdict_counts",
 ]  # fmt: skip

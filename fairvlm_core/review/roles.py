@@ -11,6 +11,7 @@ default = "reviewer"            # for names that are not listed; "none" refuses 
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import InputError
+from ..safeio import write_json
 from .events import person
 
 ROLES_FILE = "review.toml"
+OPENED_FILE = "review_opened.json"
 ROLES = ("none", "reviewer", "adjudicator", "admin")
 ACTIONS: Mapping[str, str] = MappingProxyType(
     {"judge": "reviewer", "adjudicate": "adjudicator", "make_queue": "admin", "export": "admin", "backup": "admin"}
@@ -80,3 +83,35 @@ def may(role: str, action: str) -> bool:
     (True, False)
     """
     return ROLES.index(role) >= ROLES.index(ACTIONS[action])
+
+
+def results_opened(workspace: Path | str) -> dict[str, str]:
+    """Queues whose results an adjudicator has opened to readers: queue id to who opened them."""
+    path = Path(workspace) / OPENED_FILE
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{OPENED_FILE}: cannot be read ({error}); correct it or remove it") from None
+
+
+def open_results(workspace: Path | str, queue_id: str, by: str) -> None:
+    """Show the results of a queue to its readers."""
+    write_json(Path(workspace) / OPENED_FILE, results_opened(workspace) | {queue_id: by})
+
+
+def sees_results(role: str, *, left: int, complete: bool, opened: bool, blind: bool) -> bool:
+    """Whether a person sees the results of a queue.
+
+    In a blind queue nobody does who still has pairs to read (`left`): results show what the miner and other readers think.
+    A reviewer sees them when the queue is complete. An adjudicator can open them earlier, to everyone.
+
+    >>> sees_results("reviewer", left=0, complete=False, opened=False, blind=True)
+    False
+    >>> sees_results("admin", left=0, complete=False, opened=False, blind=True)
+    True
+    """
+    if opened or complete or not blind:
+        return True
+    return left == 0 and may(role, "adjudicate")

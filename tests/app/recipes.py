@@ -77,3 +77,8 @@ def asked(app: AppTest, name: str) -> list[str]:
     """The values of one name in the address, in their order."""
     value = app.query_params.get(name, [])
     return [value] if isinstance(value, str) else list(value)
+
+
+def methods_table(app: AppTest) -> pd.DataFrame:
+    """The table of methods on the page that compares runs."""
+    return next(frame.value for frame in app.dataframe if {"Method", "Seeds", "Test AUC"} <= set(frame.value.columns))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,6 +133,10 @@ def test_the_list_follows_filters_and_selection(bench) -> None:
     assert set(bench.groups["race"][of_race]) == {race}
     name = str(bench.ids[everyone[3]])
     assert bench.ids[matching_rows(bench, now, PairFilter(part=name.upper()))].tolist() == [name]
+    notes = np.array([f"note {i} of an eye" for i in range(len(bench))])
+    assert matching_rows(bench, now, PairFilter(part="EYE 7 note"), None, notes).tolist() == [
+        row for row in everyone.tolist() if "7" in str(row)
+    ]
     held_out = str(bench.ids[bench.splits == "test"][0])
     chosen = matching_rows(bench, now, PairFilter(), [held_out, name, "no such pair"])
     assert bench.ids[chosen].tolist() == [name, held_out]  # what is not mined comes last
@@ -261,39 +267,21 @@ def test_posterior_weights_give_way_under_the_threshold_rule(bench) -> None:
     assert usable_settings(own, ("loss",)).channel == "loss"
 
 
-def test_the_map_carries_ids_and_greys_what_is_not_chosen(bench) -> None:
-    now = mine(bench, faulty_sd=2.0)
-    points = np.random.default_rng(0).uniform(-1, 1, (len(bench), 4)).astype(np.float32)
-    colours = bad_pairs.colouring(bench, now, "kind")
-    rows = np.flatnonzero(colours.candidates)
-    chosen = [str(bench.ids[row]) for row in rows[:5]]
-    figure = bad_pairs_charts.map_chart(bench, now, points, rows, colours, "both", chosen, chosen[0])
-    drawn = [trace for trace in figure.data if trace.name != "in the inspector"]
-    places = {str(pair): i for i, pair in enumerate(bench.ids)}
-    selected = []
-    for trace in drawn:
-        at = points[[places[pair] for pair in trace.customdata]]
-        side = at[:, :2] if trace.xaxis == "x" else at[:, 2:]
-        assert np.allclose(np.stack([trace.x, trace.y], 1), side)
-        assert trace.unselected.marker.color == bad_pairs_charts.GREY
-        selected += [trace.customdata[i] for i in trace.selectedpoints]
-    assert sorted(selected) == sorted(2 * chosen)
-    ids = [pair for trace in drawn if trace.xaxis == "x" for pair in trace.customdata]
-    assert sorted(ids) == sorted(bench.ids[rows])
-    free = bad_pairs_charts.map_chart(bench, now, points, rows, colours, "image")
-    assert all(trace.selectedpoints is None for trace in free.data)
-
-
 @pytest.mark.parametrize("by", ["kind", "loss", "label", "split", "group:race", "verdict"])
-def test_every_colouring_says_something_of_every_candidate(bench, by) -> None:
-    now = mine(bench)
-    verdicts = np.where(np.arange(len(bench)) % 2 == 0, "good", "open")
+def test_every_colouring_has_a_colour_and_a_legend_for_every_candidate(bench, by) -> None:
+    now = mine(bench, faulty_sd=2.0)
+    verdicts = np.where(np.arange(len(bench)) % 2 == 0, "good", bad_pairs.NOT_REVIEWED)
     colours = bad_pairs.colouring(bench, now, by, verdicts)
-    points = np.zeros((len(bench), 4), np.float32)
     rows = np.flatnonzero(colours.candidates)
-    figure = bad_pairs_charts.map_chart(bench, now, points, rows, colours, "text")
-    assert sum(len(trace.x) for trace in figure.data) == len(rows)
+    inks, legend = bad_pairs_charts.map_colours(now, rows, colours)
+    assert len(inks) == len(rows)
     assert (len(rows) == len(bench)) == (by in ("split", "verdict"))
+    if by == "loss":
+        worst = int(np.nanargmax(now.mean_loss[rows]))
+        assert inks[worst] == legend[-1][1] != legend[0][1]
+    else:
+        assert set(inks) == {colour for _, colour in legend}
+        assert sum(int(re.search(r"\((\d+)\)$", name)[1]) for name, _ in legend) == len(rows)
 
 
 def test_the_histogram_holds_every_pair_once(bench) -> None:
@@ -357,6 +345,16 @@ def test_a_formula_is_neutral_in_csv_and_whole_in_parquet(table, tmp_path) -> No
 # The page
 
 
+def shown_note(app) -> str:
+    """The note in the inspector, as text."""
+    (note,) = [one.proto.body for one in app.get("html") if "<div class='marked-note'>" in one.proto.body]
+    return html.unescape(re.sub(r"</?(div|mark)[^>]*>", "", note))
+
+
+def counts_shown(app) -> str:
+    return next(one.value for one in app.caption if one.value.startswith("Wrong notes"))
+
+
 def numbers(app) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
@@ -384,12 +382,42 @@ def test_the_page_starts_at_the_runs_settings_and_mines_again(open_page, table) 
     assert numbers(app)["Wrong note"] == str(faulty)
     assert numbers(app)["Shared marker"] == str(noisy)
     assert numbers(app)["Flagged"] == f"{100 * (faulty + noisy) / losses.shape[1]:.1f} %"
-    listing = next(f.value for f in app.dataframe if "pair_id" in f.value)
-    assert (listing["kind"] != "Clean").sum() == faulty + noisy
+    assert counts_shown(app) == f"Wrong notes {faulty} · Shared markers {noisy} · 60 training pairs"
     app.button(key="bad_pairs.reset").click().run()
     assert numbers(app)["Wrong note"] == "1"
     assert app.slider(key="bad_pairs.faulty_sd").value == 3.0
     assert not app.exception
+
+
+@pytest.mark.usefixtures("bench_runs")
+def test_how_strict_moves_both_limits_and_the_first_wrong_note_is_open(open_page, bench, table) -> None:
+    app = open_page(PAGE, run=["1"])
+    assert asked(app, "pair") == [str(bench.ids[bench.place[WORST]])]  # with nothing pressed
+    app.select_slider(key="bad_pairs.strict").set_value("Flag far more").run()
+    assert app.slider(key="bad_pairs.faulty_sd").value == app.slider(key="bad_pairs.noisy_sd").value == 1.8
+    faulty, noisy = flagged_by_hand(planted_losses(table), 1.8, 1.8)
+    assert counts_shown(app).startswith(f"Wrong notes {faulty} · Shared markers {noisy}")
+    app.button_group(key="bad_pairs.kinds").set_value("noisy").run()
+    assert asked(app, "pair") == [str(bench.ids[bench.place[EASY]])]
+    app.text_input(key="bad_pairs.words").input(str(bench.ids[bench.place[EASY]])).run()
+    assert counts_shown(app).startswith("Wrong notes 0 · Shared markers 1 · 1 of 60 pairs")
+
+
+@pytest.mark.usefixtures("bench_runs")
+def test_a_reload_keeps_thresholds_and_filters(open_page) -> None:
+    app = open_page(PAGE, run=["1"])
+    app.slider(key="bad_pairs.faulty_sd").set_value(1.5).run()
+    app.button_group(key="bad_pairs.kinds").set_value("all").run()
+    app.text_input(key="bad_pairs.words").input("the").run()
+    address = {name: value for name, value in app.query_params.items() if name != "pair"}
+    before = counts_shown(app)
+    again = open_page(PAGE, **address)  # a new session
+    assert again.slider(key="bad_pairs.faulty_sd").value == 1.5
+    assert again.button_group(key="bad_pairs.kinds").value == "all"
+    assert counts_shown(again) == before
+    strange = open_page(PAGE, run=["1"], faulty_sd="NaN", rule="no such", show="?")
+    assert strange.slider(key="bad_pairs.faulty_sd").value == 3.0
+    assert not strange.exception
 
 
 @pytest.mark.usefixtures("bench_runs")
@@ -425,8 +453,11 @@ def test_a_pair_in_the_address_is_opened_cold_and_the_next_one_follows(open_page
     app = open_page(PAGE, run=["1"], pair=pair)
     said = words_of(app).replace("\\", "")
     assert f"**{pair}**" in said
-    assert str(table.frame["text"][int(np.flatnonzero(table.pair_ids == pair)[0])]) in [t.value for t in app.text]
+    assert shown_note(app) == str(table.frame["text"][int(np.flatnonzero(table.pair_ids == pair)[0])])
     assert asked(app, "pair") == [pair]
+    app.button_group(key="bad_pairs.kinds").set_value("all").run()
+    app.query_params["pair"] = pair
+    app.run()
     now = mine(bench)
     order = bench.ids[matching_rows(bench, now, PairFilter())]
     place = int(np.flatnonzero(order == pair)[0])
@@ -490,8 +521,7 @@ def test_without_the_data_folder_the_rest_works(open_page, tmp_path, table, monk
     assert numbers(app)["Wrong note"] == "1"
     assert "mean loss" in words_of(app)
     assert not app.error
-    assert not set(table.frame["text"]) & {text.value for text in app.text}
-    assert not [frame.value for frame in app.dataframe if "Note" in frame.value]
+    assert not [one for one in app.get("html") if "<div class='marked-note'>" in one.proto.body]
 
 
 def test_fault_18_foreign_text_is_shown_as_it_is(open_page, tmp_path, table, monkeypatch) -> None:
@@ -505,7 +535,7 @@ def test_fault_18_foreign_text_is_shown_as_it_is(open_page, tmp_path, table, mon
     add_bench_run(RunStore(tmp_path / "workspace"), PairTable.read(folder))
     monkeypatch.setenv("FAIRVLM_WORKSPACE", str(tmp_path / "workspace"))
     app = open_page(PAGE)
-    assert note in [text.value for text in app.text]
+    assert shown_note(app) == note
     for element in (*app.markdown, *app.caption, *app.warning, *app.error):
         assert "](http" not in element.value
         assert "<script" not in element.value
@@ -528,7 +558,7 @@ def test_flagged_pairs_become_a_queue_that_is_selected_and_announced(open_page, 
         assert not app.exception
         first, queue = store.queues()
         assert first.queue_id == old.queue_id
-        assert {item.pair_id for item in store.items(queue.queue_id)} > set(flagged)
+        assert {item.pair_id for item in store.items(queue.queue_id)} >= set(flagged)
     assert app.selectbox(key="review.queue").value == queue.queue_id
     assert f"Queue {queue.queue_id} is made and selected" in app.success[0].value
     assert "read by you" in app.get("progress")[0].proto.text  # a pair to read, not the form for a new queue

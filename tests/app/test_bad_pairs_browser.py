@@ -45,17 +45,10 @@ def figures(visit: Visit) -> dict[str, str]:  # noqa: F811
     return {card.split("\n")[0]: card.split("\n")[-1] for card in cards}
 
 
-def map_of(visit: Visit):  # noqa: F811
-    """The map's chart, scrolled into view and drawn."""
-    plot = visit.page.locator(".js-plotly-plot:has(.gl-canvas)").first
-    plot.scroll_into_view_if_needed()
-    visit.settle()
-    return plot
-
-
 def loop(visit: Visit, left: float, right: float) -> None:  # noqa: F811
     """Draw a loop around a part of the map, given as shares of its width."""
-    box = map_of(visit).locator(".nsewdrag").first.bounding_box()
+    visit.page.get_by_role("button", name="Lasso").click()
+    box = visit.page.locator(".board canvas").bounding_box()
     mouse = visit.page.mouse
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -68,38 +61,87 @@ def loop(visit: Visit, left: float, right: float) -> None:  # noqa: F811
     mouse.up()
 
 
-def test_a_loop_on_the_map_filters_the_table_and_survives_a_slider(served, visit: Visit, table: PairTable) -> None:  # noqa: F811
+def ring(visit: Visit) -> str:  # noqa: F811
+    """The pair that is marked on the map."""
+    return visit.page.locator(".board canvas").get_attribute("data-ring")
+
+
+def opened(visit: Visit) -> str:  # noqa: F811
+    """The pair in the inspector."""
+    return visit.page.locator(".st-key-bad_pairs_inspector strong").first.inner_text()
+
+
+def all_pairs(visit: Visit) -> None:  # noqa: F811
+    visit.page.get_by_role("radio", name="All", exact=True).or_(
+        visit.page.get_by_role("button", name="All", exact=True)
+    ).first.click()
+    visit.wait_for("of 60")
+
+
+def test_a_loop_on_the_map_filters_the_list_and_the_ring_follows(served, visit: Visit, table: PairTable) -> None:  # noqa: F811
     visit.open(f"{served}?run=1")
-    visit.wait_for("60 of 60 training pairs")
+    visit.wait_for("60 training pairs")
+    all_pairs(visit)
+    before = ring(visit)
     loop(visit, 0.02, 0.25)
-    visit.wait_for("selected pairs, most suspicious first")
-    n = int(re.search(r"(\d+) of (\d+) selected pairs", visit.text())[1])
+    visit.wait_for("(in the loop)")
+    n = int(re.search(r"(\d+) of 60 pairs \(in the loop\)", visit.text())[1])
     assert 0 < n < 60
     first = visit.page.evaluate("new URLSearchParams(location.search).get('pair')")
     # The training pairs lie along the left half of the map in their order: the loop holds the first of them.
     assert list(table.pair_ids[:60]).index(first) < n + 12
-    chosen = visit.page.evaluate(
-        "() => [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data || [])"
-        ".filter(trace => trace.selectedpoints && trace.name !== 'in the inspector')"
-        ".map(trace => trace.selectedpoints.length)"
-    )
-    assert sum(chosen) == n  # the others are grey
-    slider = visit.page.get_by_role("slider").first
-    slider.focus()
-    visit.page.keyboard.press("ArrowLeft")
-    visit.page.wait_for_function("() => document.body.innerText.includes('2.9')")
+    assert ring(visit) == opened(visit) == first
+    assert visit.page.locator(".one").count() == n
+    visit.page.get_by_role("button", name="in the loop").click()
+    visit.wait_for("60 training pairs")
+    assert before is not None
+
+
+def test_a_click_on_the_map_or_on_a_row_opens_the_pair_and_hovering_shows_it(served, visit: Visit) -> None:  # noqa: F811
+    visit.open(f"{served}?run=1")
+    all_pairs(visit)
+    row = visit.page.locator(".one").nth(3)
+    row.locator("p").hover()
+    assert visit.page.locator(".tip").inner_text().startswith(row.get_attribute("data-id"))
+    row.locator("p").click()  # on its text
+    visit.page.wait_for_function("id => location.search.includes(id)", arg=row.get_attribute("data-id"))
     visit.settle()
-    assert f"{n} of {n} selected pairs" in visit.text()
-    visit.page.get_by_role("button", name="Clear the selection").click()
-    visit.wait_for("60 of 60 training pairs")
+    assert opened(visit) == ring(visit) == row.get_attribute("data-id")
+    for lasso in (False, True):  # a click opens in either mode
+        if lasso:
+            visit.page.get_by_role("button", name="Lasso").click()
+        box = visit.page.locator(".board canvas").bounding_box()
+        before = visit.page.url
+        # The first pair of the table lies in the lower left corner of the map.
+        visit.page.mouse.click(box["x"] + (0.03 + 0.25 * lasso) * box["width"], box["y"] + 0.97 * box["height"])
+        visit.page.wait_for_function("before => location.href !== before", arg=before)
+        visit.settle()
+        assert opened(visit) == ring(visit)
+
+
+def test_the_first_wrong_note_is_in_view_with_nothing_to_scroll(served, visit: Visit) -> None:  # noqa: F811
+    visit.page.set_viewport_size({"width": 1280, "height": 800})
+    visit.open(f"{served}?run=1")
+    for part in (
+        ".board .one",
+        ".board canvas",
+        ".st-key-bad_pairs_inspector strong",
+        ".st-key-bad_pairs_inspector canvas",
+    ):
+        box = visit.page.locator(part).first.bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 800, part
+    assert visit.page.locator(".st-key-bad_pairs_inspector").inner_text().find("Wrong note") >= 0
 
 
 def test_a_slider_mines_again(served, visit: Visit, table: PairTable) -> None:  # noqa: F811
     losses = planted_losses(table)
     visit.open(f"{served}?run=1")
-    visit.wait_for("60 of 60 training pairs")
+    visit.wait_for("60 training pairs")
     assert figures(visit)["Wrong note"] == str(flagged_by_hand(losses, 3.0, 3.0)[0])
-    slider = visit.page.get_by_role("slider").first
+    visit.page.get_by_role("button", name="How strict").click()
+    visit.page.get_by_text("Advanced", exact=True).click()
+    slider = visit.page.get_by_role("slider", name="Limit for wrong notes")
     slider.focus()
     for _ in range(25):
         visit.page.keyboard.press("ArrowLeft")
@@ -116,30 +158,28 @@ def test_a_slider_mines_again(served, visit: Visit, table: PairTable) -> None:  
     assert figures(visit)["Wrong note"] == "1"
 
 
-def test_a_row_opens_the_inspector_and_the_keyboard_goes_on(served, visit: Visit) -> None:  # noqa: F811
+def test_arrows_and_buttons_go_on(served, visit: Visit) -> None:  # noqa: F811
     visit.open(f"{served}?run=1")
-    visit.wait_for("1 of 60")
-    grid = visit.page.locator("[data-testid=stDataFrame]:visible").first
-    grid.scroll_into_view_if_needed()
-    first = visit.page.url
-    box = grid.bounding_box()
-    visit.page.mouse.click(box["x"] + 18, box["y"] + 38 + 35 * 2 + 17)  # the third row's mark
-    visit.page.wait_for_function("before => location.href !== before", arg=first)
+    all_pairs(visit)
+    visit.page.locator(".one").nth(2).click()
     visit.wait_for("3 of 60")
-    visit.page.get_by_role("button", name="Next").focus()
-    visit.page.keyboard.press("Enter")
+    visit.page.keyboard.press("ArrowDown")
     visit.wait_for("4 of 60")
     visit.page.keyboard.press("Control+ArrowLeft")
     visit.wait_for("3 of 60")
+    visit.page.locator(".st-key-inspector-next button").first.click()
+    visit.wait_for("4 of 60")
 
 
 def test_fault_18_hostile_notes_and_groups_are_shown_and_fetch_nothing(served, visit: Visit) -> None:  # noqa: F811
     visit.open(f"{served}?run=2")
-    visit.wait_for("60 of 60 training pairs")
-    map_of(visit)
-    visit.page.get_by_text("Findings recorded for this image").scroll_into_view_if_needed()
-    visit.settle()
+    visit.wait_for("60 training pairs")
     assert BAD_NOTE in visit.text()
+    visit.page.locator(".one").first.hover()
+    visit.page.get_by_text("Losses and findings").click()
+    visit.settle()
+    visit.page.get_by_text("Similar pairs").click()
+    visit.settle()
     assert visit.page.evaluate("window.taken") is None
     assert visit.page.locator("[src*=invalid], [href*=invalid]").count() == 0
     for tab in ("Images that match better", "Similar images", "Similar notes"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recipes import words_of
+from recipes import methods_table, words_of
 
 from fairvlm_core.config import RunConfig
 from fairvlm_core.launch import create_run, execute
@@ -32,6 +32,6 @@ def test_a_trained_run_is_shown_on_every_page(open_page, trained: Path, monkeypa
     assert data.metric[0].value == "130"
     assert not data.error
     compared = open_page("6_Compare_runs.py", run=["1", "2"])
-    assert compared.dataframe[0].value["Method"].tolist() == ["clip", "robustfair"]
+    assert methods_table(compared)["Method"].tolist() == ["clip", "robustfair"]
     assert "AUC of everyone" in words_of(compared)
     assert not compared.error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recipes import add_run, asked, set_running, words_of
+from recipes import add_run, asked, methods_table, set_running, words_of
 from recorded import record
 from review_data import add_queue, add_reviewable_run
 from streamlit.testing.v1 import AppTest
@@ -32,7 +32,7 @@ FOUND = {  # with a finished run
     "Overview": "Test metrics of run",
     "Data": "Groups and label rates",
     "Fine-tune": "What it will cost",
-    "Bad pairs": "Thresholds",
+    "Bad pairs": "How many, and of which groups",
     "Loss & Sinkhorn": "Distribution by group",
     "Compare runs": "ES-AUC by attribute",
     "Review": "It is no authentication",
@@ -97,7 +97,7 @@ def test_finished_runs(open_page: OpenPage, runs_of, page: str, count: int) -> N
         return
     assert len(_selector(app, page).options) == len(runs)
     if page == "Compare runs":
-        assert sum(app.dataframe[0].value["Seeds"]) == count
+        assert sum(methods_table(app)["Seeds"]) == count
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from recipes import add_run, asked, set_running, words_of
+from recipes import add_run, asked, methods_table, set_running, words_of
 from streamlit.testing.v1 import AppTest
 
 from fairvlm_core import jobs
@@ -87,11 +87,11 @@ def test_bad_input_is_one_line_and_nothing_typed_is_lost(open_page) -> None:
 def test_a_preset_changes_the_method_and_keeps_the_rest(open_page) -> None:
     app = open_page(PAGE)
     app.number_input(key="finetune.epochs").set_value(9).run()
-    app.selectbox(key="finetune.preset").select("clip").run()
+    app.radio(key="finetune.preset").set_value("clip").run()
     assert app.toggle(key="finetune.mining.enabled").value is False
     assert app.text_input(key="finetune.fairness.weight").value == "0"
     assert app.number_input(key="finetune.epochs").value == 9
-    app.selectbox(key="finetune.preset").select("robustfair-plus").run()
+    app.radio(key="finetune.preset").set_value("robustfair-plus").run()
     config = RunConfig.build("robustfair-plus")
     assert app.selectbox(key="finetune.mining.rule").value == config.mining.rule
     assert app.text_input(key="finetune.fairness.weight").value == f"{config.fairness.weight:g}"
@@ -106,7 +106,7 @@ def test_a_run_at_work_is_watched_and_its_settings_are_used_again(open_page, wor
     assert "Run 5 · dbpm · seed 7 · running" in text
     assert [one.label for one in app.button].count("Cancel") == 2  # in the queue and beside the run
     button(app, "Use these settings again").click().run()
-    assert app.selectbox(key="finetune.preset").value == "dbpm"
+    assert app.radio(key="finetune.preset").value == "dbpm"
     assert app.number_input(key="finetune.batch_size").value == 16
     assert app.text_input(key="finetune.seed").value == "7"
 
@@ -196,4 +196,4 @@ def test_the_comparison_of_a_finished_run_has_all_runs_and_plain_fine_tuning_as_
     assert asked_for == [run.id for run in store.runs()]
     app = open_page("6_Compare_runs.py", run=asked_for)
     assert app.selectbox(key="compare.a").value == "clip"
-    assert sum(app.dataframe[0].value["Seeds"]) == 8
+    assert sum(methods_table(app)["Seeds"]) == 8

@@ -31,7 +31,6 @@ PAGES = [
     "Data?view=Intake+report",
     "Fine_tune?view=Watch",
     "Loss_and_Sinkhorn?view=Quantiles",
-    "Loss_and_Sinkhorn?view=Divergence+over+training",
     "Loss_and_Sinkhorn?view=Distance+and+fairness",
     "Review?view=New+queue",
 ]

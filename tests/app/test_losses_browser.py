@@ -68,6 +68,7 @@ def test_the_slider_and_play_move_through_the_epochs(visit: Visit, address: str)
     assert epoch(visit) == "Epoch 3"
     last = outlines(visit)
     sent.clear()
+    visit.page.locator(".slider-rail-touch-rect").scroll_into_view_if_needed()
     rail = visit.page.locator(".slider-rail-touch-rect").bounding_box()
     visit.page.mouse.click(rail["x"] + 2, rail["y"] + rail["height"] / 2)
     wait_for_epoch(visit, 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from recipes import add_run, asked, set_running, words_of
+from recipes import add_run, asked, methods_table, set_running, words_of
 
 from fairvlm_core import safeio
 from fairvlm_core.errors import InputError
@@ -119,7 +119,7 @@ def test_a_run_at_work_is_followed(open_page, workspace) -> None:
     assert frame.loc["0004-robustfair-s1", "Epochs"] == "1/2"
     app = open_page(COMPARE, run=["3", "4"])
     assert "is running: only finished runs" in words_of(app).replace("\\", "")
-    assert app.dataframe[0].value["Method"].tolist() == ["robustfair"]
+    assert methods_table(app)["Method"].tolist() == ["robustfair"]
 
 
 DAMAGE = {
@@ -149,7 +149,7 @@ def test_fault_23_a_damaged_run_never_takes_a_page_down(open_page, workspace, pa
     if page == COMPARE:
         named = "no run 3 in this workspace" if damage == "no folder" else run.id
         assert named in text  # and the other run is compared
-        assert app.dataframe[0].value["Method"].tolist() == ["clip"]
+        assert methods_table(app)["Method"].tolist() == ["clip"]
     elif page is None and damage not in ("no folder", "truncated parquet", "no parquet"):
         states = app.dataframe[0].value.set_index("Run")["State"]
         assert list(states[run.id]) == ["damaged"]
@@ -248,7 +248,7 @@ def test_fault_18_a_note_is_shown_as_it_is(open_page, tmp_path, table, monkeypat
 
 def test_methods_are_compared_over_seeds(open_page, workspace) -> None:
     app = open_page(COMPARE, run=["1", "2", "3", "4"])
-    frame = app.dataframe[0].value
+    frame = methods_table(app)
     assert frame["Method"].tolist() == ["clip", "robustfair"]
     assert frame["Seeds"].tolist() == [2, 2]
     assert frame["n"].tolist() == [40, 40]
@@ -270,7 +270,7 @@ def test_the_selection_of_runs_goes_into_the_address(open_page) -> None:
     assert len(asked(app, "run")) == 4  # nothing chosen: all that can be compared
     app.multiselect(key="frame.runs").set_value(["0001-clip-s0"]).run()
     assert asked(app, "run") == ["0001-clip-s0"]
-    assert app.dataframe[0].value["Method"].tolist() == ["clip"]
+    assert methods_table(app)["Method"].tolist() == ["clip"]
     app.multiselect(key="frame.runs").set_value([]).run()
     assert "run" not in app.query_params
     assert "No run chosen" in words_of(app)
@@ -291,7 +291,7 @@ def test_runs_on_other_data_are_left_out_and_named(open_page, workspace, table) 
     add_run(RunStore(workspace), part, "dbpm", 0)
     app = open_page(COMPARE, run=["1", "5"])
     assert "is on other data" in words_of(app).replace("\\", "")
-    assert app.dataframe[0].value["Method"].tolist() == ["clip"]
+    assert methods_table(app)["Method"].tolist() == ["clip"]
 
 
 # The frame

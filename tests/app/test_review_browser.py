@@ -88,6 +88,7 @@ class Reader:
     """A reader in a tab of a browser profile, with what the page logged, asked for and popped up."""
 
     def __init__(self, profile, served: Served, name: str) -> None:
+        profile.clear_cookies()  # of another test's reader
         self.page = profile.new_page()
         self.page.set_default_timeout(120_000)
         self.served, self.name = served, name
@@ -242,9 +243,14 @@ def test_a_reload_keeps_the_place(served, reader, data) -> None:
     second = reader.shown(seen)
     assert "Ada" not in reader.page.url
     reader.page.reload()
-    back = reader.sign_in()
+    back = reader.shown()  # without typing the name again
     assert f"queue={queue}" in reader.page.url
     assert back["pair"] == second["pair"] == ids[1]
+    reader.page.get_by_role("button", name="Switch reader").click()
+    reader.page.get_by_label("Your name").wait_for()
+    reader.page.wait_for_timeout(500)
+    reader.page.reload()
+    reader.page.get_by_label("Your name").wait_for()  # the next person has to say who they are
 
 
 def test_two_readers_never_get_the_same_pair_first(browser, served, data) -> None:

@@ -530,3 +530,22 @@ def test_results_show_agreement_precision_and_files(open_page, reviewing, table)
 def test_results_without_a_verdict_say_so(open_page, reviewing) -> None:
     add_queue(reviewing, run_in(reviewing))
     assert "No verdict yet" in words_of(start(open_page, view="Results"))
+
+
+def test_a_reader_of_a_blind_queue_sees_no_results_until_an_adjudicator_opens_them(open_page, reviewing) -> None:
+    (reviewing / "review.toml").write_text('[roles]\n"Ann" = "adjudicator"\n')
+    queue = add_queue(reviewing, run_in(reviewing))
+    with log_of(reviewing) as store:
+        for name in ("Rae", "Ann"):
+            task = store.next_pair(queue.queue_id, name)
+            store.judge(queue.queue_id, task.pair_id, name, Verdict("fits"))
+    app = start(open_page, "Rae", view="Results")
+    assert "Results are closed" in words_of(app)
+    assert not app.metric
+    assert not [each for each in app.button if each.label.startswith("Open the results")]
+    app = start(open_page, "Ann", view="Results")
+    assert "Results are closed" in words_of(app)  # she still has pairs to read, too
+    button(app, "Open the results to all readers").click()
+    run(app)
+    assert [metric.label for metric in app.metric][:1] == ["Precision"]
+    assert [metric.label for metric in start(open_page, "Rae", view="Results").metric][:1] == ["Precision"]
