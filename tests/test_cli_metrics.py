@@ -77,6 +77,72 @@ def test_metrics_without_options_keeps_the_contract_and_adds_the_threshold(metri
     assert race["chance"]["es_auc"]["p_value"] > 0
 
 
+def test_numbers_as_an_attribute_are_refused_with_bands_that_work(fairvlm, predictions):
+    path, frame = predictions
+    rng = np.random.default_rng(1)
+    frame.assign(
+        age=rng.integers(18, 95, 300), bmi=rng.normal(25, 4, 300).round(1), years=30 + np.arange(300) % 30
+    ).to_csv(path, index=False)
+    columns = ("--label", "y", "--score", "p", "--resamples", 0)
+    for name in ("age", "bmi"):
+        code, _, err = fairvlm("metrics", path, *columns, "--attributes", name)
+        assert (code, "different numbers, more than 50 groups; bands say more: --bands" in err) == (2, True)
+        advice = err.strip().rpartition("bands say more: ")[2].split()
+        code, text, _ = fairvlm("metrics", path, *columns, "--attributes", name, *advice, "--json")
+        groups = json.loads(text)["attributes"][name]["groups"]
+        assert code == 0
+        assert 3 <= len(groups) <= 4
+        assert min(group["n"] for group in groups.values()) >= 15
+    code, text, err = fairvlm("metrics", path, *columns, "--attributes", "years", "--json")
+    assert code == 0
+    assert "30 different numbers; bands say more: --bands years=" in err
+    assert json.loads(text)["warnings"] == [err.strip().removeprefix("warning: ")]
+    for wrong in ("age", "age=", "age=40,x"):
+        assert fairvlm("metrics", path, *columns, "--attributes", "age", "--bands", wrong)[0] == 2
+    assert "name it there, too" in fairvlm("metrics", path, *columns, "--bands", "age=40")[2]
+
+
+def test_blank_patients_are_patients_of_their_own_and_lookalikes_are_told(fairvlm, predictions):
+    path, frame = predictions
+
+    def width(patients):
+        frame.assign(patient=patients).to_csv(path, index=False)
+        options = ("--label", "y", "--score", "p", "--patient", "patient", "--resamples", 200, "--json")
+        code, text, err = fairvlm("metrics", path, *options)
+        assert code == 0
+        interval = json.loads(text)["overall"]["intervals"]["auc"]
+        return interval["high"] - interval["low"], json.loads(text)["warnings"], err
+
+    alone, said, _ = width([f"p{i}" for i in range(300)])
+    assert said == []
+    for blank in ("", "nan", "NA", "-1.0", "?"):
+        blanks, said, err = width([blank if i < 200 else f"p{i}" for i in range(300)])
+        assert blanks == pytest.approx(alone)
+        assert said == ["patients: 200 rows have no id; each counts as a patient of its own"]
+        assert said[0] in err
+    _, said, _ = width([("100", "100.0", "00100")[i] if i < 3 else f"p{i}" for i in range(300)])
+    assert "1 ids are written in several ways (00100, 100, 100.0)" in said[0]
+
+
+def test_labels_codes_and_blank_rows_of_a_spreadsheet(fairvlm, predictions):
+    path, frame = predictions
+    expected = json.loads(fairvlm("metrics", path, "--label", "y", "--score", "p", "--attributes", "sex",
+                                  "--resamples", 0, "--json")[1])  # fmt: skip
+    odd = frame.assign(y=frame["y"].map({0: "False", 1: "TRUE"}), sex=frame["sex"].map({"F": "1", "M": "2"}))
+    odd.loc[::2, "sex"] += ".0"
+    path.write_bytes(b"\xef\xbb\xbf" + odd.to_csv(index=True).encode() + b",,,,\r\n,,,,\r\n")
+    for given in (path, f"file://{path}", f'"{path}"'):
+        code, text, _ = fairvlm("metrics", given, "--label", "y", "--score", "p", "--attributes", "sex", "--resamples", 0,
+                                "--json")  # fmt: skip
+        found = json.loads(text)
+        assert code == 0
+        assert found["warnings"] == ["passed over: 1 row-number column and 2 blank rows"]
+        assert found["overall"] == expected["overall"]
+        assert list(found["attributes"]["sex"]["groups"].values()) == list(
+            expected["attributes"]["sex"]["groups"].values()
+        )
+
+
 def test_exclude_holds_for_every_figure_and_is_recorded(metrics, predictions):
     _, text, _ = metrics("--attributes", "race,sex", "--exclude", "race=Unknown", "--exclude", "race=Asian",
                          "--specificity", 0.9, "--curves", "--json")  # fmt: skip

@@ -26,7 +26,7 @@ from ..fairness import (
     difference_words,
     own_metrics,
 )
-from ..words import mean_sd, p_value
+from ..words import listed, mean_sd, p_value
 from . import show
 
 if TYPE_CHECKING:
@@ -229,7 +229,8 @@ def _columns(
     labels = [zero_one(cell) for cell in table.columns[label].to_pylist()]
     if None in labels:
         raise wrong(label, labels.index(None), "0 or 1")
-    groups, found = {}, list(table.passed_over)
+    groups: dict[str, np.ndarray] = {}
+    found = [f"passed over: {listed(table.passed_over)}"] if table.passed_over else []
     for name in attributes:
         cells = table.columns[name].to_pylist()
         if name in bands:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -241,6 +242,17 @@ def test_image_cells_in_quotes_or_as_addresses(manifest, rows):
     table = PairTable.read(manifest(rows), max_refused_share=0.1)
     assert table.frame["image"][:3].tolist() == [f"images/p00{i}.png" for i in range(3)]
     assert [entry["reason"] for entry in table.report.refused] == ["the image cell is empty"]
+
+
+@pytest.mark.parametrize("form", ['"{}"', "'{}'", " {} ", "file://{}", "file://localhost{}", "“{}”", "`{}`"])
+def test_folders_as_they_are_pasted(manifest, rows, form):
+    folder = manifest(rows)
+    named = folder.rename(folder.with_name("my data ü"))
+    given = form.format(quote(str(named)) if "file:" in form else named)
+    table = PairTable.read(given, check_images=False)
+    assert (len(table), table.root) == (40, named)
+    escaped = str(named).replace(" ", "\\ ")
+    assert len(PairTable.read(escaped, check_images=False)) == 40
 
 
 def test_frames_in_memory_follow_the_same_rules():

@@ -195,7 +195,8 @@ def test_resume_takes_no_verdicts(fairvlm, workspace):
 
 def test_a_queue_of_named_pairs_keeps_their_order(fairvlm, workspace, mined_run):
     chosen = mined_run.pairs().query("split == 'train'")["pair_id"].iloc[[9, 2, 5]].tolist()
-    (workspace / "pairs.txt").write_text("\n".join(chosen) + "\n")
+    # As spreadsheets save a column: with a byte order mark, a header and Windows line ends.
+    (workspace / "pairs.txt").write_bytes("\ufeffpair_id\r\n".encode() + "\r\n".join(chosen).encode() + b"\r\n\r\n")
     place = ("--workspace", workspace, "--by", "Ada", "--json")
     made = json.loads(
         fairvlm("review", "make", "1", *place, "--pairs", workspace / "pairs.txt", "--order", "given", "--controls", 0)[
