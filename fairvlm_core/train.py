@@ -280,8 +280,10 @@ def _attributes(table: PairTable, config: RunConfig) -> tuple[str, ...]:
     chosen = config.fairness.attributes or table.attributes
     for name in (*chosen, *config.fairness.attribute_weights):
         if name not in table.attributes:
+            why = table.report.columns_left_out.get(name)
             raise InputError(
-                f"attribute {name!r} is not in the data; there are {', '.join(table.attributes) or 'none'}"
+                f"attribute {name!r} is not in the data{f', because {why}' if why else ''}; there are "
+                f"{', '.join(table.attributes) or 'none'}"
             )
     if config.groups.needs_attribute and not chosen:
         raise InputError(f"setting groups.method: {config.groups.method} needs an attribute and the data have none")

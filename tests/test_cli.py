@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from PIL import Image
 
 PYTHON = [sys.executable, "-W", "ignore", "-m", "fairvlm_core"]
 
@@ -283,3 +284,33 @@ def test_waiting_threads_release_their_cores_by_default(given, expected):
     plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", code], env=plain | given, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"False {expected}"
+
+
+def test_check_says_first_what_needs_a_decision_and_train_repeats_it(fairvlm, tmp_path):
+    """A summary, decisions with what to type, then the tables; the JSON has the same; typed, the advice works."""
+    rows = [["pair_id", "image", "text", "label", "sex", "age", "Patient ID"]]
+    for i in range(60):
+        rows.append(
+            [f"p{i}", f"{i}.png", f"Note {i}, a cup of 0.{i}", i % 2, "FM"[i // 2 % 2], 20 + i % 40, f"q{i // 2}"]
+        )
+        Image.new("L", (8, 8), 4 * i).save(tmp_path / f"{i}.png")
+    write(tmp_path / "manifest.csv", rows)
+    printed = fairvlm("check", tmp_path).stdout
+    lines = printed.splitlines()
+    assert "60 pairs of 60 patients from 60 rows, 30 positive; nothing left out; 2 decisions to make" in lines[0]
+    assert lines[1].startswith("1. no patient column, and the splits are made here")
+    assert lines[2].startswith("2. many different numbers in age")
+    assert printed.index("Splits") > printed.index("2. many")
+    found = json.loads(fairvlm("check", tmp_path, "--json").stdout)
+    assert found["summary"] == lines[0]
+    assert [f"{i}. {one['warning']}" for i, one in enumerate(found["decisions"], 1)] == lines[1:3]
+    assert found["warnings"][:2] == [one["warning"] for one in found["decisions"]]
+    trained = fairvlm("train", tmp_path, "--attributes", "weight", ok=False).stderr
+    assert all(f"warning: {one['warning']}" in trained for one in found["decisions"])
+    columns = json.loads("{" + lines[1].split("dataset.json ")[1].split(", if that")[0] + "}")
+    attributes = json.loads(lines[2].split("with ", 1)[1].removesuffix(" in dataset.json"))
+    (tmp_path / "dataset.json").write_text(json.dumps(columns | attributes), encoding="utf-8")
+    found = json.loads(fairvlm("check", tmp_path, "--json").stdout)
+    assert (found["decisions"], found["n_patients"]) == ([], 30)
+    assert list(found["attributes"]["age"]["groups"]) == ["<30", "30-39", "40-49", "50+"]
+    assert "nothing to decide" in found["summary"]

@@ -34,11 +34,11 @@ def with_truncation(table: PairTable, model: str) -> IntakeReport:
 
 
 def print_intake(report: IntakeReport) -> None:
-    """The report: sizes and groups first, then what was left out and what looks wrong."""
-    show.out.print(
-        f"[bold]{report.name}[/] ({report.layout} layout): {report.n_pairs} pairs of {report.n_patients} "
-        f"patients from {report.n_rows} rows\n"
-    )
+    """The report in order of importance: one line, what to decide, the tables, what else was seen."""
+    show.out.print(report.summary, style="bold", markup=False)
+    for number, warning in enumerate(report.decisions, 1):
+        show.out.print(f"{number}. {warning}" + f": {warning.fix}" * bool(warning.fix), markup=False)
+    show.out.print()
     splits = [
         (name, s["n"], s["n_patients"], s["n_positive"], percent(s["n_positive"] / s["n"] if s["n"] else None))
         for name, s in report.splits.items()
@@ -61,7 +61,8 @@ def print_intake(report: IntakeReport) -> None:
     for column, why in report.columns_left_out.items():
         show.out.print(f"[dim]column {column} is not an attribute: {why}[/]", highlight=False)
     for warning in report.warnings:
-        show.out.print(f"[yellow]![/] {warning}")
+        if not warning.kind.needs_decision:
+            show.out.print(f"[yellow]![/] {escape(str(warning))}")
 
 
 def describe_data(folder: Path, images: Path | None, *, write: bool, ask: bool, json: bool) -> None:

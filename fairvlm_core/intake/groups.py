@@ -138,5 +138,11 @@ def why_no_attribute(cells: pa.Array) -> str | None:
     if len(cells) > 10 and len(known) == len(cells):
         return "every value is different"
     if len(known) > MAX_GROUPS:
-        return f"it has {len(known)} different values, more than {MAX_GROUPS}"
+        edges = edges_for(cells)
+        bins = (
+            f'; with bands it can be one, as with "bins": {[f"{edge:g}" for edge in edges]}'.replace("'", "")
+            if edges
+            else ""
+        )
+        return f"it has {len(known)} different values, more than {MAX_GROUPS}{bins}"
     return None

@@ -16,7 +16,7 @@ from .images import ImageFacts
 from .rows import DatasetInfo
 from .splits import SPLITS
 from .text import Truncation, count_identifiers, note_facts
-from .warning import IntakeWarning, WarningKind
+from .warning import IntakeWarning, WarningKind, by_importance
 
 SMALL_GROUP = 10
 
@@ -78,8 +78,32 @@ class IntakeReport:
     warnings: list[IntakeWarning] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists, strings and numbers, ready for JSON; of a warning its sentence."""
-        return asdict(replace(self, warnings=[])) | {"warnings": [str(warning) for warning in self.warnings]}
+        """Plain dictionaries, lists, strings and numbers, ready for JSON; of a warning its sentence.
+
+        `summary` is one line; `decisions` are the warnings to act on, the most important first, with what to do.
+        """
+        return {
+            "summary": self.summary,
+            "decisions": [{"warning": str(one), "fix": one.fix} for one in self.decisions],
+            **asdict(replace(self, warnings=[])),
+            "warnings": [str(warning) for warning in by_importance(self.warnings)],
+        }
+
+    @property
+    def decisions(self) -> list[IntakeWarning]:
+        """Warnings that a person should act on before training, the most important first."""
+        return [warning for warning in by_importance(self.warnings) if warning.kind.needs_decision]
+
+    @property
+    def summary(self) -> str:
+        """One line: what is there, what is left out, and how much there is to decide."""
+        out, n = len(self.refused) + len(self.left_out), len(self.decisions)
+        to_decide = f"{many(n, 'decision')} to make" if n else "nothing to decide"
+        return (
+            f"{self.name} ({self.layout} layout): {many(self.n_pairs, 'pair')} of {many(self.n_patients, 'patient')} from "
+            f"{many(self.n_rows, 'row')}, {self.labels['positive']} positive; "
+            f"{many(out, 'row') if out else 'nothing'} left out; {to_decide}"
+        )
 
     def with_truncation(self, truncation: Truncation) -> IntakeReport:
         """The report with a tokenizer's counts, and a warning where notes are cut."""
@@ -247,6 +271,8 @@ def _group_warnings(name: str, split: str, counts: Mapping[str, Mapping[str, Any
 def _patient_warnings(frame: pd.DataFrame, attributes: Sequence[str], patient: np.ndarray) -> Iterator[IntakeWarning]:
     if _distinct(patient) == len(patient):
         return
+    if _distinct(patient) < 10 and len(patient) >= 10 * _distinct(patient):
+        yield IntakeWarning(WarningKind.FEW_PATIENTS, values={"n": _distinct(patient), "total": len(patient)})
     for name in attributes:
         codes = frame[name].cat.codes.to_numpy()
         known = (frame[name] != "Unknown").to_numpy(bool)

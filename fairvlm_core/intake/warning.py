@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -64,6 +64,15 @@ class WarningKind(Enum):
         [True, False]
         """
         return self not in _NOT_ABOUT_GROUPS
+
+    @property
+    def needs_decision(self) -> bool:
+        """Whether a person should act on it before training: results may be wrong, or may not mean what they seem to.
+
+        >>> [kind.needs_decision for kind in (WarningKind.NO_PATIENT_COLUMN, WarningKind.GROUPS_SMALL)]
+        [True, False]
+        """
+        return self in _FIXES
 
 
 _NOT_ABOUT_GROUPS = frozenset(
@@ -137,6 +146,29 @@ _TEMPLATES = {
 }
 
 
+# What to do about a kind, the most important first; empty where its sentence says so.
+_FIXES = {
+    WarningKind.SPLIT_EMPTY: "add pairs to it, or leave out the split column: then splits are made",
+    WarningKind.SPLIT_ONE_LABEL: "add pairs with the other label, or leave out the split column: then splits are made",
+    WarningKind.SHARED_PATIENTS: "put all pairs of a patient into one split",
+    WarningKind.PATIENTS_ALIKE_SPLIT: "",
+    WarningKind.FOLDERS_ACROSS_SPLITS: "",
+    WarningKind.IMAGES_ACROSS_SPLITS: "put all pairs with one image into one split",
+    WarningKind.NO_PATIENT_COLUMN: "",
+    WarningKind.FEW_PATIENTS: 'name the right column, as "patient_id" under "columns" in dataset.json',
+    WarningKind.PATIENTS_ALIKE: "",
+    WarningKind.NOTES_ARE_FILES: "",
+    WarningKind.NOTES_ARE_NUMBERS: "",
+    WarningKind.LABEL_NONE: "",
+    WarningKind.NOT_NUMBERS: 'list words for "not known" under "unknown" of the attribute in dataset.json',
+    WarningKind.NEEDS_BANDS: "",
+    WarningKind.SAME_BUT_CASE: "",
+    WarningKind.IMAGES_ACROSS_PATIENTS: "give them one patient_id, or correct the paths",
+    WarningKind.LOST_CHARACTERS: "export the notes again as UTF-8",
+    WarningKind.IDENTIFIERS: "",
+}
+
+
 @dataclass(frozen=True)
 class IntakeWarning:
     """One warning; ``str(warning)`` is its sentence.
@@ -161,6 +193,11 @@ class IntakeWarning:
 
     def __str__(self) -> str:
         return _TEMPLATES[self.kind].format(**{"attribute": self.attribute, "split": self.split} | dict(self.values))
+
+    @property
+    def fix(self) -> str:
+        """What to do about it; empty where there is nothing to do, or the sentence says so."""
+        return _FIXES.get(self.kind, "")
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; `from_stored` reads it back."""
@@ -195,6 +232,12 @@ class IntakeWarning:
         except (KeyError, ValueError):
             return cls(WarningKind.GROUP_TEXT, values={"text": str(stored.get("text", ""))})
         return known
+
+
+def by_importance(warnings: Iterable[IntakeWarning]) -> list[IntakeWarning]:
+    """First those that need a decision, the most important first; then the others as they were."""
+    order = {kind: place for place, kind in enumerate(_FIXES)}
+    return sorted(warnings, key=lambda warning: order.get(warning.kind, len(order)))
 
 
 @cache
