@@ -22,6 +22,8 @@ with page("Data", "Who is in the data set: groups, label rates, intersections, a
             leads=("app.py",),
         )
         st.stop()
+    if st.button("Change what its columns mean", icon=":material/edit:", type="tertiary", key="data.bring"):
+        st.switch_page("pages/1_Data.py", query_params={"bring": data.folder})
     table = data.table()
     widgets.cards(data_page.totals(table))
     who, intake, pairs = st.tabs(

@@ -15,9 +15,10 @@ import streamlit as st
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.assemble import label_coder
 from fairvlm_core.intake.describe import DATASET, Proposal, describe_folder, place_in_workspace, write_description
-from fairvlm_core.intake.description import LabelRule, parse_description
+from fairvlm_core.intake.description import LabelRule, parse_description, read_description
 from fairvlm_core.intake.groups import edges_for
 from fairvlm_core.intake.guess import Column, columns_of, label_entries
+from fairvlm_core.intake.layouts import MANIFESTS
 from fairvlm_core.intake.tables import read_tables
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.words import many
@@ -58,7 +59,9 @@ def show(here: Here, folder: str) -> None:
     )  # fmt: skip
     proposal = _proposal(folder, images.strip() or None, tables_stamp(place))
     if state.get("bring.images") != images or state[CONTENT] is None:
-        state.update({"bring.images": images, CONTENT: deepcopy(proposal.description), ROUND: state[ROUND] + 1})
+        own = None if images.strip() else _own(here, place)
+        content = deepcopy(proposal.description if own is None else own)
+        state.update({"bring.images": images, CONTENT: content, ROUND: state[ROUND] + 1})
     left, right = st.columns([1, 1], gap="large")
     with left:
         _reasons(proposal)
@@ -81,9 +84,10 @@ def _proposal(folder: str, images: str | None, stamps: Any) -> Proposal:  # noqa
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _columns(folder: str, tables: str, stamps: Any) -> dict[str, Column]:  # noqa: ARG001 - part of the key
     described = parse_description(json.loads(tables), DATASET)
-    if described.table is None:
+    names = described.table or next((name for name in MANIFESTS if Path(folder, name).is_file()), None)
+    if names is None:
         return {}
-    table = read_tables(Path(folder), described.table, described.group_by, described.join)
+    table = read_tables(Path(folder), names, described.group_by, described.join)
     return {column.name: column for column in columns_of(table)}
 
 
@@ -93,6 +97,15 @@ def _checked(folder: str, content: str, stamps: Any) -> PairTable:  # noqa: ARG0
     if len(table) <= CHECKED:
         return PairTable.read(folder, description=json.loads(content), max_refused_share=1.0)
     return table
+
+
+def _own(here: Here, folder: Path) -> dict[str, Any] | None:
+    """The description that the folder has already, beside the data or in the workspace."""
+    for path in (folder / DATASET, place_in_workspace(here.store.workspace, folder)):
+        if path.is_file():
+            read_description(path)
+            return json.loads(path.read_text(encoding="utf-8-sig"))
+    return None
 
 
 def _reasons(proposal: Proposal) -> None:
@@ -116,6 +129,8 @@ def _changed(folder: str, content: dict[str, Any]) -> dict[str, Any]:
         form.columns(columns)
         form.label(columns)
         form.attributes(columns)
+        if not form.content["columns"]:
+            del form.content["columns"]
     form.classes()
     with st.expander("All entries as JSON", icon=":material/data_object:"):
         text = json.dumps(form.content, indent=1, ensure_ascii=False)
@@ -160,7 +175,7 @@ class _Form:
         ):  # fmt: skip
             before = _said(named.get(role) or "")
             if role in ("image", "text"):
-                chosen = st.text_input(label, before, key=self._key(role), help=text).strip()
+                chosen = st.text_input(label, before, key=self._key(role), help=text, placeholder=role).strip()
             else:
                 options = list(dict.fromkeys([before, "", *columns]))
                 chosen = st.selectbox(
@@ -185,7 +200,7 @@ class _Form:
         if "any_of" in rule:
             st.caption(f"Label: 1 where one of these columns says so: {literal(', '.join(rule['any_of']))}.")
             return
-        before = named.get("label") or rule.get("column") or NONE
+        before = named.get("label") or rule.get("column") or ("label" if "label" in columns else NONE)
         name = st.selectbox("Label", list(dict.fromkeys([before, *columns])), key=self._key("label"))
         column, self._label = columns.get(name), name
         if name != before and column is not None:

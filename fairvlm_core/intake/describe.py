@@ -160,7 +160,11 @@ def _own_layout(folder: Path) -> Proposal | None:
     text = (
         f"the {layout.kind} layout is read without a description; entries for names, prompts or attributes may be added"
     )
-    return Proposal({"schema": 1, "name": folder.resolve().name}, (Reason("", text),), {})
+    reasons = [Reason("", text)]
+    if layout.kind != "fairvlmed" and layout.description.prompts is None:
+        text = "without prompts, zero-shot scores ask for glaucoma: write prompts for your two labels"
+        reasons.append(Reason("prompts", text, False))
+    return Proposal({"schema": 1, "name": folder.resolve().name}, tuple(reasons), {})
 
 
 def _tables(folder: Path) -> dict[str, list[str]]:
@@ -202,7 +206,8 @@ def _known(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, gue
     name = max(fitting, key=lambda one: len(fitting[one][0].recognise))
     description, paths = fitting[name]
     content = description.model_dump(by_alias=True, exclude_defaults=True, mode="json")
-    content = {"schema": 1, **content, "table": paths[0] if len(paths) == 1 else paths} | guess.entries
+    one = len(paths) == 1 and isinstance(description.table, str)
+    content = {"schema": 1, **content, "table": paths[0] if one else paths} | guess.entries
     content.pop("recognise", None)
     table = read_tables(folder, content["table"])
     sets = content["columns"] if isinstance(content["columns"], list) else [content["columns"]]

@@ -47,7 +47,7 @@ _ATTRIBUTES = {
 }
 _SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 _NEGATIVE = re.compile(
-    r"normal|healthy|no(?:ne)?\b.*|no[ _-](?:finding|disease|abnormalit).*|benign|negative|control|absent|without.*"
+    r"normal|healthy|no(?:ne)?\b.*|no[ _-](?:finding|disease|abnormalit).*|benign|negative.*|control|absent|without.*"
     r"|non[-_ ].+"
 )
 _MALIGNANT = re.compile(r"malignan|melanom|carcinom|cancer|lymphom|sarcom|^(?:mel|bcc|scc|akiec)$")

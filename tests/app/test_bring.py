@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,23 @@ def test_images_on_another_disk(open_page, ward, tmp_path) -> None:
     assert (pairs(app), app.error) == ("46", [])
     press(app, "Save and fine-tune")
     assert json.loads((ward / "dataset.json").read_text())["images"] == str(tmp_path / "disk")
+
+
+@pytest.mark.usefixtures("empty_workspace")
+def test_a_data_set_that_is_open_is_changed(open_page, data_folder, tmp_path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(data_folder, folder)
+    app = open_page(DATA, folder=str(folder))
+    press(app, "Change what its columns mean")
+    assert app.query_params["bring"] == str(folder)
+    assert (pairs(app), box(app, "Label").value) == ("130", "label")
+    before = json.loads((folder / "dataset.json").read_text())
+    box(app, "Prompts of label 1, one a line").set_value("a large cup\na thin rim").run()
+    assert any("will be replaced" in caption.value for caption in app.caption)
+    press(app, "Save and look at the data")
+    after = json.loads((folder / "dataset.json").read_text())
+    assert after == before | {"prompts": [[before["prompts"][0]], ["a large cup", "a thin rim"]]}
+    assert pairs(app) == "130"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not beside the checkout")
