@@ -37,6 +37,8 @@ OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a ru
 Preset = Annotated[str, typer.Option(help="`fairvlm presets` lists them")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")]
 SharedPatients = Annotated[bool, typer.Option("--allow-shared-patients", help="Let a patient be in several splits")]
+_MAX_REFUSED = 0.05
+MaxRefused = Annotated[float, typer.Option(help="Refuse the whole set above this share of bad images")]
 MinCell = Annotated[int, typer.Option(help="Hide groups with fewer people in a cell; 0 hides none")]
 Resamples = Annotated[int, typer.Option(min=0, help="Bootstrap and permutation draws; 0: no intervals")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the app")]
@@ -54,9 +56,13 @@ Images = Annotated[
 ]
 
 
-def _read_options(description: Path | None, allow_shared_patients: bool, images: Path | None) -> dict[str, Any]:
+def _read_options(
+    description: Path | None, allow_shared_patients: bool, images: Path | None, max_refused: float
+) -> dict[str, Any]:
     path = None if description is None else str(description.resolve())
-    options = {"description": path, "allow_shared_patients": allow_shared_patients}
+    options: dict[str, Any] = {"description": path, "allow_shared_patients": allow_shared_patients}
+    if max_refused != _MAX_REFUSED:
+        options["max_refused_share"] = max_refused
     return options if images is None else options | {"images": str(images.resolve())}
 
 
@@ -132,7 +138,7 @@ def check(
     seed: Annotated[int, typer.Option(help="For splits, where the data has none")] = 0,
     model: Annotated[str, typer.Option(help="Whose context length cuts notes")] = "tiny",
     allow_shared_patients: SharedPatients = False,
-    max_refused: Annotated[float, typer.Option(help="Refuse the whole set above this share of bad images")] = 0.05,
+    max_refused: MaxRefused = _MAX_REFUSED,
     json: Json = False,
 ) -> None:
     """Read a data folder and report what is in it; finds the layout itself."""
@@ -190,6 +196,7 @@ def train(
     description: Description = None,
     images: Images = None,
     allow_shared_patients: SharedPatients = False,
+    max_refused: MaxRefused = _MAX_REFUSED,
     map_pairs: Annotated[
         bool, typer.Option("--map/--no-map", help="Make the map of the pairs once the run has finished")
     ] = True,
@@ -210,7 +217,7 @@ def train(
         "fairness.attributes": attributes,
     }
     chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings)
-    new = NewRun(data, preset, chosen, verdicts, _read_options(description, allow_shared_patients, images))
+    new = NewRun(data, preset, chosen, verdicts, _read_options(description, allow_shared_patients, images, max_refused))
     with joined() as team:
         train_run(
             new,
@@ -231,13 +238,20 @@ def cost(
     description: Description = None,
     images: Images = None,
     allow_shared_patients: SharedPatients = False,
+    max_refused: MaxRefused = _MAX_REFUSED,
     json: Json = False,
 ) -> None:
     """Measure a training step on a few pairs, and estimate the time of a run."""
     from .jobs import print_cost
     from .training import parse_settings
 
-    print_cost(data, preset, parse_settings(settings), _read_options(description, allow_shared_patients, images), json)
+    print_cost(
+        data,
+        preset,
+        parse_settings(settings),
+        _read_options(description, allow_shared_patients, images, max_refused),
+        json,
+    )
 
 
 @app.command()
@@ -309,6 +323,7 @@ def sweep(
     description: Description = None,
     images: Images = None,
     allow_shared_patients: SharedPatients = False,
+    max_refused: MaxRefused = _MAX_REFUSED,
     json: Json = False,
 ) -> None:
     """Search settings by their validation metrics; the same command again joins or continues the study."""
@@ -323,7 +338,7 @@ def sweep(
         workspace=workspace,
         study=study,
         where=storage,
-        read_options=_read_options(description, allow_shared_patients, images),
+        read_options=_read_options(description, allow_shared_patients, images, max_refused),
         map_pairs=map_pairs,
         json=json,
     )

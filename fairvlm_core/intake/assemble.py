@@ -169,7 +169,7 @@ def check_refused_share(refused: list[dict[str, Any]], n: int, limit: float, sou
     more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
     raise InputError(
         f"{source}: {len(refused)} of {n} pairs cannot be used, more than max_refused_share={limit:g} allows "
-        f"({'; '.join(named)}{more}); fix the files, or allow a larger share"
+        f"({'; '.join(named)}{more}); fix the files, or allow a larger share with --max-refused"
     )
 
 

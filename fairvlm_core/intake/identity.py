@@ -190,6 +190,6 @@ def shared_patients(raw: RawRows, frame: pd.DataFrame, rows: np.ndarray, allowed
         raise InputError(
             f"{raw.source}: {who} in more than one split, first {raw.where(rows[one])} ({SPLITS[split[one]]}) and "
             f"{raw.where(rows[other])} ({SPLITS[split[other]]}); put all pairs of a patient into one "
-            f"split, or let them in with allow_shared_patients"
+            f"split, or let them in with allow_shared_patients (--allow-shared-patients)"
         )
     return count
