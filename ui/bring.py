@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from fairvlm_core.cells import typed_path
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.assemble import label_coder
 from fairvlm_core.intake.describe import DATASET, Proposal, describe_folder, place_in_workspace, write_description
@@ -57,7 +58,7 @@ def show(here: Here, folder: str) -> None:
         "Folder of the images, if they lie elsewhere", key="bring.elsewhere", placeholder="the same folder",
         help="Its images are read in place. Links in the data folder may lead there.",
     )  # fmt: skip
-    proposal = _proposal(folder, images.strip() or None, tables_stamp(place))
+    proposal = _proposal(folder, str(typed_path(images)) if images.strip() else None, tables_stamp(place))
     if state.get("bring.images") != images or state[CONTENT] is None:
         own = None if images.strip() else _own(here, place)
         content = deepcopy(proposal.description if own is None else own)

@@ -143,7 +143,7 @@ def read_result(
     min_cell: int = 20,
     extras: Extras | None = None,
 ) -> FileResult:
-    """Everything about a predictions file, CSV or Parquet; cells are read as text, numbers are checked row by row.
+    """Everything about a predictions file, of any kind that `read_any_table` reads; numbers are checked row by row.
 
     The default threshold is 0.5; scores outside [0, 1] only get metrics that need no threshold.
 
@@ -199,11 +199,11 @@ def _columns(
     bands: Mapping[str, Sequence[float]],
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None, list[str]]:  # fmt: skip
     """(labels, scores, groups by attribute, patient ids, what is odd) of a file."""
-    from ..intake.csvtable import read_csv_table, read_parquet_table
+    from ..intake.tablefile import read_any_table
 
     if not path.is_file():
         raise InputError(f"{path}: {'a folder, not a table' if path.is_dir() else 'there is no such file'}")
-    table = read_parquet_table(path) if path.suffix == ".parquet" else read_csv_table(path, tidy=True)
+    table = read_any_table(path)
     wanted = [label, score, *attributes, *([patient] if patient else [])]
     for name in wanted:
         if name not in table.columns:

@@ -8,6 +8,7 @@ black and white      0 and 255
 palette              the palette's colours
 transparency         laid over black: the surround of radiographs and fundus images is dark; white would look like a finding
 16 bit, integer      as it is up to 255; beyond, 0 stays 0 and the largest value becomes 255 (`dicom.white_level`)
+16 bit, colour       the high byte of each colour; where all are below 128, the largest becomes 255
 float                as it is if within 0 to 255, times 255 if within 0 to 1, else minimum to 0 and maximum to 255;
                      not-a-number and infinities become 0
 CMYK, YCbCr, HSV     Pillow's conversion; colour profiles are not applied
@@ -141,8 +142,11 @@ def read_image(root: Path, path: str) -> Image.Image:
     if is_dicom(data):
         return decode_dicom(data, MAX_PIXELS).image
     with damage("the image"):
-        image, _ = _open(data)
-        return to_rgb(image, _orientation(image))
+        image, odd = _open(data)
+        rgb = to_rgb(image, _orientation(image))
+        # Pillow reads the high byte of 16-bit colour: of 12-bit values hardly anything.
+        top = max(high for _, high in rgb.getextrema()) if "16-bit" in odd and image.mode != "I" else 255
+        return rgb.point(lambda value: value * 255 / top) if 0 < top < 128 else rgb
 
 
 def inspect_image(root: Path, path: str) -> ImageFacts:

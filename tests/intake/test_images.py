@@ -75,13 +75,17 @@ def test_16_bit_colour_keeps_its_high_byte(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    row = b"\x00" + struct.pack(">3H", 0x8000, 0x40FF, 0xFFFF)
-    head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    (tmp_path / "a.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
-    )
-    assert pixels(tmp_path)[0, 0].tolist() == [0x80, 0x40, 0xFF]
+    def colour(*values):
+        row = b"\x00" + struct.pack(">3H", *values)
+        head = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+        (tmp_path / "a.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+        )
+        return pixels(tmp_path)[0, 0].tolist()
+
+    assert colour(0x8000, 0x40FF, 0xFFFF) == [0x80, 0x40, 0xFF]
     assert inspect_image(tmp_path, "a.png").odd == ("16-bit",)
+    assert colour(4095, 2048, 0) == [255, 136, 0]  # 12-bit values are not black
 
 
 @pytest.mark.parametrize(
