@@ -224,7 +224,7 @@ def verdicts_for_training(source: str, workspace: Path | None) -> VerdictSet:
     from ..review import read_verdicts
 
     if source != "latest":
-        return read_verdicts(Path(source))
+        return read_verdicts(typed_path(source))
     with _store(workspace) as store:
         verdicts = store.verdicts()
     if not verdicts.verdicts:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from ..cells import UNKNOWN, is_missing
 from ..errors import InputError
 from .files import open_regular, path_fault, shown
 from .template import template_fault
@@ -96,7 +97,7 @@ class AttributeRule(_Model):
     """How a column becomes groups.
 
     ``names`` gives codes a name; ``bins`` cuts numbers into bands, each from one edge up to but without the next;
-    ``unknown`` lists cells that mean "not known", beside blank, -1, None, NaN, null and unknown.
+    ``unknown`` lists cells that mean "not known", beside those that always do (`cells.MISSING`).
     """
 
     column: _Text
@@ -108,6 +109,9 @@ class AttributeRule(_Model):
     def _sound(self) -> AttributeRule:
         if self.names is not None and self.bins is not None:
             raise ValueError('give "names" or "bins", not both')
+        for name in (self.names or {}).values():
+            if is_missing(name) and name != UNKNOWN:
+                raise ValueError(f'the name {name!r} would count as missing; use another, such as "no finding"')
         if self.bins is not None:
             rising = all(a < b for a, b in pairwise(self.bins))
             if not self.bins or not rising or not all(map(math.isfinite, self.bins)):

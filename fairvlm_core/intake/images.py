@@ -145,7 +145,7 @@ def read_image(root: Path, path: str) -> Image.Image:
         image, odd = _open(data)
         rgb = to_rgb(image, _orientation(image))
         # Pillow reads the high byte of 16-bit colour: of 12-bit values hardly anything.
-        top = max(high for _, high in rgb.getextrema()) if "16-bit" in odd and image.mode != "I" else 255
+        top = int(np.asarray(rgb).max()) if "16-bit" in odd and image.mode.startswith("RGB") else 255
         return rgb.point(lambda value: value * 255 / top) if 0 < top < 128 else rgb
 
 

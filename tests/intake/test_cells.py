@@ -88,6 +88,12 @@ def test_a_word_that_a_rule_names_is_not_missing(manifest, rows):
     assert '"negative": ["none"]' in said(table, WarningKind.LABEL_NONE)
 
 
+def test_a_group_cannot_have_a_name_that_means_missing(manifest, rows):
+    described = {"attributes": {"race": {"column": "race", "names": {"Black": "None"}}}}
+    with pytest.raises(InputError, match="the name 'None' would count as missing"):
+        PairTable.read(manifest(rows, description=described), check_images=False)
+
+
 def test_codes_written_as_floats_are_one_group_everywhere(manifest, rows):
     for i, row in enumerate(rows):
         row["race"] = ("1", "2")[i // 2 % 2] + ("" if i < 20 else ".0")
