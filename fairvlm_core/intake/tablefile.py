@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ JSON_LINES = (".jsonl", ".ndjson")
 SEPARATED = (".csv", ".tsv", ".tab", ".txt", "")
 TABLE_ENDINGS = (*PARQUET, *EXCEL, *JSON_LINES, *SEPARATED[:3])
 MAX_EXCEL_BYTES = 512 * 2**20
+MAX_CHARS = 2**31  # of a table that is not read by Arrow
 _TEXT = pa.large_string()
 
 
@@ -116,7 +117,7 @@ def _read_excel(path: Path, name: str) -> StringTable:
                 first = list(islice(rows, 5))
                 if len(first) > 1:
                     header, n = _merged_header(first)
-                    return _table([header, *first[n:], *rows], name, extra=n - 1)
+                    return _table(chain([header], first[n:], rows), name, extra=n - 1)
     except InputError:
         raise
     except Exception as error:  # openpyxl raises many kinds on damaged files
@@ -147,14 +148,17 @@ def _merged_header(rows: list[list[str]]) -> tuple[list[str], int]:
 def _read_json_lines(path: Path, name: str) -> StringTable:
     columns: dict[str, list[str]] = {}
     n = 0
-    with io.TextIOWrapper(open_regular(path, max_bytes=MAX_TABLE_BYTES), "utf-8-sig") as text:
-        for number, line in enumerate(text, 1):
+    with open_regular(path, max_bytes=MAX_TABLE_BYTES) as file:
+        for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8-sig"))
+                json.dumps(row, ensure_ascii=False).encode()  # half a character (an unpaired surrogate) is refused
             except (ValueError, RecursionError):
-                raise InputError(f"{name} line {number}: not valid JSON; one object a line is expected") from None
+                raise InputError(
+                    f"{name} line {number}: not valid JSON in UTF-8; one object a line is expected"
+                ) from None
             if not isinstance(row, Mapping):
                 raise InputError(f"{name} line {number}: one object {{...}} a line is expected")
             for title, value in row.items():
@@ -177,6 +181,7 @@ def _table(records: Iterable[list[str]], name: str, *, extra: int = 0) -> String
     if not any(header):
         raise InputError(f"{name}: the file is empty; it needs a header row and one row a pair")
     lists: list[list[str]] = [[] for _ in header]
+    free = MAX_CHARS
     skipped: list[int] = []
     n = 0
     for number, row in enumerate(rows, 2 + extra):
@@ -190,6 +195,9 @@ def _table(records: Iterable[list[str]], name: str, *, extra: int = 0) -> String
         for i, column in enumerate(lists):
             column.append(row[i] if i < len(row) else "")
         n += 1
+        free -= sum(map(len, row)) + len(row)
+        if free < 0:
+            raise InputError(f"{name} row {number}: more text than fits one table; save it as CSV or split it")
     titles = [title or f"{NO_NAME}{i}" for i, title in enumerate(header, 1)]
     if twice := [title for title in titles if titles.count(title) > 1]:
         raise InputError(f"{name} row 1: two columns are named {shown(twice[0])}; rename one")

@@ -15,6 +15,7 @@ from PIL import Image
 from fairvlm_core.cli import main
 from fairvlm_core.errors import InputError
 from fairvlm_core.intake.describe import Proposal, describe_folder, write_description
+from fairvlm_core.intake.description import parse_description
 from fairvlm_core.pairs import PairTable
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -411,3 +412,32 @@ def test_every_proposal_of_a_shuffled_table_is_valid(tmp_path):
         place = f"c{list(order).index('Picture')}"
         assert proposal.description["columns"]["image"] == f"{{{place}}}.png"
         assert proposal.description["columns"]["text"] == f"c{list(order).index('Comment')}"
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "xlsx", "jsonl", "parquet"])
+def test_damaged_tables_are_one_line(tmp_path, ending):
+    """Bytes cut, flipped and random: a proposal or one line, never another error."""
+    write = {
+        "csv": lambda frame, path: frame.to_csv(path, index=False),
+        "tsv": lambda frame, path: frame.to_csv(path, index=False, sep="\t"),
+        "xlsx": lambda frame, path: frame.to_excel(path, index=False),
+        "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+        "parquet": lambda frame, path: frame.to_parquet(path),
+    }[ending]
+    path = tmp_path / f"a.{ending}"
+    write(ward(tmp_path), path)
+    good = path.read_bytes()
+    random = np.random.default_rng(0)
+    for trial in range(40):
+        data = bytearray(good)
+        if trial % 3 == 0:
+            data = data[: int(random.integers(1, len(data)))]
+        for _ in range(int(random.integers(1, 20))):
+            data[int(random.integers(len(data)))] = int(random.integers(256))
+        path.write_bytes(bytes(data) if trial % 5 else random.bytes(200))
+        said = ""
+        try:
+            parse_description(describe_folder(tmp_path).description, "proposal")
+        except InputError as error:
+            said = str(error)
+        assert "\n" not in said
