@@ -35,7 +35,7 @@ from fairvlm_core.config import RunConfig
 from fairvlm_core.ledger import PairLossLedger
 from fairvlm_core.models import load_clip
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import Queue, QueueSettings, ReviewStore, queue_from_run
+from fairvlm_core.review import VERDICTS, Queue, QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import Run, RunStore, now
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
@@ -45,7 +45,7 @@ FLAGS = (
     "--disable-sync", "--no-first-run",
 )  # fmt: skip
 DRAWN = 100  # different images
-KEYS = {"1": "fits", "2": "wrong_note", "3": "wrong_label", "4": "uninformative", "5": "unusable_image", "6": "unsure"}
+KEYS = {str(place): verdict for place, verdict in enumerate(VERDICTS, 1)}
 
 
 def make_run(workspace: Path, n: int, size: int) -> Run:

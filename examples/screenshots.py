@@ -124,6 +124,7 @@ def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
     """For each picture the address it shows and its largest height; `runs` as in ``?run=``."""
     many = "&".join(f"run={run}" for run in runs)
     one = f"run={runs[-1]}"
+    best = f"run={next((run for run in reversed(runs) if run.endswith('-robustfair-plus-s2')), runs[-1])}"
     return {
         "overview": (f"?{one}", None),
         "data": (f"Data?{one}", None),
@@ -132,15 +133,15 @@ def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
         "fine-tune": (f"Fine_tune?{one}", None),
         "fine-tune-watch": (f"Fine_tune?view=Watch&{one}", None),
         "fine-tune-sweeps": (f"Fine_tune?view=Sweeps&{one}", None),
-        "bad-pairs": (f"Bad_pairs?{one}", 1500),
-        "losses": (f"Loss_and_Sinkhorn?{one}", None),
+        "bad-pairs": (f"Bad_pairs?{best}", 800),
+        "losses": (f"Loss_and_Sinkhorn?{best}", None),
         "losses-quantiles": (f"Loss_and_Sinkhorn?view=Quantiles&{one}", None),
-        "losses-training": (f"Loss_and_Sinkhorn?view=Divergence+over+training&{one}", None),
         "losses-fairness": (f"Loss_and_Sinkhorn?view=Distance+and+fairness&{one}", None),
         "compare": (f"Compare_runs?{many}", 1900),
         "review": (f"Review?{one}", None),
         "review-results": (f"Review?view=Results&{one}", None),
         "report": (f"Report?{one}", 1400),
+        "story": ("Story", None),
     }
 
 

@@ -106,6 +106,13 @@ _STYLE = """<style>
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] {gap: 0.55rem;}
 [data-testid="stElementContainer"]:has(h1) + [data-testid="stElementContainer"] {display: none;}
 .st-key-bad_pairs_inspector kbd {display: none;}
+@media (max-width: 1000px) {
+  .st-key-bad_pairs_bench [data-testid="stHorizontalBlock"]:has(.st-key-bad_pairs_inspector) {flex-wrap: wrap;}
+  .st-key-bad_pairs_bench [data-testid="stHorizontalBlock"] > [data-testid="stColumn"]:has(.st-key-bad_pairs_inspector),
+  .st-key-bad_pairs_bench [data-testid="stColumn"]:has([data-testid="stBidiComponentRegular"]) {
+    flex: 1 1 100%; min-width: 100%;
+  }
+}
 .st-key-bad_pairs_inspector [data-testid="stVerticalBlock"], .st-key-bad_pairs_inspector {gap: 0.5rem;}
 </style>"""
 
@@ -135,7 +142,7 @@ def _bench(run: Run) -> None:
         if now.result.message:
             st.info(literal(f"{now.result.message[:1].upper()}{now.result.message[1:]}."), icon=":material/info:")
         pair = _pair(found, listing)
-        left, right = st.columns([1, 1.06], gap="medium")
+        left, right = st.container(key="bad_pairs_bench").columns([1, 1.06], gap="medium")
         with left:
             _board(run, found, now, listing, pair, data, view)
         with right, st.container(height=BOARD_HEIGHT, border=False, key="bad_pairs_inspector"):

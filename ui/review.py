@@ -32,6 +32,23 @@ def verdict_name(verdict: str | None) -> str:
     return VERDICTS[verdict].label if verdict in VERDICTS else "No decision yet"
 
 
+def label_words(names: Sequence[str], prompts: Sequence[object]) -> tuple[str, ...]:
+    """What a label says, for a reader: the data's own names or, where these only say positive and negative, the finding.
+
+    >>> label_words(("negative", "positive"), ("A photo of non-glaucoma", "A photo of glaucoma"))
+    ('no glaucoma', 'glaucoma')
+    >>> label_words(("benign", "malignant"), ("A photo of a mole", "A photo of a melanoma"))
+    ('benign', 'malignant')
+    """
+    if tuple(names) != ("negative", "positive") or not all(isinstance(prompt, str) for prompt in prompts):
+        return tuple(names)
+    first, second = (str(prompt).split() for prompt in prompts)
+    while len(first) > 1 and len(second) > 1 and first[0] == second[0]:
+        first, second = first[1:], second[1:]
+    without = " ".join(first)
+    return (f"no {without[4:]}" if without.startswith("non-") else without, " ".join(second))
+
+
 def reason_options() -> dict[str, str]:
     """Reasons as stored, to the text that names the verdict each belongs to.
 

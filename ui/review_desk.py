@@ -112,6 +112,7 @@ def _place(at: Desk, data: ReviewedData, turn: Turn, view: PairView, expires: st
         pair.verdict_buttons("review.", turn.key, _give, at, turn, view.label)
         _after(at, turn)
         pair.ask_details(data, view, turn.key, at.drafts)
+        pair.show_side_by_side(data, view)
     with left:
         pair.show_images(view, height=IMAGE_HEIGHT, key="review.viewer")
         _below_image(expires)

@@ -14,8 +14,8 @@ from fairvlm_core.review import VERDICTS, Draft, Drafts, ReviewedData, Verdict
 from fairvlm_core.words import MINUS, many
 
 from .image_viewer import Picture, image_viewer
-from .review import KEYS, made_verdict, reason_options
-from .review_reads import Explained, explained, offered_notes, pictures
+from .review import KEYS, label_words, made_verdict, reason_options
+from .review_reads import Explained, explained, offered_images, offered_notes, pictures
 from .words import literal
 
 BUTTONS = "review_verdicts"
@@ -23,6 +23,7 @@ PLACE = "review_place"
 NOTE_HEIGHT = 190
 OFFERED = 8
 WORDS = 6
+BESIDE, SMALL = 3, 300  # other images beside the pair's own, and their longest side in pixels
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_pair(data: ReviewedData, pair_id: str, *, with_map: bool) -> PairView:
         found = explained(data, row) if with_map else None
     except InputError as error:
         problem = str(error)
-    names = data.table.info.label_names
+    names = label_words(data.table.info.label_names, data.table.info.prompts)
     return PairView(pair_id, int(pair["label"]), names, str(pair["text"]), shown, problem, found)
 
 
@@ -146,6 +147,31 @@ def _typed(turn: str, draft: Draft) -> Draft:
     state = st.session_state
     values = {name: state.get(f"review.{name}.{turn}", value) for name, value in asdict(draft).items()}
     return Draft(str(values["reason"] or ""), str(values["comment"] or ""), values["better"])
+
+
+def show_side_by_side(data: ReviewedData, view: PairView) -> None:
+    """On request: this image beside the three images that the note fits best by the run's model."""
+    more = st.expander(
+        "Images that this note fits best", icon=":material/compare:", key="review.beside", on_change="rerun"
+    )
+    if not more.open:
+        return
+    with more:
+        try:
+            others = offered_images(data.run, view.pair_id, BESIDE)
+        except InputError as error:
+            st.caption(literal(f"No other images can be shown: {error}"))
+            return
+        for column, pair_id in zip(st.columns(1 + BESIDE), [view.pair_id, *others], strict=False):
+            with column:
+                try:
+                    image = data.table.image(data.row(pair_id))
+                except InputError as error:
+                    st.caption(literal(error))
+                    continue
+                image.thumbnail((SMALL, SMALL))
+                name = "This image" if pair_id == view.pair_id else literal(pair_id)
+                st.image(image, caption=name, alt=f"Image of pair {pair_id}")
 
 
 def _ask_better(data: ReviewedData, view: PairView, turn: str, kept: Mapping[str, Any]) -> None:

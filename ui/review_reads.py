@@ -57,6 +57,12 @@ def offered_notes(run: Run, pair_id: str, k: int) -> list[str]:
     return [ids[row] for row in best_notes(images, notes, ids.index(pair_id), k)] if pair_id in ids else []
 
 
+def offered_images(run: Run, pair_id: str, k: int) -> list[str]:
+    """Ids of the k pairs whose images the run's model finds most similar to the note of a pair; empty for a new pair."""
+    images, notes, ids = _features(str(run.path), stamp(run.files.embeddings))
+    return [ids[row] for row in best_notes(notes, images, ids.index(pair_id), k)] if pair_id in ids else []
+
+
 @st.cache_resource(max_entries=2, show_spinner=False)  # too large to be copied for each reader
 def _features(path: str, stamps: Stamp) -> tuple[np.ndarray, np.ndarray, list[str]]:  # noqa: ARG001
     run = Run(Path(path))

@@ -7,13 +7,15 @@ from pathlib import Path
 import streamlit as st
 
 from fairvlm_core import safeio
+from fairvlm_core.analysis.entries import DAMAGED
 from fairvlm_core.errors import InputError
+from fairvlm_core.jobs.sweeps import start_sweep, sweep_process
 from fairvlm_core.sweep import Storage, Sweep, known, read_sweep
 from fairvlm_core.words import many
 
 from . import sweep, widgets
 from .charts import CONFIG
-from .frame import Here, page_names
+from .frame import Here, errors, page_names
 from .reads import Stamp, stamp
 from .sweep_charts import front_chart
 from .words import literal
@@ -33,14 +35,52 @@ ABOUT = (
 )
 
 
+def _start(here: Here, *, opened: bool) -> None:
+    """A form that starts a sweep in a process of its own; the page may be closed."""
+    folders = {e.folder: f"{e.data} · {Path(e.folder).name}" for e in reversed(here.entries) if e.state != DAMAGED}
+    if not folders:
+        return
+    with st.expander("Start a sweep", icon=":material/play_arrow:", expanded=opened), st.form(
+        "sweep.new", border=False, enter_to_submit=False
+    ):  # fmt: skip
+        first, second, third, fourth = st.columns([3, 2, 1, 1])
+        folder = first.selectbox("Data set", list(folders), format_func=folders.__getitem__, key=f"{_STATE}.folder")
+        study = second.text_input("Study", value="sweep", key=f"{_STATE}.study", max_chars=40)
+        trials = third.number_input("Trials", 1, 1000, 20, key=f"{_STATE}.trials")
+        seeds = fourth.number_input("Seeds each", 1, 20, 1, key=f"{_STATE}.seeds")
+        params = st.text_input(
+            "Settings to vary", key=f"{_STATE}.params", placeholder="fairness.weight=0.1..30:log  mining.faulty_sd=1.5..4",
+            help="NAME=LOW..HIGH, with :log for a log scale, or NAME=a|b|c. Empty: λ, β and ε of the preset robustfair.",
+        )  # fmt: skip
+        if st.form_submit_button("Start", type="primary"):
+            with errors():
+                start_sweep(
+                    here.store.workspace.resolve(), folder, study=study.strip(), trials=int(trials), seeds=int(seeds),
+                    params=params.split(),
+                )  # fmt: skip
+                st.success(
+                    "Started. Its trials appear below and its runs in the list of runs; *Refresh* shows how far it is."
+                )
+
+
+def _process(here: Here, study: str) -> None:
+    """Whether the sweep that the app started is at work, and what it said last where it is not."""
+    process = sweep_process(here.store.workspace, study)
+    if process.process is not None:
+        st.caption(":material/hourglass_top: At work.")
+    elif process.started is not None and (lines := process.tail(2)):
+        st.caption(literal(f"Ended: {' '.join(lines)}"))
+
+
 def show(here: Here) -> None:
-    """One study of the workspace, or how to start one."""
+    """Start a study, and one study of the workspace."""
+    _start(here, opened=not known(here.store.workspace))
     studies = {storage.study: storage for storage in known(here.store.workspace)}
     if not studies:
         widgets.empty(
             "No sweep yet",
-            "A sweep trains many runs with different settings and shows the best trade-offs. Start it in a terminal; this "
-            "view follows it. Without --param it varies λ, β and ε of the preset robustfair:",
+            "A sweep trains many runs with different settings and shows the best trade-offs. Start it above or in a "
+            "terminal; this view follows it. Without --param it varies λ, β and ε of the preset robustfair:",
             _COMMAND,
         )
         return
@@ -54,6 +94,7 @@ def show(here: Here) -> None:
         st.error(literal(error), icon=":material/broken_image:")
         return
     widgets.section(f"Study {literal(found.name)}", *ABOUT)
+    _process(here, name)
     st.caption(literal(f"{sweep.progress_line(found)} Data: {found.data}."))
     if found.complete:
         _front(here, found)

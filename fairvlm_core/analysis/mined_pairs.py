@@ -133,7 +133,8 @@ class MinedPairs:
     mean_loss, z, weight : float64 ndarray of shape (N,)
         As in `result`; NaN outside training.
     order : int64 ndarray of shape (N,)
-        All rows, most suspicious first: flagged by |z|, then clean by |z|, then what is not mined.
+        All rows, most suspicious first: wrong notes by |z|, shared markers by |z| (the two are on different scales), clean
+        by |z|, then what is not mined.
     """
 
     settings: MiningConfig
@@ -171,7 +172,7 @@ def mine_pairs(pairs: RunPairs, settings: MiningConfig) -> MinedPairs:
     for name in ("mean_loss", "z", "weight"):
         values[name] = np.full(len(pairs), np.nan)
         values[name][pairs.place] = getattr(result, name)
-    rank = np.select([kind == NOT_MINED, kind == 0], [2, 1], 0)
+    rank = np.select([kind == NOT_MINED, kind == 0, kind == 2], [3, 2, 1], 0)
     order = np.lexsort((-np.nan_to_num(np.abs(values["z"]), nan=-1.0), rank))
     return MinedPairs(settings, result, audit, kind, order=order, **values)
 

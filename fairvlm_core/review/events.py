@@ -44,6 +44,10 @@ VERDICTS: Mapping[str, VerdictKind] = MappingProxyType(
             "Unusable image", "Nothing can be judged on this image.", True,
             ("blurred", "too dark or too bright", "wrong field of view", "artefact"),
         ),
+        "shared_marker": VerdictKind(
+            "Shared marker or stamp", "Image and note share a mark that is no clinical finding.", True,
+            ("stamp", "text in the image", "frame or ruler"),
+        ),
         "unsure": VerdictKind(
             "Unsure", "You cannot tell, even after looking twice.", None,
             ("borderline finding", "image quality", "more information needed"),

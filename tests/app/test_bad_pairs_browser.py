@@ -54,9 +54,9 @@ def loop(visit: Visit, left: float, right: float) -> None:  # noqa: F811
     def at(x: float, y: float) -> tuple[float, float]:
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
-    mouse.move(*at(left, 0.04))
+    mouse.move(*at(left, 0.005))
     mouse.down()
-    for x, y in ((right, 0.04), (right, 0.96), (left, 0.96), (left, 0.06)):
+    for x, y in ((right, 0.005), (right, 0.995), (left, 0.995), (left, 0.01)):
         mouse.move(*at(x, y), steps=8)
     mouse.up()
 

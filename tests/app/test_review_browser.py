@@ -15,7 +15,7 @@ from review_data import add_queue, add_reviewable_run
 from serving import chromium, in_a_browser, serve
 
 from fairvlm_core.pairs import PairTable
-from fairvlm_core.review import ReviewStore
+from fairvlm_core.review import VERDICTS, ReviewStore
 from fairvlm_core.runs import Run
 
 pytestmark = in_a_browser
@@ -24,7 +24,7 @@ BAD_NOTE = (
     "<script>window.taken = 1</script> <img src=x onerror='alert(1)'> ![x](http://example.invalid/x.png) "
     "[a](http://example.invalid) $x^2$ http://example.invalid/y"
 )
-KEYS = {"1": "fits", "2": "wrong_note", "3": "wrong_label", "4": "uninformative", "5": "unusable_image", "6": "unsure"}
+KEYS = {str(place): verdict for place, verdict in enumerate(VERDICTS, 1)}
 SHOWN = """before => {
   let canvas
   for (const element of document.querySelectorAll('.st-key-review-viewer *')) {
@@ -148,7 +148,7 @@ def test_verdicts_by_keyboard_are_all_stored(served, reader, data) -> None:
     pressed = []
     for i, pair_id in enumerate(ids):
         assert seen["pair"] == pair_id
-        key = str(1 + i % 6)
+        key = str(1 + i % len(KEYS))
         pressed.append((pair_id, KEYS[key]))
         reader.page.keyboard.press(key)
         if pair_id != ids[-1]:
@@ -180,7 +180,7 @@ def test_keys_undo_skip_and_map(served, reader, data) -> None:
     ids = train_ids(data)[18:22]
     queue = served.queue("undo", ids)
     first = reader.open(queue)
-    reader.page.keyboard.press("6")
+    reader.page.keyboard.press("7")
     second = reader.shown(first)
     reader.page.keyboard.press("u")
     again = reader.shown(second)
@@ -298,7 +298,7 @@ def test_it_fits_a_tablet(browser, served, data) -> None:
     tablet = Reader(profile, served, "Tab")
     queue = served.queue("tablet", train_ids(data)[43:45])
     seen = tablet.open(queue)
-    names = ("Pair fits", "Wrong note", "Wrong label", "Uninformative", "Unusable image", "Unsure")
+    names = [kind.label for kind in VERDICTS.values()]
     buttons = tablet.page.locator(".st-key-review_verdicts [data-testid^=stBaseButton]:visible")
     boxes = [buttons.nth(i).bounding_box() for i in range(buttons.count())]
     said = buttons.all_inner_texts()

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 from recipes import asked, words_of
 from review_data import add_queue, add_reviewable_run
@@ -549,3 +550,19 @@ def test_a_reader_of_a_blind_queue_sees_no_results_until_an_adjudicator_opens_th
     run(app)
     assert [metric.label for metric in app.metric][:1] == ["Precision"]
     assert [metric.label for metric in start(open_page, "Rae", view="Results").metric][:1] == ["Precision"]
+
+
+def test_the_image_stands_beside_those_its_note_fits_best_on_request(open_page, reviewing, table) -> None:
+    add_queue(reviewing, run_in(reviewing))
+    app = start(open_page)
+    assert not app.get("image")
+    app.session_state["review.beside"] = True
+    run(app)
+    pair_id = shown_pair(app, table)
+    images, notes = (run_in(reviewing).embeddings()[side] for side in ("image", "text"))
+    row = list(table.pair_ids).index(pair_id)
+    likeness = images @ notes[row]
+    likeness[row] = -np.inf
+    best = [str(table.pair_ids[i]) for i in np.argsort(-likeness, kind="stable")[:3]]
+    captions = [image.caption.replace("\\", "") for shown in app.get("image") for image in shown.proto.imgs]
+    assert captions == ["This image", *best]

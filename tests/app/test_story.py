@@ -165,3 +165,27 @@ def test_the_slider_moves_all_numbers_and_the_file_works_from_disk(along_lambda:
         f"before => [...{BAR_TEXTS}].every((one, i) => i > 1 || one.textContent != before[i])", arg=before
     )
     assert {url.split(":")[0] for url in requests} <= {"file", "data"}
+
+
+def test_the_verdict_names_the_best_method_and_what_it_won(along_lambda: Path) -> None:
+    _, _, result = compared(along_lambda)
+    title, numbers = compare.verdict_words(result)
+    best = best_method(result)
+    assert title.startswith("robustfair (λ=3) is best: against clip it is better in ")
+    for one in best.won:
+        assert (f"ES-AUC by {one.attribute}" if one.attribute else "AUC") in title
+        assert f"{float(one.a):.3f} → {float(one.b):.3f}" in numbers
+    table = compare.method_table(result).set_index("Method")
+    assert table.loc["clip", "Against clip"] == "reference"
+    assert table.loc["robustfair (λ=3)", "Against clip"].startswith("better: ")
+
+
+def test_the_overview_says_the_best_method_first(open_page, along_lambda: Path, monkeypatch) -> None:
+    monkeypatch.setenv("FAIRVLM_WORKSPACE", str(along_lambda))
+    app = open_page()
+    text = words_of(app).replace("\\", "")
+    assert text.index("robustfair (λ=3) is best") >= 0
+    assert {"robustfair (λ=0)", "robustfair (λ=3)", "clip"} <= set(app.dataframe[0].value["Method"])
+    labels = app.selectbox(key="frame.run").options
+    assert len(set(labels)) == len(labels)
+    assert any("robustfair (λ=1) · seed 0" in label for label in labels)  # runs that differ by λ are named by it

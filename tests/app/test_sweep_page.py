@@ -9,6 +9,7 @@ import pytest
 from recipes import asked, words_of
 from streamlit.testing.v1 import AppTest
 
+from fairvlm_core.jobs.detached import Detached
 from fairvlm_core.runs import RunStore
 from fairvlm_core.sweep import Space, place_of, read_sweep, workspace_id
 from ui.sweep_charts import front_chart
@@ -136,3 +137,22 @@ def test_a_damaged_journal_is_one_line(open_page, study) -> None:
     app = open_page(PAGE, view="Sweeps")
     assert "first.journal is damaged" in said(app)
     assert len(app.error) == 1
+
+
+def test_a_sweep_is_started_from_the_page(open_page, workspace, monkeypatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(Detached, "start", lambda self, command: started.append([str(self.log), *command[3:]]))
+    app = open_page("2_Fine_tune.py", view="Sweeps")
+    app.text_input(key="sweep.params").input("fairness.weight=0.1..1 epochs=1|2")
+    app.number_input(key="sweep.trials").set_value(3)
+    next(button for button in app.button if button.label == "Start").click().run()
+    (asked,) = started
+    assert asked[0].endswith("sweeps/sweep.log")
+    assert asked[1] == "sweep"
+    assert asked[3:] == [
+        "--study", "sweep", "--trials", "3", "--seeds", "1", "--param", "fairness.weight=0.1..1", "--param", "epochs=1|2",
+        "--workspace", str(workspace.resolve()),
+    ]  # fmt: skip
+    app.text_input(key="sweep.study").input("../x")
+    next(button for button in app.button if button.label == "Start").click().run()
+    assert "use letters" in app.error[0].value
