@@ -81,7 +81,10 @@ def identity(cell: str) -> str:
     >>> {identity(cell) for cell in ("100", "100.0", "00100", " 100 ")}, identity("P-07 a") == identity("p-07A")
     ({'100'}, True)
     """
-    word = "".join(unicodedata.normalize("NFKC", cell).casefold().split())
+    word = cell.lower() if cell.isascii() else unicodedata.normalize("NFKC", cell).casefold()
+    word = "".join(word.split())
+    if word[-1:].isalpha():
+        return word
     whole = _WHOLE.fullmatch(word)
     return f"{whole[1].replace('+', '')}{whole[2]}" if whole else word
 
@@ -93,10 +96,10 @@ def alike(cells: Iterable[str]) -> list[list[str]]:
     [['00100', '100', '100.0']]
     """
     found: dict[str, list[str]] = {}
-    for cell in sorted(set(cells)):
-        if not is_missing(cell):
-            found.setdefault(identity(cell), []).append(cell)
-    return [same for same in found.values() if len(same) > 1]
+    for cell in dict.fromkeys(cells):
+        found.setdefault(identity(cell), []).append(cell)
+    several = [sorted(same) for same in found.values() if len(same) > 1]
+    return [same for same in several if not is_missing(same[0])]
 
 
 def zero_one(cell: str) -> int | None:
@@ -258,9 +261,9 @@ def words_pattern(words: Iterable[str], blank: str = r"[\s\pZ\p{Cf}]") -> str:
 
 
 def typed_path(given: str | Path) -> Path:
-    """A path as a person types or pastes it: in quotes, as file:// address, with ~ or with escaped blanks.
+    r"""A path as a person types or pastes it: in quotes, as file:// address, with ~ or with escaped blanks.
 
-    >>> [typed_path(text).as_posix() for text in ('"/data/a b"', "file:///data/a%20b", " /data/a\\ b ", "data")]
+    >>> [typed_path(text).as_posix() for text in ('"/data/a b"', "file:///data/a%20b", " /data/a\ b ", "data")]
     ['/data/a b', '/data/a b', '/data/a b', 'data']
     """
     if not isinstance(given, str):
