@@ -263,7 +263,7 @@ def words_pattern(words: Iterable[str], blank: str = r"[\s\pZ\p{Cf}]") -> str:
 def typed_path(given: str | Path) -> Path:
     r"""A path as a person types or pastes it: in quotes, as file:// address, with ~ or with escaped blanks.
 
-    >>> [typed_path(text).as_posix() for text in ('"/data/a b"', "file:///data/a%20b", " /data/a\ b ", "data")]
+    >>> [typed_path(text).as_posix() for text in ('"/data/a b"', "file:///data/a%20b", " /data/a\\ b ", "data")]
     ['/data/a b', '/data/a b', '/data/a b', 'data']
     """
     if not isinstance(given, str):

@@ -305,7 +305,8 @@ def test_check_says_first_what_needs_a_decision_and_train_repeats_it(fairvlm, tm
     assert found["summary"] == lines[0]
     assert [f"{i}. {one['warning']}" for i, one in enumerate(found["decisions"], 1)] == lines[1:3]
     assert found["warnings"][:2] == [one["warning"] for one in found["decisions"]]
-    trained = fairvlm("train", tmp_path, "--attributes", "weight", ok=False).stderr
+    run = ("--workspace", tmp_path / "ws", "--epochs", 1, "--batch-size", 16, "--no-map")
+    trained = fairvlm("train", tmp_path, *run).stderr
     assert all(f"warning: {one['warning']}" in trained for one in found["decisions"])
     columns = json.loads("{" + lines[1].split("dataset.json ")[1].split(", if that")[0] + "}")
     attributes = json.loads(lines[2].split("with ", 1)[1].removesuffix(" in dataset.json"))

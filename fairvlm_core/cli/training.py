@@ -111,14 +111,12 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
     with show.progress(quiet) as bar:
         table = PairTable.read(new.folder, progress=show.watch(bar, "reading"), **new.read_options)
     if team.first:
-        for warning in table.report.decisions:
-            show.err.print(f"warning: {warning}", markup=False, soft_wrap=True)
         run = create_run(table, config, store, read_options=new.read_options, verdicts=verdicts)
         team.tell(run.id)
     else:
         run = store.get(team.tell(""))
     if team.first:
-        for one in without_effect(config, table.attributes):
+        for one in (*table.report.decisions, *without_effect(config, table.attributes)):
             show.err.print(f"warning: {one}", markup=False, soft_wrap=True)
     if "verdicts" in run.data and not quiet:
         counts = run.data["verdicts"]["counts"].items()
