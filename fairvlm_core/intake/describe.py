@@ -37,7 +37,7 @@ from .guess import (
 )
 from .layouts import MANIFESTS, check_folder, find_layout
 from .locate import IMAGE_ENDINGS, NOTE_ENDINGS, FileFolder
-from .tablefile import TABLE_ENDINGS, table_header
+from .tablefile import PACKED, TABLE_ENDINGS, table_header
 from .tables import read_tables
 
 DATASET = "dataset.json"
@@ -190,7 +190,7 @@ def _tables(folder: Path) -> dict[str, list[str]]:
 
 
 def _may_be_table(path: Path) -> bool:
-    ending = path.suffix.lower()
+    ending = Path(path.stem).suffix.lower() if path.suffix.lower() == PACKED else path.suffix.lower()
     return (ending in TABLE_ENDINGS or not ending) and not _NO_TABLES.fullmatch(path.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..cells import typed_path
@@ -9,10 +10,12 @@ from ..errors import InputError
 from .assemble import Assembled, assemble
 from .description import DEFAULT_LABEL_NAMES
 from .fairvlmed import fairvlmed_rows
+from .files import shown
 from .layouts import find_layout
 from .locate import FileFolder, checked
 from .rows import Origin, Progress, ReadOptions
 from .tables import table_rows
+from .warning import IntakeWarning, WarningKind
 from .webdataset import webdataset_rows
 
 
@@ -30,6 +33,9 @@ def read_folder(folder: Path | str, options: ReadOptions, progress: Progress | N
     else:
         raw = table_rows(folder, layout)
         images = checked(FileFolder.of(folder, content.images, options.images))
+        if layout.origin == "dataset.json" and images.root != folder and options.images is None:
+            text = f"images are read from {shown(images.root, 200)}, as {layout.origin} says"
+            raw = replace(raw, warnings=[*raw.warnings, IntakeWarning(WarningKind.TEXT, values={"text": text})])
     if images is None and options.images is not None:
         raise InputError(f"images: a folder of the {layout.kind} layout holds its images itself; leave out --images")
     origin = Origin(

@@ -84,7 +84,7 @@ class FileFolder:
 
         Only where none of the first 200 paths is a file, files are looked for: behind the links of the data folder, with
         one of `endings` added, without the first folders of the path (as many for every path), and by the end of their
-        path or their name in subfolders. A name that two files have is not found.
+        path or their name in subfolders, at last in any case. A name that two files have is not found.
 
         Parameters
         ----------
@@ -102,6 +102,7 @@ class FileFolder:
         right = [path for path in files if _ending(path) in endings]
         for whole in (True, False):
             ways += [_by_tail(files, str, whole=whole), _by_tail(right, _stem, whole=whole)]
+            ways += [_by_tail(right, lambda path: path.casefold(), whole=whole)]
         hits = [sum(way(path) is not None for path in sample) for way in ways]
         if not max(hits):
             return {}

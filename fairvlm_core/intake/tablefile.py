@@ -1,11 +1,14 @@
-"""Tables as text, from CSV with any separator, Excel, Parquet and JSON lines."""
+"""Tables as text, from CSV with any separator (also .csv.gz), Excel, Parquet and JSON lines."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import math
+import tempfile
+import zlib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from itertools import chain, islice
@@ -32,7 +35,9 @@ PARQUET = (".parquet", ".pq")
 EXCEL = (".xlsx", ".xlsm")
 JSON_LINES = (".jsonl", ".ndjson")
 SEPARATED = (".csv", ".tsv", ".tab", ".txt", "")
+PACKED = ".gz"
 TABLE_ENDINGS = (*PARQUET, *EXCEL, *JSON_LINES, *SEPARATED[:3])
+MAX_PACKED_BYTES = 4 * 2**30
 MAX_EXCEL_BYTES = 512 * 2**20
 MAX_CHARS = 2**31  # of a table that is not read by Arrow
 _TEXT = pa.large_string()
@@ -49,6 +54,8 @@ def read_any_table(path: Path, *, name: str | None = None) -> StringTable:
     path = Path(path)
     name = name or path.name
     ending = path.suffix.lower()
+    if ending == PACKED:
+        return _read_packed(path, name)
     if ending in PARQUET:
         return read_parquet_table(path, name=name)
     with named(name):
@@ -58,6 +65,21 @@ def read_any_table(path: Path, *, name: str | None = None) -> StringTable:
             return _read_json_lines(path, name)
         mark = separator(path)
     return read_csv_table(path, name=name, tidy=True) if mark == "," else _read_separated(path, name, mark)
+
+
+def _read_packed(path: Path, name: str) -> StringTable:
+    """A table packed by gzip (.csv.gz), by way of a temporary file."""
+    with tempfile.NamedTemporaryFile(suffix=Path(path.stem).suffix) as plain, open_regular(path) as packed:
+        try:
+            with gzip.open(packed) as file:
+                while piece := file.read(1 << 22):
+                    plain.write(piece)
+                    if plain.tell() > MAX_PACKED_BYTES:
+                        raise InputError(f"{name}: more than {MAX_PACKED_BYTES // 2**30} GiB when unpacked; unpack it")
+        except (OSError, EOFError, zlib.error):
+            raise InputError(f"{name}: not a readable gzip file; copy it again") from None
+        plain.flush()
+        return read_any_table(Path(plain.name), name=name)
 
 
 def separator(path: Path) -> str:
@@ -79,7 +101,7 @@ def table_header(path: Path) -> list[str]:
     """The column names of a table; empty where it cannot be read. Never raises."""
     try:
         ending = path.suffix.lower()
-        if ending in (*EXCEL, *JSON_LINES):
+        if ending in (*EXCEL, *JSON_LINES, PACKED):
             return list(read_any_table(path).columns)
         if ending in PARQUET:
             return pyarrow.parquet.read_schema(path).names

@@ -148,6 +148,10 @@ def table_rows(folder: Path, layout: Layout) -> RawRows:
     raw = rows_of(table, description, manifest=layout.kind == "manifest")
     if description.notes is None:
         return raw
+    if layout.origin != "given" and Path(description.notes).expanduser().is_absolute():
+        raise InputError(
+            "notes: a folder elsewhere is read only where you name the description yourself: --description FILE"
+        )
     notes = checked(FileFolder.of(folder, description.notes, what="notes"), "notes")
     return replace(raw, text=_note_files(notes, raw))
 

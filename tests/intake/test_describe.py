@@ -164,6 +164,17 @@ def covid(folder: Path) -> None:
     pd.DataFrame(rows, columns=columns).to_csv(folder / "metadata.csv", index=False)
 
 
+def radiography(folder: Path) -> None:
+    for kind, written in (("COVID", "COVID"), ("Normal", "NORMAL")):
+        rows = []
+        for i in range(N // 2):
+            for part in ("images", "masks"):
+                picture(folder / kind / part / f"{kind}-{i}.png")
+            rows.append([f"{written}-{i}", "PNG", "256*256", "https://example.org"])
+        table = pd.DataFrame(rows, columns=["FILE NAME", "FORMAT", "SIZE", "URL"])
+        table.to_excel(folder / f"{kind}.metadata.xlsx", index=False)
+
+
 # maker: pairs, patients, positive, attributes, a note
 PUBLIC = {
     chexpert: (30, 15, 10, {"sex", "age_band", "view"}, "frontal chest X-ray, pleural effusion"),
@@ -178,6 +189,7 @@ PUBLIC = {
              "healthy eye, pressure 21 mmHg, cornea 586 micrometres, axial length 23.64 mm, 53-year-old woman"),
     vinbigdata: (40, 40, 20, set(), "Findings: Cardiomegaly"),
     covid: (40, 20, 20, {"sex", "age_band"}, "Opacity in lobe 0."),
+    radiography: (40, 40, 20, set(), "COVID-19 on a chest X-ray"),
 }  # fmt: skip
 
 
@@ -191,6 +203,15 @@ def test_public_sets_are_known_by_their_columns(make, tmp_path):
     assert (len(table), table.report.n_patients, int(table.labels.sum())) == (n, patients, positive)
     assert set(table.attributes) == attributes
     assert note in set(table.frame["text"])
+
+
+@pytest.mark.parametrize("make", PUBLIC, ids=lambda make: make.__name__)
+def test_the_table_of_a_public_set_is_enough(make, tmp_path):
+    make(tmp_path)
+    whole = describe_folder(tmp_path).description
+    for path in [path for path in tmp_path.rglob("*") if path.suffix in (".png", ".jpg")]:
+        path.unlink()
+    assert {**describe_folder(tmp_path).description, "images": ""} == {**whole, "images": ""}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is not beside the checkout")

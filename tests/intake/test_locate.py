@@ -50,6 +50,8 @@ def test_images_elsewhere(cases, cell):
         assert table.frame["image"].tolist() == [f"{i:02d}.png" for i in range(40)]
         assert table.image(7).getpixel((0, 0)) == (35, 35, 35)
     assert tables[0].fingerprint == tables[1].fingerprint
+    told = [any("images are read from" in line for line in map(str, table.report.warnings)) for table in tables]
+    assert told == [False, True]
 
 
 def test_a_link_out_of_the_folder_is_followed_only_where_it_is_declared(cases):
@@ -122,4 +124,9 @@ def test_notes_elsewhere(cases, tmp_path):
     write(images=str(disk), **described)
     text = (folder / "cases.csv").read_text().replace("note", "number").replace("Note ", "")
     (folder / "cases.csv").write_text(text)
-    assert PairTable.read(folder).frame["text"][:2].tolist() == ["Report 0", "Report 1"]
+    # A folder of notes elsewhere is the user's word alone; that of images is told.
+    with pytest.raises(InputError, match=r"^notes: .*--description FILE"):
+        PairTable.read(folder)
+    described = tmp_path / "mine.json"
+    (folder / "dataset.json").rename(described)
+    assert PairTable.read(folder, description=described).frame["text"][:2].tolist() == ["Report 0", "Report 1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 
 import pandas as pd
@@ -42,6 +43,17 @@ def test_excel(tmp_path):
     }  # fmt: skip
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(InputError, match=r"^a\.xlsx: not a readable Excel file"):
+        read_any_table(path)
+
+
+def test_packed(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"id;note\n007;fine\n"))
+    assert {name: cells.to_pylist() for name, cells in read_any_table(path).columns.items()} == {
+        "id": ["007"], "note": ["fine"],
+    }  # fmt: skip
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"^a\.csv\.gz: not a readable gzip file"):
         read_any_table(path)
 
 
