@@ -46,7 +46,6 @@ _NO_TABLES = re.compile(
 )
 _DEPTH = 3
 _MOST_TABLES = 40
-_SIDES = (("left", "right"), ("od", "os"), ("re", "le"))
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ _SKIN = {
     "bkl": "benign keratosis", "sek": "seborrheic keratosis", "df": "dermatofibroma", "vasc": "vascular lesion",
 }  # fmt: skip
 _BOOLEAN = ({"0", "1"}, {"true", "false"}, {"yes", "no"})
+_SAID = {"site": "on the {%s}", "view": "{%s} view", "age_band": "[{%s}-year-old ]", "sex": "{%s}"}
 _SEXES = {"m": "Male", "f": "Female", "male": "Male", "female": "Female", "man": "Male", "woman": "Female"}
 
 
@@ -251,44 +252,64 @@ def spoken_name(column: Column) -> str:
 
 
 def _label_rule(guess: Guess, column: Column) -> None:
-    values = list(column.counts)
     name = spoken_name(column)
-    if all(_answer(value) is not None for value in values):
+    if all(_answer(value) is not None for value in column.counts):
+        text = "the cells say yes and no"
+        if column.gaps or any(zero_one(value) is None for value in column.counts):
+            sides = {"positive": 1, "negative": 0}
+            rule = {key: [value for value in column.counts if _answer(value) == side] for key, side in sides.items()}
+            guess.put("label", rule, f"{text}; pairs without a label are left out")
         plain = re.fullmatch(r"label|target|y|class|outcome|status", name)
-        if column.gaps or any(zero_one(value) is None for value in values):
-            rule = {one: [v for v in values if _answer(v) == side] for side, one in ((1, "positive"), (0, "negative"))}
-            guess.put("label", rule, "the cells say yes and no; pairs without a label are left out")
-        guess.put(
-            "label_names", ["negative", "positive"] if plain else [f"no {name}", name], "the cells say yes and no"
-        )
+        guess.put("label_names", ["negative", "positive"] if plain else [f"no {name}", name], text)
         return
-    unsure = [value for value in values if _UNSURE.fullmatch(_bare(spelling(value)))]
-    values = [value for value in values if value not in unsure]
-    cancer = [value for value in values if _MALIGNANT.search(spelling(value)) and not spelling(value).startswith("non")]
-    negative = [value for value in values if _NEGATIVE.fullmatch(_bare(spelling(value)))] or [
-        value
-        for value in values
-        if any(spelling(value) == f"{no}{spelling(one)}" for one in values for no in ("n", "non"))
-    ]
+    unsure = [value for value in column.counts if _UNSURE.fullmatch(_bare(spelling(value)))]
+    known = [value for value in column.counts if value not in unsure]
+    if len(known) < 2:
+        unsure, known = [], list(column.counts)
+    side = _sides(known, name)
+    guess.put("label", side.rule | ({"left_out": unsure} if unsure else {}), side.text, sure=side.sure)
+    guess.put("label_names", side.names, "as in the label")
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Which of the values of a label are positive, what the two sides are called, and why."""
+
+    rule: dict[str, list[str]]
+    names: list[str]
+    text: str
+    sure: bool = True
+
+    def positive(self, values: Sequence[str]) -> list[str]:
+        return self.rule.get("positive") or [value for value in values if value not in self.rule["negative"]]
+
+
+def _sides(values: Sequence[str], name: str) -> _Sides:
+    """The sides of two values or more, the most frequent first."""
     if all(number(value) is not None for value in values):
         low = min(values, key=lambda value: number(value) or 0)
-        negative, names = [low], [f"{name} {low}", f"{name} above {low}"]
-        guess.put("label", {"negative": [low]}, f"grades: {low} is negative, higher ones are positive", sure=False)
-    elif cancer:
-        names = ["benign", "malignant"]
-        guess.put("label", {"positive": cancer}, f"malignant: {listed([shown(value) for value in cancer], limit=6)}")
-    elif negative:
+        text = f"grades: {low} is negative, higher ones are positive"
+        return _Sides({"negative": [low]}, [f"{name} {low}", f"{name} above {low}"], text, False)
+    cancer = [value for value in values if _MALIGNANT.search(spelling(value)) and not spelling(value).startswith("non")]
+    if cancer:
+        said = listed([shown(value) for value in cancer], limit=6)
+        return _Sides({"positive": cancer}, ["benign", "malignant"], f"malignant: {said}")
+    if negative := _negatives(values):
         rest = [value for value in values if value not in negative]
         names = [_bare(negative[0]), _bare(rest[0]) if len(rest) == 1 else "other"]
-        guess.put("label", {"negative": negative}, f"negative: {listed([shown(value) for value in negative], limit=6)}")
-    else:
-        # The most frequent class is more often the normal one than any other.
-        names = [values[0] if len(values) == 2 else "other", values[1]]
-        text = f"a guess: {shown(values[1])} is positive; choose which values are"
-        guess.put("label", {"positive": values[1:2]}, text, sure=False)
-    if unsure:
-        guess.entries["label"]["left_out"] = unsure
-    guess.put("label_names", names, "as in the label")
+        return _Sides({"negative": negative}, names, f"negative: {listed([shown(v) for v in negative], limit=6)}")
+    # The most frequent class is more often the normal one than any other.
+    text = f"a guess: {shown(values[1])} is positive; choose which values are"
+    names = [values[0] if len(values) == 2 else "other", values[1]]
+    return _Sides({"positive": [values[1]]}, names, text, False)
+
+
+def _negatives(values: Sequence[str]) -> list[str]:
+    """Values that say normal, benign or none; or one that is another with "N" or "non" before it (NRG beside RG)."""
+    said = {spelling(value) for value in values}
+    return [value for value in values if _NEGATIVE.fullmatch(_bare(spelling(value)))] or [
+        value for value in values for no in ("n", "non") if spelling(value).removeprefix(no) in said - {spelling(value)}
+    ]
 
 
 def guess_patients(guess: Guess, columns: Sequence[Column], paths: Sequence[str]) -> None:
@@ -377,19 +398,13 @@ def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) 
     first = [label] if label is not None else []
     parts = [*guess.parts]
     parts += [_of_label(guess, column) for column in [*first, *(c for c in said if c is not label)][:4]]
-    for title, form in (
-        ("site", "on the {%s}"),
-        ("view", "{%s} view"),
-        ("age_band", "[{%s}-year-old ]"),
-        ("sex", "{%s}"),
-    ):
+    for title, form in _SAID.items():
         column = by_title[title]
-        if column is not None and column is not label and column not in said:
-            if title in ("sex", "site") and not _is_spoken(column):
-                continue
-            text = form % column.name
-            behind = title == "sex" and parts and parts[-1].endswith("]")
-            parts = [*parts[:-1], parts[-1] + text] if behind else [*parts, text]
+        if column is None or column in (*first, *said) or (title in ("sex", "site") and not _is_spoken(column)):
+            continue
+        text = form % column.name
+        behind = title == "sex" and parts and parts[-1].endswith("]")
+        parts = [*parts[:-1], parts[-1] + text] if behind else [*parts, text]
     if not parts:
         guess.reasons.append(Reason("columns.text", "no notes were found: no free text, no note files", False))
         return
@@ -422,18 +437,14 @@ def guess_classes(guess: Guess, columns: Sequence[Column]) -> bool:
     if len(classes) < 3 or abs(ones - classes[0].n) > 0.02 * classes[0].n:
         return False
     names = {c.name: _SKIN.get(c.name.casefold(), spoken_name(c)) for c in classes}
-    cancer = [name for name in names if _MALIGNANT.search(name.casefold()) or _MALIGNANT.search(names[name])]
-    normal = [name for name in names if _NEGATIVE.fullmatch(name.casefold())]
-    positive = cancer or [name for name in names if normal and name not in normal] or [classes[0].name]
+    side = _sides(list(names), "")
+    positive = side.positive(list(names))
     text = f"columns of 0 and 1, one for each class; positive: {listed(positive, limit=6)}"
-    guess.put("label", {"any_of": positive}, text, sure=bool(cancer or normal))
-    said = ["benign", "malignant"] if cancer else [normal[0], "other"] if normal else ["other", positive[0]]
-    guess.put("label_names", said, "as in the label")
-    codes = {value: "" for column in classes for value in column.counts if spelling(value) == "0"}
+    guess.put("label", {"any_of": positive}, text, sure=side.sure)
+    guess.put("label_names", side.names, "as in the label")
     for column in classes:
-        guess.entries.setdefault("names", {})[column.name] = codes | {
-            value: names[column.name] for value in column.counts if spelling(value) == "1"
-        }
+        said = {value: names[column.name] if spelling(value) == "1" else "" for value in column.counts}
+        guess.entries.setdefault("names", {})[column.name] = said
     guess.used |= set(names)
     guess.classes = [[names[c.name] for c in classes if (c.name in positive) == side] for side in (False, True)]
     guess.parts = [f"{{{name}}}" for name in names]
@@ -465,10 +476,9 @@ def guess_prompts(guess: Guess, label: Column | None, code: Callable[[str], int 
     if composed and label is not None:
         names_of = guess.entries.get("names", {}).get(label.name, {})
         before = f"{spoken_name(label)} " if _is_graded(label) else ""
-        for value in label.counts:
-            side = code(value)
-            if side is not None and side >= 0 and len(prompts[side]) < 8:
-                prompts[side].append(names_of.get(value, f"{before}{value}"))
+        for side in (0, 1):
+            of_side = [value for value in label.counts if code(value) == side][:8]
+            prompts[side] += [names_of.get(value, f"{before}{value}") for value in of_side]
     for side in (0, 1):
         if not prompts[side]:
             prompts[side] = [names[side]]

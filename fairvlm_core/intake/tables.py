@@ -201,29 +201,7 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
     if not isinstance(description.columns, Columns):
         sets = [description.model_copy(update={"columns": columns}) for columns in description.columns]
         return _joined([rows_of(table, one, manifest=manifest) for one in sets])
-    named = {role: getattr(description.columns, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
-    if description.label is not None and description.label.column is not None:
-        named["label"] = description.label.column
-    if description.label is not None and description.label.any_of is not None:
-        named["label"] = ", ".join(description.label.any_of)
-        table = _any_of(table, description.label.any_of)
-    if description.notes is not None and named["text"] is None and "text" not in table.columns:
-        named["text"] = named["image"] or "image"  # a note file is named like its image
-    codes = description.names or {}
-    plain = {
-        role: name or role
-        for role, name in named.items()
-        if not _composed(name, table) and not (role == "text" and name in codes)
-    }
-    table.need({role: name for role, name in plain.items() if role in _NEEDED or named[role]})
-    columns: dict[str, Any] = {
-        role: table.columns.get(plain[role])
-        if role in plain
-        else composed(named[role], table.columns, codes, f'{table.file}: "{role}" of "columns"')
-        for role in named
-    }
-    if columns["patient_id"] is None and description.patient_pattern:
-        columns["patient_id"] = patients_from_paths(columns["image"], description.patient_pattern)
+    table, named, plain, columns = _roles(table, description, description.columns)
     used = {*COLUMNS, *plain.values(), *(named["text"] if isinstance(named["text"], tuple) else ())}
     others = [name for name in table.columns if name not in used] if manifest else []
     rules, asked = _attribute_rules(description, others)
@@ -252,6 +230,33 @@ def rows_of(table: StringTable, description: Description, *, manifest: bool) -> 
         if table.passed_over
         else [],
     )
+
+
+def _roles(
+    table: StringTable, description: Description, names: Columns
+) -> tuple[StringTable, dict[str, Any], dict[str, str], dict[str, Any]]:
+    """The cells of each role, with the table (which may get a column), what was named for it, and the plain columns."""
+    named = {role: getattr(names, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
+    rule, codes = description.label, description.names or {}
+    if rule is not None and rule.any_of is not None:
+        named["label"] = ", ".join(rule.any_of)
+        table = _any_of(table, rule.any_of)
+    elif rule is not None:
+        named["label"] = rule.column or named["label"]
+    if description.notes is not None and named["text"] is None and "text" not in table.columns:
+        named["text"] = named["image"] or "image"  # a note file is named like its image
+    plain = {
+        role: name or role
+        for role, name in named.items()
+        if not _composed(name, table) and not (role == "text" and name in codes)
+    }
+    table.need({role: name for role, name in plain.items() if role in _NEEDED or named[role]})
+    columns: dict[str, Any] = {role: table.columns.get(name) for role, name in plain.items()}
+    for role in named.keys() - plain.keys():
+        columns[role] = composed(named[role], table.columns, codes, f'{table.file}: "{role}" of "columns"')
+    if columns["patient_id"] is None and description.patient_pattern:
+        columns["patient_id"] = patients_from_paths(columns["image"], description.patient_pattern)
+    return table, named, plain, columns
 
 
 def _any_of(table: StringTable, names: Sequence[str]) -> StringTable:
