@@ -209,8 +209,10 @@ class _Form:
             self.content = {k: v for k, v in self.content.items() if k not in ("label", "label_names", "prompts")}
             self.content |= label_entries(column)
             rule = self.content.get("label") or {}
-        if column is None or len(column.counts) > MAX_VALUES:
-            return
+        if column is not None and len(column.counts) <= MAX_VALUES:
+            self._sides(column, rule)
+
+    def _sides(self, column: Column, rule: Mapping[str, Any]) -> None:
         values = list(column.counts)
         code = label_coder(LabelRule.model_validate(rule) if rule else None)
         now = {side: [value for value in values if code(value) == side] for side in (1, -1)}
@@ -221,20 +223,17 @@ class _Form:
         one, two = st.columns(2)
         chosen = {
             side: box.multiselect(
-                title, values, now[side], key=self._key(f"label.{side}.{name}"), format_func=written, help=text,
+                title, values, now[side], key=self._key(f"label.{side}.{column.name}"), format_func=written, help=text,
             )
             for side, box, title, text in (
                 (1, one, "Positive", "Cells that mean label 1; all others are 0."),
                 (-1, two, "Left out", "Cells that mean neither, such as uncertain: their pairs are left out."),
             )
         }  # fmt: skip
-        if all(set(chosen[side]) == set(now[side]) for side in chosen) and (rule or not column.gaps):
-            return
-        negative = [value for value in values if value not in (*chosen[1], *chosen[-1])]
         if not chosen[1]:
             st.caption(":orange[Choose which values are positive.]")
-            return
-        self.content["label"] = {"positive": chosen[1], "negative": negative, "left_out": chosen[-1]}
+        elif any(set(chosen[side]) != set(now[side]) for side in chosen) or (column.gaps and not rule):
+            self.content["label"] = {"positive": chosen[1], "left_out": chosen[-1]}
 
     def attributes(self, columns: Mapping[str, Column]) -> None:
         """Columns that name groups of patients."""

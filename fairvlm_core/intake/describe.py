@@ -195,47 +195,52 @@ def _may_be_table(path: Path) -> bool:
 
 def _known(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, guess: Guess) -> Proposal | None:
     """The ready description of a public set whose columns a table has."""
-    known = {
-        name: (one, [path for path, header in tables.items() if set(one.recognise) <= set(header)])
-        for name, one in known_descriptions().items()
-    }
-    fitting = {name: (one, paths) for name, (one, paths) in known.items() if paths}
+    fitting = [
+        (one, paths)
+        for one in known_descriptions().values()
+        if (paths := [path for path, header in tables.items() if set(one.recognise) <= set(header)])
+    ]
     if not fitting:
         return None
-    name = max(fitting, key=lambda one: len(fitting[one][0].recognise))
-    description, paths = fitting[name]
-    content = description.model_dump(by_alias=True, exclude_defaults=True, mode="json")
+    description, paths = max(fitting, key=lambda one: len(one[0].recognise))
+    content = description.model_dump(by_alias=True, exclude_defaults=True, mode="json") | guess.entries
     one = len(paths) == 1 and isinstance(description.table, str)
-    content = {"schema": 1, **content, "table": paths[0] if one else paths} | guess.entries
-    content.pop("recognise", None)
+    content |= {"schema": 1, "table": paths[0] if one else paths}
+    del content["recognise"]
     table = read_tables(folder, content["table"])
-    sets = content["columns"] if isinstance(content["columns"], list) else [content["columns"]]
-    if "patient_id" in table.columns and "patient_id" not in sets[0] and "patient_pattern" not in content:
-        sets[0]["patient_id"] = "patient_id"
-    reasons = [
-        Reason("table", f"the columns are those of {description.name}: {description.about}", True, tuple(paths)),
-        *guess.reasons,
-    ]
     columns = {column.name: column for column in columns_of(table)}
-    image = columns.get(sets[0]["image"])
+    first = content["columns"][0] if isinstance(content["columns"], list) else content["columns"]
+    if "patient_id" in columns and "patient_pattern" not in content:
+        first.setdefault("patient_id", "patient_id")
+    text = f"the columns are those of {description.name}: {description.about}"
+    reasons = [Reason("table", text, True, tuple(paths)), *guess.reasons]
+    image = columns.get(first["image"])
     if image is not None:
         trial = _try(image, start, start.files())
-        content.pop("images", None)
-        content |= {"images": trial.images} if trial.images and "images" not in guess.entries else {}
-        content |= {"images": guess.entries["images"]} if "images" in guess.entries else {}
+        if "images" not in guess.entries:
+            content |= {"images": trial.images}
         reasons.append(_image_reason(image, trial))
-    said = {
-        "columns.text": f"the note: {_shown(sets[0].get('text'))}",
-        "columns.patient_id": f"the patient: {_shown(sets[0].get('patient_id') or content.get('patient_pattern'))}",
-        "label": f"{content.get('label_names', ['0', '1'])[1]}: {_shown(content.get('label') or sets[0].get('label'))}",
-        "attributes": f"groups: {listed(list(content.get('attributes') or {}))}" if content.get("attributes") else "",
-    }
-    reasons += [Reason(entry, text) for entry, text in said.items() if text and not text.endswith(": nothing")]
+    if not content.get("images"):
+        content.pop("images", None)
+    reasons += _said(content, first)
     return Proposal(_ordered(content), tuple(reasons), {name: column.examples for name, column in columns.items()})
 
 
+def _said(content: Mapping[str, Any], columns: Mapping[str, str]) -> list[Reason]:
+    """What a ready description says of notes, patients, label and groups."""
+    patient = columns.get("patient_id") or content.get("patient_pattern")
+    label = content.get("label") or columns.get("label")
+    entries = {
+        "columns.text": f"the note: {_shown(columns['text'])}",
+        "columns.patient_id": f"the patient: {_shown(patient)}" if patient else "",
+        "label": f"{content['label_names'][1]}: {_shown(label)}",
+        "attributes": f"groups: {listed(list(content['attributes']))}" if content.get("attributes") else "",
+    }
+    return [Reason(entry, text) for entry, text in entries.items() if text]
+
+
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -293,42 +298,53 @@ def _unknown(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, g
     files = start.files()
     best, columns, trials = _best_table(folder, tables, start, files)
     same = [path for path, header in tables.items() if header == tables[best]]
-    name = best if len(same) == 1 else same
-    others = [path for path in tables if path not in same]
-    table = read_tables(folder, name)
-    joined = _joins(folder, table, others)
-    others = [path for path in others if path not in {rule.table for rule in joined}]
-    also = f"; other tables: {listed([shown(path) for path in others], limit=4)}" if others else ""
-    guess.put("table", name, f"{many(len(tables[best]), 'column')}{also}", sure=not others)
-    if joined:
-        table = read_tables(folder, name, join=joined)
-        said = listed([f"{shown(rule.table)} by {rule.on}" for rule in joined])
-        guess.put("join", [rule.model_dump() for rule in joined], f"columns of further tables: {said}")
-    if len(same) > 1 or joined:
+    table = _guess_tables(folder, tables, same, guess)
+    if set(table.columns) != set(tables[best]):
         columns = columns_of(table)
     image = _guess_images(guess, columns, trials, same)
-    beside = image is not None and len(same) > 1 and trials[image.name].beside
-    if image is not None and not beside and (n := _repeated(table, image)):
+    trial = _Trial() if image is None else trials[image.name]
+    if image is not None and not (trial.beside and len(same) > 1) and (n := _repeated(table, image)):
         guess.put("group_by", image.name, f"{n:,} rows repeat an image: rows of one image are one pair")
     _guess_note_files(guess, columns, image, start, files)
     notes = "text" in guess.entries.get("columns", {}) or "notes" in guess.entries or guess_notes(guess, columns)
     guess_split(guess, [column for column in columns if column.name not in ("table", "folder")])
-    if "split" not in guess.entries["columns"] and len(same) > 1:
+    if "split" not in guess.entries.get("columns", {}) and len(same) > 1:
         _split_by_table(guess, columns)
-    guess_patients(guess, columns, trials[image.name].places if image is not None else ())
+    guess_patients(guess, columns, trial.places)
     label = None if guess_classes(guess, columns) else guess_label(guess, columns)
     guess_attributes(guess, columns)
     if not notes:
         compose_note(guess, columns, label)
-    rule = LabelRule.model_validate(guess.entries["label"]) if "label" in guess.entries else None
-    guess_prompts(guess, label, label_coder(rule))
-    if "group_by" in guess.entries and label is not None and rule is None and label.words <= {"0", "1"}:
-        guess.put("label", {"contains": "1"}, "1 where any row of the image says so")
+    _finish(guess, label)
     return Proposal(
         _ordered({"schema": 1, "name": folder.resolve().name} | guess.entries),
         tuple(sorted(guess.reasons, key=lambda reason: reason.sure)),
         {column.name: column.examples for column in columns},
     )
+
+
+def _guess_tables(folder: Path, tables: Mapping[str, list[str]], same: Sequence[str], guess: Guess) -> StringTable:
+    """The table, or those with the same columns as one, with further tables joined."""
+    name = same[0] if len(same) == 1 else list(same)
+    others = [path for path in tables if path not in same]
+    table = read_tables(folder, name)
+    joined = _joins(folder, table, others)
+    others = [path for path in others if path not in {rule.table for rule in joined}]
+    also = f"; other tables: {listed([shown(path) for path in others], limit=4)}" if others else ""
+    guess.put("table", name, f"{many(len(tables[same[0]]), 'column')}{also}", sure=not others)
+    if not joined:
+        return table
+    said = listed([f"{shown(rule.table)} by {rule.on}" for rule in joined])
+    guess.put("join", [rule.model_dump() for rule in joined], f"columns of further tables: {said}")
+    return read_tables(folder, name, join=joined)
+
+
+def _finish(guess: Guess, label: Column | None) -> None:
+    """Prompts, and the label of rows that are one pair."""
+    rule = LabelRule.model_validate(guess.entries["label"]) if "label" in guess.entries else None
+    guess_prompts(guess, label, label_coder(rule))
+    if "group_by" in guess.entries and label is not None and rule is None and label.words <= {"0", "1"}:
+        guess.put("label", {"contains": "1"}, "1 where any row of the image says so")
 
 
 def _joins(folder: Path, table: StringTable, others: Sequence[str]) -> list[JoinRule]:

@@ -388,23 +388,13 @@ def _attribute_rule(title: str, column: Column) -> dict[str, Any] | None:
 
 def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) -> None:
     """A note from the columns that describe the image, where no free text is there."""
-    by_title = {
-        title: next((c for c in columns if c.named(pattern) and 1 < len(c.counts) <= 200), None)
-        for title, pattern in _ATTRIBUTES.items()
-    }
     said = [
         c for c in columns if _is_spoken(c) and c.named(_LABEL + "|modality|type|histolog|laterality|severity|grade")
     ]
     first = [label] if label is not None else []
     parts = [*guess.parts]
     parts += [_of_label(guess, column) for column in [*first, *(c for c in said if c is not label)][:4]]
-    for title, form in _SAID.items():
-        column = by_title[title]
-        if column is None or column in (*first, *said) or (title in ("sex", "site") and not _is_spoken(column)):
-            continue
-        text = form % column.name
-        behind = title == "sex" and parts and parts[-1].endswith("]")
-        parts = [*parts[:-1], parts[-1] + text] if behind else [*parts, text]
+    parts += _context([column for column in columns if column not in (*first, *said)])
     if not parts:
         guess.reasons.append(Reason("columns.text", "no notes were found: no free text, no note files", False))
         return
@@ -412,6 +402,20 @@ def compose_note(guess: Guess, columns: Sequence[Column], label: Column | None) 
         "no free text and no note files were found; the note is composed from columns, parts with empty cells left out"
     )
     guess.put("columns.text", ", ".join(parts), text, sure=False)
+
+
+def _context(columns: Sequence[Column]) -> list[str]:
+    """The parts of a note for site, view, age and sex."""
+    parts: list[str] = []
+    for title, form in _SAID.items():
+        column = next((c for c in columns if c.named(_ATTRIBUTES[title]) and 1 < len(c.counts) <= 200), None)
+        if column is None or (title in ("sex", "site") and not _is_spoken(column)):
+            continue
+        if title == "sex" and parts and parts[-1].endswith("]"):
+            parts[-1] += form % column.name
+        else:
+            parts.append(form % column.name)
+    return parts
 
 
 def _is_spoken(column: Column) -> bool:

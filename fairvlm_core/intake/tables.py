@@ -236,15 +236,8 @@ def _roles(
     table: StringTable, description: Description, names: Columns
 ) -> tuple[StringTable, dict[str, Any], dict[str, str], dict[str, Any]]:
     """The cells of each role, with the table (which may get a column), what was named for it, and the plain columns."""
-    named = {role: getattr(names, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
-    rule, codes = description.label, description.names or {}
-    if rule is not None and rule.any_of is not None:
-        named["label"] = ", ".join(rule.any_of)
-        table = _any_of(table, rule.any_of)
-    elif rule is not None:
-        named["label"] = rule.column or named["label"]
-    if description.notes is not None and named["text"] is None and "text" not in table.columns:
-        named["text"] = named["image"] or "image"  # a note file is named like its image
+    codes = description.names or {}
+    table, named = _named_roles(table, description, names)
     plain = {
         role: name or role
         for role, name in named.items()
@@ -257,6 +250,20 @@ def _roles(
     if columns["patient_id"] is None and description.patient_pattern:
         columns["patient_id"] = patients_from_paths(columns["image"], description.patient_pattern)
     return table, named, plain, columns
+
+
+def _named_roles(table: StringTable, description: Description, names: Columns) -> tuple[StringTable, dict[str, Any]]:
+    """What the description names for each role; several columns of a label become one, which the table gets."""
+    named = {role: getattr(names, role) for role in ("pair_id", "patient_id", "split", *_NEEDED)}
+    rule = description.label
+    if rule is not None and rule.any_of is not None:
+        named["label"] = ", ".join(rule.any_of)
+        table = _any_of(table, rule.any_of)
+    elif rule is not None:
+        named["label"] = rule.column or named["label"]
+    if description.notes is not None and named["text"] is None and "text" not in table.columns:
+        named["text"] = named["image"] or "image"  # a note file is named like its image
+    return table, named
 
 
 def _any_of(table: StringTable, names: Sequence[str]) -> StringTable:

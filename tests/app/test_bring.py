@@ -99,7 +99,7 @@ def test_every_guess_can_be_changed_and_the_check_follows(open_page, ward, empty
     assert not (ward / "dataset.json").exists()
     path = place_in_workspace(empty_workspace, ward)
     saved = json.loads(path.read_text())
-    assert saved["label"] == {"positive": ["melanoma", "wart"], "negative": ["nevus"], "left_out": ["unsure"]}
+    assert saved["label"] == {"positive": ["melanoma", "wart"], "left_out": ["unsure"]}
     assert (saved["label_names"][1], saved["prompts"][1]) == ("suspicious", ["melanoma", "wart"])
     assert set(saved["attributes"]) == {"sex", "Second reading"}
     table = PairTable.read(ward, description=path)
