@@ -334,6 +334,21 @@ def test_the_comparison_is_the_paired_one(store) -> None:
     assert "same test patients (n = 100)" in content["comparison"]["sentence"]
 
 
+def test_the_first_part_says_the_verdict_and_the_lowest_group(store) -> None:
+    run, baseline = add(store), add(store, 1, shift=1.0)
+    content = build_content(run, baseline=baseline, options=QUICK)
+    page = render_html(content)
+    glance = " ".join(Page(page[page.index('<section id="glance">') : page.index('<section id="results">')]).words)
+    assert content["comparison"]["sentence"] in " ".join(glance.split())
+    for facts in content["results"]["attributes"]:
+        shown = [row for row in facts["groups"] if not row["hidden"] and row["auc"] is not None]
+        lowest = min(shown, key=lambda row: row["auc"])
+        assert f"lowest group {lowest['group']}, AUC {number(lowest['auc'])}" in glance
+        assert not [
+            row["group"] for row in facts["groups"] if row["hidden"] and f"lowest group {row['group']}" in glance
+        ]
+
+
 def test_the_comparison_uses_every_seed_of_both_methods(store) -> None:
     """One seed alone may say "better" where the methods do not differ reliably."""
     base = [add(store, seed, shift=1.0) for seed in (0, 1)]

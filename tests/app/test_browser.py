@@ -221,3 +221,16 @@ def test_only_this_machine_is_answered(served) -> None:
             connection.sendall("\r\n".join(lines).encode())
             answers[host] = connection.recv(64).split()[1].decode()
     assert answers == {"localhost": "101", "example.invalid": "400"}
+
+
+def test_a_click_on_the_text_of_a_run_opens_it(served, visit: Visit) -> None:
+    visit.open(f"{served.address}/")
+    grid = visit.page.locator("[data-testid=stDataFrame]:visible").first
+    grid.scroll_into_view_if_needed()
+    visit.settle()
+    box = grid.bounding_box()
+    visit.page.mouse.click(box["x"] + 60, box["y"] + 36 + 35 + 17)  # the id in the second row
+    visit.page.wait_for_url("**/Fine_tune?**")
+    visit.settle()
+    assert "view=Watch" in visit.page.url
+    assert "run=0003-robustfair-s0" in visit.page.url
