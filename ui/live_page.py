@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -95,6 +96,7 @@ def _queue(here: Here, found: Sequence[Job]) -> None:
 def _run(here: Here, run: Run) -> None:
     """One run: progress, curves, log and actions."""
     entry = read_entry(run)
+    entry = replace(entry, changes=next((other.changes for other in here.entries if other.id == run.id), ""))
     if entry.state == DAMAGED:
         st.error(f"Run {literal(entry.id)} is damaged: {literal(entry.message)}", icon=":material/broken_image:")
         return
