@@ -94,7 +94,7 @@ def verdict(result: RunComparison) -> None:
     if result.differences:
         title, numbers = compare.verdict_words(result)
         with st.container(border=True):
-            st.markdown(f"#### {literal(title)}")
+            st.subheader(literal(title), anchor=False)
             if numbers:
                 st.markdown(literal(numbers))
 

@@ -153,7 +153,7 @@ def best(here: Here) -> None:
         return  # the comparison says which run cannot be read
     title, numbers = compare.verdict_words(result)
     with st.container(border=True):
-        st.markdown(f"#### {literal(title)}")
+        st.subheader(literal(title), anchor=False)
         if numbers:
             st.markdown(literal(numbers))
         with st.container(horizontal=True, gap="medium"):

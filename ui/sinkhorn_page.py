@@ -103,7 +103,7 @@ def over_training(
         widgets.empty("Nothing to show", "Choose a method above whose runs have finished an epoch.")
         return
     own = next((method.name for method in methods if entry in method.runs), methods[0].name)
-    st.markdown(f"#### {literal(sinkhorn.first_answer(band[band['method'] == own], attribute, quantity))}")
+    st.subheader(literal(sinkhorn.first_answer(band[band["method"] == own], attribute, quantity)), anchor=False)
     widgets.section("Gap of every group over training", *ABOUT_DIVERGENCE)
     logarithmic = st.toggle("Logarithmic axis", key="sinkhorn.log")
     widgets.chart(

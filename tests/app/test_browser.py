@@ -201,6 +201,7 @@ def test_a_run_that_ends_is_seen_without_a_reload(served, visit: Visit) -> None:
         (run.path / name).write_bytes(content)
     run.set_status(state="finished", epoch=2, message="finished", pid=None)
     visit.page.wait_for_function("() => document.body.innerText.includes('can be compared')", timeout=15_000)
+    visit.settle()
     assert "epoch 1 of 2" not in visit.text()
 
 

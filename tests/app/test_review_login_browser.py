@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ def test_a_login_signs_verdicts_and_decides_the_role(table: PairTable, tmp_path:
             page.get_by_text(words).wait_for()
             if "reviewer" in words:
                 page.get_by_role("button", name="Pair fits").click()
-                page.get_by_text("1 by you").wait_for()
+                page.get_by_text(re.compile(r"^1 of \d+ pairs read by you")).wait_for()
             page.context.clear_cookies()
             page.close()
     with ReviewStore.open(workspace, url="") as store:
