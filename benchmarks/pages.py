@@ -84,7 +84,7 @@ PAGES = (
     Page("Data, browse", "1_Data.py", ONE | {"view": ["Browse pairs"]}, (Interaction("next pair", _press("data.next")),)),
     Page(
         "Fine-tune, set up", "2_Fine_tune.py", ONE | {"view": ["Set up"]},
-        (Interaction("preset clip", _choose("finetune.preset", "clip")),),
+        (Interaction("preset clip", lambda app: app.radio(key="finetune.preset").set_value("clip").run()),),
     ),
     Page("Fine-tune, watch", "2_Fine_tune.py", ONE | {"view": ["Watch"]}),
     Page(
@@ -102,7 +102,6 @@ PAGES = (
     ),
     Page("Loss, distributions", LOSS, ONE, (Interaction("by gender", _choose("attribute", "gender")),)),
     Page("Loss, quantiles", LOSS, ONE | {"view": ["Quantiles"]}),
-    Page("Loss, divergence", LOSS, ONE | {"view": ["Divergence over training"]}),
     Page(
         "Loss, fairness", LOSS, ONE | {"view": ["Distance and fairness"]},
         (Interaction("by gender", _choose("attribute", "gender")),),

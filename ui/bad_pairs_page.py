@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -198,10 +198,7 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig, top: DeltaGenerator)
             title = RANKING_RULES[state[f"{_STATE}.rule"]].title
             st.caption(f"The rule *{title}* finds its own limit. Choose another rule under *Advanced* to set one.")
         with st.expander("Advanced", icon=":material/settings:"):
-            for name, label in (
-                ("faulty_sd", "Limit for wrong notes (β_f)"),
-                ("noisy_sd", "Limit for shared markers (β_n)"),
-            ):
+            for name, label in _LIMITS.items():
                 low, high = bad_pairs.slider_range(getattr(own, name))
                 st.slider(
                     label, low, high, step=bad_pairs.STEP_SD, format="%.1f", key=f"{_STATE}.{name}",
@@ -425,7 +422,7 @@ def _board(
     place = np.flatnonzero(listing.rows == found.row_of(pair)) if pair is not None else []
     start = int(place[0]) // LISTED * LISTED if len(place) else 0
     shown = listing.rows[start : start + LISTED]
-    notes = bad_pairs_reads.run_notes(run, data) if data is not None else np.full(len(found), "")
+    notes = bad_pairs_reads.run_notes(run, data) if data is not None else [""] * len(found)
     items = [_item(found, now, notes, row, data) for row in shown]
     st.caption(listing.words)
     picture, problem = None, None
@@ -449,9 +446,9 @@ def _board(
 
 
 def _item(
-    found: RunPairs, now: MinedPairs, notes: np.ndarray, row: int, data: bad_pairs_reads.Data | None
+    found: RunPairs, now: MinedPairs, notes: Sequence[str], row: int, data: bad_pairs_reads.Data | None
 ) -> BoardItem:
-    pair, note = str(found.ids[row]), str(notes[row])
+    pair, note = str(found.ids[row]), notes[row]
     at = None if data is None else data.row_of(pair)
     head = f"{KIND_TITLES[PAIR_KINDS[now.kind[row]]]} · {pair}"
     excerpt = note if len(note) <= bad_pairs.EXCERPT else f"{note[: bad_pairs.EXCERPT]}…"
@@ -460,7 +457,7 @@ def _item(
 
 def _map(
     found: RunPairs, now: MinedPairs, made: bad_pairs_reads.PairMap, listing: Table, colours: bad_pairs.Colouring,
-    side: str, pair: str | None, notes: np.ndarray,
+    side: str, pair: str | None, notes: Sequence[str],
 ) -> BoardMap:  # fmt: skip
     wanted = np.zeros(len(found), bool)
     wanted[found.rows_of([*listing.chosen, *([pair] if pair else [])])] = True
@@ -474,7 +471,7 @@ def _map(
     passes = np.isin(rows, listing.rows)
     alt = f"Map of {many(len(rows), 'pair')}, {int(passes.sum()):,} of them in the list. {made.method}. {shown.words}"
     return BoardMap(
-        found.ids[rows].tolist(), [note[: bad_pairs.EXCERPT] for note in notes[rows].tolist()], inks, x, y, passes,
+        found.ids[rows].tolist(), [notes[row][: bad_pairs.EXCERPT] for row in rows.tolist()], inks, x, y, passes,
         now.flagged[rows], legend, alt,
     )  # fmt: skip
 
@@ -552,7 +549,7 @@ def _frame(
         images = data.table.frame["image"].astype(str).to_numpy(object)
         frame["image"] = np.where(places >= 0, images[places], "")
         if noted:
-            frame["note"] = bad_pairs_reads.run_notes(run, data)[rows]
+            frame["note"] = [bad_pairs_reads.run_notes(run, data)[row] for row in rows]
     return frame
 
 

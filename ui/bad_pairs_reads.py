@@ -177,17 +177,17 @@ def _note_words(data: Data) -> NoteWords:
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=_PAIRS | {Data: id})
-def run_notes(run: Run, data: Data) -> np.ndarray:
-    """The notes of a run's pairs as they are written, str ndarray of shape (N,); "" where the folder has no such pair."""
+def run_notes(run: Run, data: Data) -> list[str]:
+    """The notes of a run's N pairs as they are written; "" where the folder has no such pair."""
     pairs = run_pairs(run)
     known = data.notes(pairs.ids)
-    return np.array([" ".join(known.get(pair, "").split()) for pair in pairs.ids.tolist()])
+    return [" ".join(known.get(pair, "").split()) for pair in pairs.ids.tolist()]
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, hash_funcs=_PAIRS | {Data: id})
-def lower_notes(run: Run, data: Data) -> np.ndarray:
+def lower_notes(run: Run, data: Data) -> list[str]:
     """As `run_notes`, in lower case."""
-    return np.char.lower(run_notes(run, data))
+    return [note.lower() for note in run_notes(run, data)]
 
 
 def thumbnail(data: Data, row: int) -> str:

@@ -197,11 +197,11 @@ class PairFilter:
 
 def matching_rows(
     pairs: RunPairs, now: MinedPairs, asked: PairFilter, chosen: Collection[str] | None = None,
-    notes: np.ndarray | None = None,
+    notes: Sequence[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Rows that pass the filter, most suspicious first: of the chosen pairs if there are any, else of training pairs.
 
-    `notes`, str ndarray of shape (N,) in lower case, are searched for every word of `asked.part`.
+    `notes`, N strings in lower case, are searched for every word of `asked.part`.
     """
     if chosen:
         passes = np.zeros(len(pairs), bool)
@@ -215,7 +215,8 @@ def matching_rows(
     if part := asked.part.strip().lower():
         hit = np.char.find(np.char.lower(pairs.ids), part) >= 0
         if notes is not None:
-            hit |= np.all([np.char.find(notes, word) >= 0 for word in part.split()], axis=0)
+            asked_for = part.split()
+            hit |= np.fromiter((all(word in note for word in asked_for) for note in notes), bool, len(pairs))
         passes &= hit
     return now.order[passes[now.order]]
 

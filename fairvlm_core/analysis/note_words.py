@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,8 +33,17 @@ class NoteWords:
     """
 
     def __init__(self, notes: Sequence[str]):
-        self._sets = [frozenset(words(note)) for note in notes]
-        self._count = Counter(word for found in self._sets for word in found)
+        self._place: dict[str, int] = {}
+        # Places of words, not the words themselves: a hundred thousand notes take some megabytes.
+        self._of_note = [
+            np.unique([self._place.setdefault(word, len(self._place)) for word in words(note)]).astype(np.int32)
+            for note in notes
+        ]
+        self._count = self._counted(self._of_note)
+
+    def _counted(self, notes: Sequence[np.ndarray]) -> np.ndarray:
+        """In how many of the notes each word is."""
+        return np.bincount(np.concatenate([np.zeros(0, np.int32), *notes]), minlength=len(self._place))
 
     def rare(self, note: str, like: np.ndarray) -> list[RareWord]:
         """Words of `note` that are rarer among the notes `like` (rows) than among all; the most surprising first.
@@ -46,12 +54,13 @@ class NoteWords:
         >>> [(one.word, one.n, one.of) for one in found]
         [('disc', 0, 30), ('healthy', 0, 30)]
         """
-        near = Counter(word for row in like for word in self._sets[row])
+        near, n = self._counted([self._of_note[row] for row in like]), len(self._of_note)
         found = []
-        for word in sorted(set(words(note))):
-            p = float(hypergeom.cdf(near[word], len(self._sets), self._count[word], len(like)))
-            if p < _LEVEL and near[word] * len(self._sets) < self._count[word] * len(like):
-                found.append(RareWord(word, near[word], len(like), p))
+        for word in sorted(set(words(note)) & set(self._place)):
+            place = self._place[word]
+            p = float(hypergeom.cdf(near[place], n, self._count[place], len(like)))
+            if p < _LEVEL and near[place] * n < self._count[place] * len(like):
+                found.append(RareWord(word, int(near[place]), len(like), p))
         return sorted(found, key=lambda one: one.p)
 
 

@@ -133,7 +133,7 @@ def test_the_list_follows_filters_and_selection(bench) -> None:
     assert set(bench.groups["race"][of_race]) == {race}
     name = str(bench.ids[everyone[3]])
     assert bench.ids[matching_rows(bench, now, PairFilter(part=name.upper()))].tolist() == [name]
-    notes = np.array([f"note {i} of an eye" for i in range(len(bench))])
+    notes = [f"note {i} of an eye" for i in range(len(bench))]
     assert matching_rows(bench, now, PairFilter(part="EYE 7 note"), None, notes).tolist() == [
         row for row in everyone.tolist() if "7" in str(row)
     ]
