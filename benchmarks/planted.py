@@ -133,7 +133,7 @@ class EpochScores:
         self._clip.module.load_state_dict(state.model)
         self._clip.module.eval()
         image, _ = embed(self._clip, self._arrays, self._test)
-        score = zero_shot(self._clip, image, self._table.info.prompts)
+        score = zero_shot(self._clip, image, self._table.info.class_prompts)
         self._values.append(float(roc_auc(self._table.labels[self._test], score)))
 
     def record(self, result: FitResult) -> Record:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .base_model import BaseTowers
+from .closed_form import fit_projection
 from .config import RunConfig
 from .errors import InputError
 from .features import PairArrays, PairEmbeddings
@@ -36,8 +38,20 @@ class Prepared:
     arrays: PairArrays
 
 
-def prepare(clip: Clip, arrays: PairArrays, config: RunConfig) -> Prepared:
+def prepare(
+    clip: Clip, arrays: PairArrays, config: RunConfig, train: np.ndarray, patients: Sequence[str]
+) -> Prepared:
     """Select the trained parameters by `config.trainable`; the model is changed in place.
+
+    Towers that were not trained together (`base`) first get their projections, by `closed_form.fit_projection` on the
+    training pairs.
+
+    Parameters
+    ----------
+    train : int ndarray of shape (N,)
+        Rows of the training pairs.
+    patients : sequence of str, length N
+        Their patients.
 
     Raises
     ------
@@ -45,8 +59,13 @@ def prepare(clip: Clip, arrays: PairArrays, config: RunConfig) -> Prepared:
         The model has no transformer blocks, `arrays` were made for another model, or peft is missing.
     """
     module = clip.module
+    projected = None
+    if isinstance(module, BaseTowers) and not module.fitted:
+        projected = _fit_projections(module, embeddings(clip, arrays), train, patients)
     if config.trainable == "head":
         _add_adapter(clip, config.adapter_width, config.seed)
+        if projected is not None:
+            return Prepared(ProjectedHeadClip.of(clip), projected)
         return Prepared(HeadClip.of(clip), embeddings(clip, arrays))
     arrays.check(clip)
     if config.trainable == "towers":
@@ -57,6 +76,23 @@ def prepare(clip: Clip, arrays: PairArrays, config: RunConfig) -> Prepared:
     elif config.trainable == "lora":
         _add_lora(clip, config)
     return Prepared(clip, arrays)
+
+
+def _fit_projections(
+    module: BaseTowers, arrays: PairEmbeddings, train: np.ndarray, patients: Sequence[str]
+) -> PairEmbeddings:
+    """Set the projections of `module`; all pairs projected by them, training pairs by those of other patients' pairs.
+
+    A training pair's own note has then no part in its features. Otherwise every training pair would seem to fit its note,
+    a wrong note as well.
+    """
+    images, notes = arrays.pixels.double(), arrays.tokens.double()
+    found = fit_projection(images[train].numpy(), notes[train].numpy(), patients)
+    weight, bias, centre = (torch.from_numpy(one) for one in (found.weight, found.bias, found.centre))
+    module.set_projections(weight, bias, centre)
+    image = images @ weight + bias
+    image[train] = torch.from_numpy(found.out_of_fold)
+    return PairEmbeddings(image.float(), (notes - centre).float(), arrays.cut, before=arrays.pixels)
 
 
 def finished(clip: Clip) -> Clip:
@@ -128,6 +164,32 @@ class HeadClip(Clip):
     @property
     def adapter(self) -> ResidualAdapter | None:
         return self.module.adapter
+
+
+@dataclass(frozen=True)
+class ProjectedHeadClip(HeadClip):
+    """A head on embeddings that are projected already: it trains the image side of the adapter and the logit scale.
+
+    Notes keep their place, so that the prompts of the classes, which are not among the notes, keep theirs.
+    """
+
+    @classmethod
+    def of(cls, clip: Clip) -> ProjectedHeadClip:
+        if clip.adapter is None:
+            raise InputError(f"model {clip.name!r} has its projections in closed form: set adapter_width above 0")
+        clip.module.requires_grad_(False)
+        head = Head(clip.module)
+        head.image_projection = head.text_projection = None
+        for name, parameter in head.named_parameters():
+            parameter.requires_grad_(not name.startswith("adapter.text_"))
+        clip.module.eval()
+        return cls(clip.name, head, clip.tokenizer, clip.preprocess, clip.config, clip.vocabulary, whole=clip)
+
+    def tokens(self, notes: Sequence[str]) -> tuple[Tensor, np.ndarray]:
+        """Projected outputs of the text tower for notes, float32 (N, D), and whether each note was cut."""
+        tokens, cut = self.whole.tokens(notes)
+        with torch.no_grad():
+            return self.whole.raw_notes(tokens).float().cpu(), cut
 
 
 def _project(values: Tensor, projection: nn.Module | nn.Parameter | None) -> Tensor:
@@ -215,7 +277,12 @@ def _add_adapter(clip: Clip, width: int, seed: int) -> None:
 
 
 def _blocks(module: Any) -> list[tuple[str, nn.ModuleList | nn.Sequential]]:
-    """Name and transformer blocks of the image and the text tower: in each, the longest list of modules of one type."""
+    """Name and blocks of the image and the text tower: in each, the longest list of transformer blocks of one type.
+
+    `base` has the stages of its image tower only, since its text tower has no blocks.
+    """
+    if isinstance(module, BaseTowers):
+        return [("visual", module.visual.trunk.blocks)]
     found = []
     for tower, within in (("visual", module.visual), ("text", getattr(module, "text", module))):
         rows = [

@@ -153,7 +153,7 @@ class RunConfig(_Frozen):
 
     schema_version: Literal[1] = 1
     preset: str = "clip"
-    model: str = Field("tiny", description="tiny, an open_clip NAME, NAME:TAG or NAME@FILE, hf-hub:NAME, or a folder")
+    model: str = Field("tiny", description="tiny, base, an open_clip NAME, NAME:TAG or NAME@FILE, hf-hub:NAME, or a folder")
     epochs: int = Field(6, ge=1, le=10_000)
     batch_size: int = Field(64, ge=2, le=65_536)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -223,7 +223,7 @@ class RunConfig(_Frozen):
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
         values: dict[str, Any] = json.loads(json.dumps(PRESETS[preset]))
-        values["preset"] = preset
+        values |= MODEL_DEFAULTS.get(str((settings or {}).get("model")), {}) | {"preset": preset}
         for key, value in (settings or {}).items():
             if key == "fairness.attributes" and isinstance(value, str):
                 value = [name.strip() for name in value.split(",") if name.strip()]
@@ -331,6 +331,9 @@ def setting_names() -> dict[str, str]:
 
 
 _LEFT_OUT = {"enabled": True, "weights": "left-out", "history": "last", "spread": "mad", "faulty_sd": 2.0}
+AUTO = "auto"  # the model that `models.choose_model` takes for a table; no configuration contains it
+# What a model sets besides a preset; a preset that sets it, too, has no say, a setting of the user's has.
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"base": {"trainable": "head"}}
 PRESETS: dict[str, dict[str, Any]] = {
     "clip": {},
     "fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "normalise": "sum", "only_first": True}},

@@ -3,64 +3,86 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from torch.nn import functional as F
 
 from .errors import InputError
 from .models import Clip
 
 
+_STRENGTHS = (0.1, 0.01, 0.001, 0.0002)  # of the probe, C of sklearn
+_NARROW = 512  # up to this width the first strength is taken
+
+
 @torch.inference_mode()
-def zero_shot(clip: Clip, image_features: Tensor, prompts: tuple[str, str]) -> np.ndarray:
-    """Probability of the positive class by the softmax over two prompts (Radford et al., arXiv 2103.00020, section 3.1).
+def zero_shot(clip: Clip, image_features: Tensor, prompts: tuple[Sequence[str], Sequence[str]]) -> np.ndarray:
+    """Probability of the positive class by the softmax over two classes (Radford et al., arXiv 2103.00020, section 3.1).
+
+    A class is the mean of its prompts' unit-norm features, normalised (prompt ensembling, section 3.1.4 there).
 
     Parameters
     ----------
     image_features : Tensor of shape (N, D)
         Unit norm.
-    prompts : (negative, positive)
+    prompts : (prompts of the negative class, prompts of the positive class)
 
     Returns
     -------
     float64 ndarray of shape (N,), in [0, 1]
     """
-    tokens, _ = clip.tokens(list(prompts))
     was_training = clip.module.training
     clip.module.eval()
-    classes = clip.encode_notes(tokens).float().cpu()
+    classes = torch.stack([_class_feature(clip, one) for one in prompts])
     clip.module.train(was_training)
     logits = clip.scale.detach().float().cpu() * image_features @ classes.T
     return logits.double().softmax(1)[:, 1].numpy()
 
 
-def linear_probe(train_features: Tensor, train_label: np.ndarray, features: Tensor) -> np.ndarray:
+def _class_feature(clip: Clip, prompts: Sequence[str]) -> Tensor:
+    features = clip.encode_notes(clip.tokens(list(prompts))[0]).float().cpu()
+    return features[0] if len(features) == 1 else F.normalize(features.mean(0), dim=0)
+
+
+def linear_probe(features: Tensor, label: np.ndarray, train: np.ndarray, val: np.ndarray) -> np.ndarray:
     """Probability of the positive class by logistic regression on frozen image features.
+
+    Of features wider than 512 the strength of the penalty is the one with the highest AUC on the validation pairs.
 
     Parameters
     ----------
-    train_features : Tensor of shape (N, D)
-    train_label : int ndarray of shape (N,), 0 or 1
-    features : Tensor of shape (M, D)
+    features : Tensor of shape (N, D)
+    label : int ndarray of shape (N,), 0 or 1
+    train, val : int ndarray
+        Rows that the regression is fitted on, and rows that choose its penalty.
 
     Returns
     -------
-    float64 ndarray of shape (M,), in [0, 1]
+    float64 ndarray of shape (N,), in [0, 1]
 
     Raises
     ------
     InputError
         The training labels are all one class.
     """
-    if len(np.unique(train_label)) < 2:
+    if len(np.unique(label[train])) < 2:
         raise InputError("the linear probe needs both labels among the training pairs")
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        probe.fit(train_features.double().numpy(), train_label)
-    return probe.predict_proba(features.double().numpy())[:, 1]
+    values = features.double().numpy()
+    best, best_auc = np.zeros(0), -1.0
+    for strength in _STRENGTHS if values.shape[1] > _NARROW else _STRENGTHS[:1]:
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=strength))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit(values[train], label[train])
+        score = probe.predict_proba(values)[:, 1]
+        if (auc := roc_auc_score(label[val], score[val])) > best_auc:
+            best, best_auc = score, auc
+    return best

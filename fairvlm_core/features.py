@@ -66,8 +66,12 @@ class PairEmbeddings(PairArrays):
     Attributes
     ----------
     pixels, tokens : float32 Tensor of shape (N, width of the tower)
-        Before projection and normalisation.
+        Before projection and normalisation; or of shape (N, D) after a projection that is not trained.
+    before : float32 Tensor of shape (N, width of the image tower), optional
+        Outputs of the image tower where `pixels` are projected.
     """
+
+    before: Tensor | None = None
 
 
 def pair_arrays(

@@ -1,4 +1,4 @@
-"""Image-text models: open_clip's, by name, from local weights, or the built-in `tiny`.
+"""Image-text models: open_clip's, by name, from local weights, or the built-in `tiny` and `base`.
 
 A :class:`Clip` holds a module with its own tokenizer and preprocessing. Weights are downloaded only if the name asks for
 it; without a network such a name is refused.
@@ -25,15 +25,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import hf_models
+from . import base_model, hf_models
 from .errors import InputError
+from .pairs import PairTable
 from .safeio import sha256
+from .synth.config import NAME as SYNTH_NAME
 
 _LONGEST_WORD = 64
 _CONFIG = "open_clip_config.json"
+_STATE = "open_clip_model.safetensors"
 _ADAPTER = "adapter/adapter.safetensors"  # in a subfolder, because open_clip loads any weights beside its configuration
 _EXPECTED = re.compile(r"#sha256=([0-9a-f]{64})$")
 _WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for in a folder
+BUILT_IN = ("tiny", "base")
 _SPECIAL = re.compile(r"<(start_of_text|end_of_text|\|startoftext\||\|endoftext\|)>", re.IGNORECASE)
 
 
@@ -203,7 +207,8 @@ class Clip:
     def save(self, folder: Path) -> None:
         """Write a folder that `load_clip` and open_clip's ``local-dir:`` scheme load; for BLIP-2, one for transformers.
 
-        A residual adapter, which neither of them knows, is written to `adapter/`.
+        Of `base` only what differs from the installed weights is written, for `load_clip` alone. A residual adapter,
+        which neither open_clip nor transformers knows, is written to `adapter/`.
         """
         from safetensors.torch import save_file
 
@@ -216,12 +221,10 @@ class Clip:
             else:
                 (folder / _CONFIG).write_text(json.dumps(self.config, indent=2))
                 hf_models.save_text_side(self.module, self.tokenizer, folder)
-                state = {
-                    name: value
-                    for name, value in hf_models.stored(self.module).items()
-                    if not name.startswith(hf_models.ADAPTER)
-                }
-                save_file(state, folder / "open_clip_model.safetensors")
+                of_base = isinstance(self.module, base_model.BaseTowers)
+                state = base_model.changed(self.module) if of_base else hf_models.stored(self.module)
+                state = {name: value for name, value in state.items() if not name.startswith(hf_models.ADAPTER)}
+                save_file(state, folder / _STATE)
             if self.adapter is not None:
                 (folder / _ADAPTER).parent.mkdir(exist_ok=True)
                 save_file(hf_models.stored(self.adapter), folder / _ADAPTER)
@@ -233,7 +236,7 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
     Parameters
     ----------
     name : str
-        ``tiny`` · an open_clip architecture ``NAME`` (with its first published weights), ``NAME:TAG``, ``NAME:random`` or
+        ``tiny`` · ``base`` (base_model.py) · an open_clip architecture ``NAME`` (with its first published weights), ``NAME:TAG``, ``NAME:random`` or
         ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle) · ``NAME:TAG@FILE`` where the weights
         published for NAME differ in their preprocessing · ``…@FILE#sha256=HEX`` to check the file first ·
         ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint · a folder of BLIP-2 as
@@ -256,6 +259,8 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
     folder = Path(name).expanduser()
     if architecture == "tiny":
         clip = _from_folder(name, tiny_folder())
+    elif architecture == "base":
+        clip = _from_base(name)
     elif not name.startswith("hf-hub:") and (folder / _CONFIG).is_file():
         clip, weights = _from_folder(name, folder), ""
     elif hf_models.is_blip2(folder):
@@ -272,7 +277,7 @@ def check_name(name: str) -> None:
     """Raise the `InputError` of `load_clip` for an unknown name, without reading weights."""
     architecture, weights, _ = _parts(name)
     folder = Path(name).expanduser()
-    there = architecture == "tiny" or (folder / _CONFIG).is_file() or hf_models.is_blip2(folder)
+    there = architecture in BUILT_IN or (folder / _CONFIG).is_file() or hf_models.is_blip2(folder)
     if not there and not name.startswith("hf-hub:"):
         _known(architecture, bool(weights))
 
@@ -285,6 +290,11 @@ def _parts(name: str) -> tuple[str, str, re.Match[str] | None]:
     if weights and not Path(weights).expanduser().is_file():
         raise InputError(f"model {name!r}: there is no weights file {weights!r}")
     return architecture, weights, expected
+
+
+def choose_model(table: PairTable) -> str:
+    """What ``--model auto`` takes: `tiny` for SynthFundus, whose images and notes it was trained on, else `base`."""
+    return "tiny" if table.info.name == SYNTH_NAME else "base"
 
 
 def tiny_folder() -> Path:
@@ -302,6 +312,8 @@ def _from_folder(name: str, folder: Path) -> Clip:
         raise InputError(f"model folder {folder.name!r} has no weights: it needs a {' or '.join(_WEIGHTS)} file")
     with _loading(folder):
         config = json.loads((folder / _CONFIG).read_text())
+        if base_model.is_base(config["model_cfg"]):
+            return _from_base(name, folder)
         text = config["model_cfg"]["text_cfg"]
         if text.get("hf_tokenizer_name") or text.get("hf_model_name"):
             hf_models.need_transformers(folder.name)
@@ -316,6 +328,19 @@ def _from_folder(name: str, folder: Path) -> Clip:
     preprocess = open_clip.get_model_preprocess_cfg(module)
     vocabulary = vocabularies[0] if vocabularies else None
     return _bundle(name, module, tokenizer, config.get("model_cfg", config), preprocess, vocabulary)
+
+
+def _from_base(name: str, folder: Path | None = None) -> Clip:
+    """`base` as installed, or as a run's checkpoint in `folder` changed it."""
+    module, tokenizer, model_cfg = base_model.read_base()
+    if folder is not None:
+        from safetensors.torch import load_file
+
+        unknown = module.load_state_dict(load_file(folder / _STATE), strict=False).unexpected_keys
+        if unknown:
+            raise InputError(f"model folder {folder.name!r}: {unknown[0]!r} is no part of the model 'base'")
+        _load_adapter(module, folder)
+    return _bundle(name, module, tokenizer, model_cfg, base_model.PREPROCESS)
 
 
 def _from_blip2(name: str, folder: Path) -> Clip:

@@ -26,13 +26,13 @@ from .errors import InputError, TrainingError
 from .evaluate import linear_probe, zero_shot
 from .fairness import FairnessReport
 from .fairness_terms import FairnessTerm, LedgerTerm, ReleasedTerm
-from .features import PairArrays, pair_arrays
+from .features import PairArrays, PairEmbeddings, pair_arrays
 from .group_weights import GroupWeights, Sampling, filled_batches, make_group_weights
 from .ledger import PairLossLedger
 from .miners import Miner, make_miner
 from .mining import MiningResult, margin
 from .model_state import ChosenEpoch, WeightAverage, copied
-from .models import Clip, load_clip
+from .models import Clip, choose_model, load_clip
 from .objective import Groups, PairLosses, group_distances, pair_losses
 from .pairs import PairTable
 from .validation import point_report, selecting, standard_error, validate
@@ -167,10 +167,10 @@ def fit(
     TrainingError
         The loss is not finite (step and pairs are named), or another process of the team has ended.
     """
-    config = RunConfig.build(config) if isinstance(config, str) else config
+    config = RunConfig.build(config, {"model": choose_model(table)}) if isinstance(config, str) else config
     rows_of = _split_rows(table)
     train, n = rows_of["train"], len(rows_of["train"])
-    clip, arrays, device = _model_and_input(table, config, clip, arrays, team)
+    clip, arrays, device = _model_and_input(table, train, config, clip, arrays, team)
     batch_size = min(config.batch_size, n)
     steps_per_epoch = -(-n // batch_size)
     steps = steps_per_epoch * config.epochs
@@ -377,12 +377,14 @@ def _parts(
 
 
 def _model_and_input(
-    table: PairTable, config: RunConfig, clip: Clip | None, arrays: PairArrays | None, team: Team
+    table: PairTable, train: np.ndarray, config: RunConfig, clip: Clip | None, arrays: PairArrays | None, team: Team
 ) -> tuple[Clip, PairArrays, torch.device]:
     device = device_of(config.device, team)
     clip = clip if clip is not None else load_clip(config.model, device=device, seed=config.seed)
     clip.module.to(device)
-    prepared = prepare(clip, arrays if arrays is not None else pair_arrays(table, clip), config)
+    arrays = arrays if arrays is not None else pair_arrays(table, clip)
+    patients = np.asarray(table.frame["patient_id"], str)[train]
+    prepared = prepare(clip, arrays, config, train, patients)
     return prepared.clip, prepared.arrays, device
 
 
@@ -532,14 +534,16 @@ def _evaluate(
 ) -> FitResult:
     """Score the test split once, by the model that validation selected."""
     image, text = embed_together(clip, arrays, team=team)
-    score = zero_shot(clip, image, table.info.prompts)
+    score = zero_shot(clip, image, table.info.class_prompts)
     held_out = np.concatenate([rows_of["val"], rows_of["test"]])
     label = table.labels
     frame = table.frame.iloc[held_out]
     predictions = frame[["pair_id", "patient_id", "split", "label"]].reset_index(drop=True)
     predictions["score"] = score[held_out]
     if len(np.unique(label[rows_of["train"]])) == 2:
-        predictions["probe_score"] = linear_probe(image[rows_of["train"]], label[rows_of["train"]], image[held_out])
+        before = arrays.before if isinstance(arrays, PairEmbeddings) else None
+        seen = image if before is None else torch.cat([image, before], dim=1)
+        predictions["probe_score"] = linear_probe(seen, label, rows_of["train"], rows_of["val"])[held_out]
     else:
         predictions["probe_score"] = np.nan
     for name in table.attributes:

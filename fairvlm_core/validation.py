@@ -40,7 +40,7 @@ def validate(
         with torch.inference_mode():
             bias = None if clip.bias is None else clip.bias.float().cpu()
             losses.append(pair_losses(image[part], text[part], clip.scale.detach().float().cpu(), bias).loss)
-    score = zero_shot(clip, image, table.info.prompts)
+    score = zero_shot(clip, image, table.info.class_prompts)
     return Validation(torch.cat(losses).numpy(), score, point_report(table, rows, score))
 
 

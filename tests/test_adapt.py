@@ -18,6 +18,9 @@ from fairvlm_core.models import load_clip
 SHORT = {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3}
 
 
+EVERY = (np.arange(40), [str(row) for row in range(40)])  # rows and patients of training pairs; only `base` uses them
+
+
 def run(table, arrays, preset="clip", **settings):
     return fit(table, RunConfig.build(preset, SHORT | settings), arrays=arrays)
 
@@ -46,7 +49,7 @@ def test_a_head_trains_projections_and_adapter_only(head):
 def test_a_new_head_changes_nothing(arrays):
     clip = load_clip("tiny")
     before = embed(clip, arrays, np.arange(8))
-    ready = prepare(clip, arrays, RunConfig(trainable="head"))
+    ready = prepare(clip, arrays, RunConfig(trainable="head"), *EVERY)
     after = embed(ready.clip, ready.arrays, np.arange(8))
     for one, other in zip(before, after, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -97,7 +100,7 @@ def test_last_k_trains_the_last_blocks_and_the_layers_after_them(table, arrays):
 
 def test_more_blocks_than_there_are_is_refused(arrays):
     with pytest.raises(InputError, match=r"last_blocks: 9 is more than the 2 blocks of the visual tower"):
-        prepare(load_clip("tiny"), arrays, RunConfig(trainable="last-k", last_blocks=9))
+        prepare(load_clip("tiny"), arrays, RunConfig(trainable="last-k", last_blocks=9), *EVERY)
 
 
 def test_lora_is_merged_into_plain_weights(table, arrays, tmp_path):
@@ -120,17 +123,17 @@ def test_lora_is_merged_into_plain_weights(table, arrays, tmp_path):
 def test_without_peft_lora_is_one_clear_line(arrays, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(InputError, match=r"pip install 'fairvlm\[lora\]'"):
-        prepare(load_clip("tiny"), arrays, RunConfig(trainable="lora"))
+        prepare(load_clip("tiny"), arrays, RunConfig(trainable="lora"), *EVERY)
 
 
 def test_images_prepared_for_another_model_are_refused(arrays):
     clip = load_clip("tiny")
     small = replace(arrays, pixels=arrays.pixels[:, :, :32, :32])
     with pytest.raises(InputError, match=r"images of \(32, 32\) pixels"):
-        prepare(clip, small, RunConfig())
+        prepare(clip, small, RunConfig(), *EVERY)
     other = replace(arrays, preprocess=clip.preprocess | {"resize_mode": "squash"})
     with pytest.raises(InputError, match=r"another model's preprocessing .it differs in resize_mode"):
-        prepare(clip, other, RunConfig())
+        prepare(clip, other, RunConfig(), *EVERY)
 
 
 def test_a_model_without_updates_is_returned_unchanged():

@@ -67,7 +67,7 @@ def test_the_checkpoint_is_the_selected_model(finished, table, arrays):
     image, _ = embed(clip, arrays)
     predictions = finished.predictions().set_index("pair_id")["score"]
     rows = np.flatnonzero(np.asarray(table.frame["split"]) == "test")
-    again = zero_shot(clip, image[rows], table.info.prompts)
+    again = zero_shot(clip, image[rows], table.info.class_prompts)
     assert np.allclose(predictions.loc[table.pair_ids[rows]], again, atol=1e-6)
 
 

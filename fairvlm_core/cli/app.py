@@ -183,7 +183,7 @@ def train(
     ] = None,
     preset: Preset = "clip",
     workspace: Workspace = None,
-    model: Annotated[str | None, typer.Option(help="tiny, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder")] = None,
+    model: Annotated[str | None, typer.Option(help="auto, tiny, base, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder [default: auto]")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,

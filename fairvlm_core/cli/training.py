@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import RunConfig
+from ..config import AUTO, RunConfig
 from ..errors import InputError
 from ..runs import Run, RunStore
 from ..words import number
@@ -78,7 +78,7 @@ def train_run(
     if not team.first:
         return None
     if json:
-        return show.print_json({"run_id": run.id, "status": run.status.state, **run.report()})
+        return show.print_json({"run_id": run.id, "status": run.status.state, "model": run.config.model, **run.report()})
     print_result(run)
     return print(run.id)
 
@@ -99,17 +99,22 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
     """A new run, made by the first process of a team, and its data."""
     if new.folder is None:
         raise InputError("name a data folder, or --resume RUN; `fairvlm synth OUT` makes one")
-    config = RunConfig.build(new.preset, new.settings)
+    automatic = new.settings.get("model", AUTO) == AUTO
+    given = {name: value for name, value in new.settings.items() if not (automatic and name == "model")}
+    config = RunConfig.build(new.preset, given)
     if not new.folder.is_dir():
         raise InputError(f"{new.folder}: there is no such folder; `fairvlm synth OUT` makes one")
     from ..analysis.without_effect import without_effect
     from ..launch import create_run
+    from ..models import choose_model
     from ..pairs import PairTable
     from .review import verdicts_for_training
 
     verdicts = None if new.verdicts is None else verdicts_for_training(new.verdicts, store.workspace)
     with show.progress(quiet) as bar:
         table = PairTable.read(new.folder, progress=show.watch(bar, "reading"), **new.read_options)
+    if automatic:
+        config = RunConfig.build(new.preset, given | {"model": choose_model(table)})
     if team.first:
         run = create_run(table, config, store, read_options=new.read_options, verdicts=verdicts)
         team.tell(run.id)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fairvlm_core.errors import InputError
 
+NAME = "SynthFundus"
 SPLITS = ("train", "val", "test")
 SITES = ("default", "other")
 LAYOUTS = ("manifest", "fairvlmed")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from fairvlm_core.errors import InputError
 
-from .config import ATTRIBUTES, LAYOUTS, PROMPTS
+from .config import ATTRIBUTES, LAYOUTS, NAME, PROMPTS
 from .generate import SynthData
 
 _MANIFEST = ["pair_id", "patient_id", "image", "text", "label", "split", *ATTRIBUTES]
@@ -144,7 +144,7 @@ def _write_manifest(data: SynthData, folder: Path) -> None:
     _each(lambda i: Image.fromarray(data.images[i]).save(folder / names[i], compress_level=1), len(data))
     _write_csv(folder / "manifest.csv", _MANIFEST, data.frame.assign(image=names)[_MANIFEST].to_numpy().tolist())
     _write_csv(folder / "findings.csv", list(data.findings.columns), data.findings.to_numpy().tolist())
-    description = {"schema": 1, "name": "SynthFundus", "prompts": list(PROMPTS), "attributes": list(ATTRIBUTES)}
+    description = {"schema": 1, "name": NAME, "prompts": list(PROMPTS), "attributes": list(ATTRIBUTES)}
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
@@ -170,6 +170,7 @@ def _write_fairvlmed(data: SynthData, folder: Path) -> None:
         _write_npz(folder / _FOLDERS[row["split"]] / f"{row['pair_id']}.npz", fields)
 
     _each(save, len(data))
+    (folder / "dataset.json").write_text(json.dumps({"schema": 1, "name": NAME}, indent=2) + "\n", encoding="utf-8")
     use = {"train": "training", "val": "validation", "test": "test"}
     summary = ["age", "gender", "race", "ethnicity", "language", "marital_status"]
     _write_csv(
