@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .base_model import BaseTowers
 from .closed_form import fit_projection
@@ -21,12 +22,14 @@ from .config import RunConfig
 from .errors import InputError
 from .features import PairArrays, PairEmbeddings
 from .models import Clip, ResidualAdapter
+from .objective import pair_losses
 
 # Parts of open_clip's and timm's towers after their blocks.
 _AFTER_BLOCKS = frozenset(
     {"ln_post", "ln_final", "attn_pool", "norm", "fc_norm", "head", "proj", "text_projection", "logit_scale"}
     | {"logit_bias", "fairvlm_adapter"}
 )
+_SCALES = (1.0, 2.0, 3.5, 5.0, 7.0, 10.0, 14.0, 20.0, 28.0)  # exp of the logit scale of a model fitted in closed form
 _PROJECTIONS = frozenset({"logit_scale", "logit_bias", "text_projection", "text.text_projection", "visual.proj"})
 
 
@@ -89,10 +92,23 @@ def _fit_projections(
     images, notes = arrays.pixels.double(), arrays.tokens.double()
     found = fit_projection(images[train].numpy(), notes[train].numpy(), patients)
     weight, bias, centre = (torch.from_numpy(one) for one in (found.weight, found.bias, found.centre))
-    module.set_projections(weight, bias, centre)
     image = images @ weight + bias
     image[train] = torch.from_numpy(found.out_of_fold)
-    return PairEmbeddings(image.float(), (notes - centre).float(), arrays.cut, before=arrays.pixels)
+    projected = PairEmbeddings(image.float(), (notes - centre).float(), arrays.cut, before=arrays.pixels)
+    module.set_projections(weight, bias, centre, _best_scale(projected.pixels[train], projected.tokens[train]))
+    return projected
+
+
+def _best_scale(images: Tensor, notes: Tensor, batch_size: int = 64) -> float:
+    """The factor of `_SCALES` with the lowest mean loss over batches of unit-norm features (N, D) of both sides."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    image, text = F.normalize(images[order], dim=-1), F.normalize(notes[order], dim=-1)
+    batches = list(zip(image.split(batch_size), text.split(batch_size), strict=True))
+
+    def mean_loss(scale: float) -> float:
+        return float(torch.cat([pair_losses(*batch, torch.tensor(scale)).loss for batch in batches]).mean())
+
+    return min(_SCALES, key=mean_loss)
 
 
 def finished(clip: Clip) -> Clip:

@@ -41,6 +41,7 @@ _TOKENIZER = (
     "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
 )
 _STAGES = (3, 4, 5)  # of the trunk's blocks; their means join the mean of the last layer
+_CHUNK = 16  # images at a time on a CPU: activations that the C library reuses instead of asking the system for new ones
 _TEMPERATURE = 0.07  # CLIP's initial value
 
 PREPROCESS: dict[str, Any] = {
@@ -78,13 +79,19 @@ class ImageTower(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (N, D) of normalised images (N, 3, H, W)."""
+        if torch.is_grad_enabled() or images.device.type != "cpu":
+            return self.proj(self._means(images))
+        return self.proj(torch.cat([self._means(part) for part in images.split(_CHUNK)]))
+
+    def _means(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)  # 2 to 4 times as fast on a CPU
         x, means = self.trunk.bn1(self.trunk.conv_stem(images)), []
         for stage, block in enumerate(self.trunk.blocks):
             x = block(x)
             if stage in _STAGES:
                 means.append(x.mean((2, 3)))
         means.append(self.trunk.bn2(self.trunk.conv_head(x)).mean((2, 3)))
-        return self.proj(torch.cat(means, dim=1))
+        return torch.cat(means, dim=1)
 
 
 class TextTower(nn.Module):
@@ -132,8 +139,9 @@ class BaseTowers(nn.Module):
         return F.normalize(features, dim=-1) if normalize else features
 
     @torch.no_grad()
-    def set_projections(self, weight: Tensor, bias: Tensor, centre: Tensor) -> None:
-        """Project images by ``x @ weight + bias`` (widths (P, D) and (D,)) and notes by ``t - centre``."""
+    def set_projections(self, weight: Tensor, bias: Tensor, centre: Tensor, scale: float) -> None:
+        """Project images by ``x @ weight + bias`` ((P, D) and (D,)) and notes by ``t - centre``; set exp of the logit scale."""
+        self.logit_scale.fill_(math.log(scale))
         self.visual.proj.weight.copy_(weight.T)
         self.visual.proj.bias.copy_(bias)
         self.text.proj.weight.copy_(torch.eye(len(centre)))
@@ -177,6 +185,7 @@ def read_base() -> tuple[BaseTowers, Tokenizer, dict[str, Any]]:
     state = module.visual.trunk.state_dict()
     # The file has the tensors of the same architecture under other names, in the same order, and a classifier after them.
     module.visual.trunk.load_state_dict(dict(zip(state, stored.values(), strict=False)))
+    module.visual.to(memory_format=torch.channels_last)
     module.text.words.copy_(words)
     config = {
         "embed_dim": int(words.shape[1]),

@@ -333,7 +333,7 @@ def setting_names() -> dict[str, str]:
 _LEFT_OUT = {"enabled": True, "weights": "left-out", "history": "last", "spread": "mad", "faulty_sd": 2.0}
 AUTO = "auto"  # the model that `models.choose_model` takes for a table; no configuration contains it
 # What a model sets besides a preset; a preset that sets it, too, has no say, a setting of the user's has.
-MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"base": {"trainable": "head"}}
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"base": {"trainable": "head", "learning_rate": 1e-4}}
 PRESETS: dict[str, dict[str, Any]] = {
     "clip": {},
     "fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "normalise": "sum", "only_first": True}},
