@@ -41,9 +41,7 @@ class Prepared:
     arrays: PairArrays
 
 
-def prepare(
-    clip: Clip, arrays: PairArrays, config: RunConfig, train: np.ndarray, patients: Sequence[str]
-) -> Prepared:
+def prepare(clip: Clip, arrays: PairArrays, config: RunConfig, train: np.ndarray, patients: Sequence[str]) -> Prepared:
     """Select the trained parameters by `config.trainable`; the model is changed in place.
 
     Towers that were not trained together (`base`) first get their projections, by `closed_form.fit_projection` on the

@@ -41,7 +41,9 @@ _TOKENIZER = (
     "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
 )
 _STAGES = (3, 4, 5)  # of the trunk's blocks; their means join the mean of the last layer
-_CHUNK = 16  # images at a time on a CPU: activations that the C library reuses instead of asking the system for new ones
+_CHUNK = (
+    16  # images at a time on a CPU: activations that the C library reuses instead of asking the system for new ones
+)
 _TEMPERATURE = 0.07  # CLIP's initial value
 
 PREPROCESS: dict[str, Any] = {
@@ -140,7 +142,7 @@ class BaseTowers(nn.Module):
 
     @torch.no_grad()
     def set_projections(self, weight: Tensor, bias: Tensor, centre: Tensor, scale: float) -> None:
-        """Project images by ``x @ weight + bias`` ((P, D) and (D,)) and notes by ``t - centre``; set exp of the logit scale."""
+        """Project images by ``x @ weight + bias`` ((P, D) and (D,)), notes by ``t - centre``; `scale` multiplies logits."""
         self.logit_scale.fill_(math.log(scale))
         self.visual.proj.weight.copy_(weight.T)
         self.visual.proj.bias.copy_(bias)

@@ -153,7 +153,9 @@ class RunConfig(_Frozen):
 
     schema_version: Literal[1] = 1
     preset: str = "clip"
-    model: str = Field("tiny", description="tiny, base, an open_clip NAME, NAME:TAG or NAME@FILE, hf-hub:NAME, or a folder")
+    model: str = Field(
+        "tiny", description="tiny, base, an open_clip NAME, NAME:TAG or NAME@FILE, hf-hub:NAME, or a folder"
+    )
     epochs: int = Field(6, ge=1, le=10_000)
     batch_size: int = Field(64, ge=2, le=65_536)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -171,6 +173,12 @@ class RunConfig(_Frozen):
         0, ge=0, description="Pairs encoded at a time in a process, for batches larger than memory; 0: the whole batch"
     )
     checkpointing: bool = Field(False, description="Recompute activations instead of storing them: less memory, slower")
+    folds: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Cross-validation by patient over so many folds, for small sets; 0: the splits of the data",
+    )
     select_by: Literal["auc", "es_auc", "loss"] = Field(
         "auc", description="Validation metric that selects the epoch (es_auc: mean over attributes)"
     )

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -18,9 +17,8 @@ from torch.nn import functional as F
 from .errors import InputError
 from .models import Clip
 
-
-_STRENGTHS = (0.1, 0.01, 0.001, 0.0002)  # of the probe, C of sklearn
-_NARROW = 512  # up to this width the first strength is taken
+_NARROW = 512  # features; wider ones need a stronger penalty
+_STRENGTH, _STRENGTH_WIDE = 0.1, 0.001  # C of the probe
 
 
 @torch.inference_mode()
@@ -52,17 +50,15 @@ def _class_feature(clip: Clip, prompts: Sequence[str]) -> Tensor:
     return features[0] if len(features) == 1 else F.normalize(features.mean(0), dim=0)
 
 
-def linear_probe(features: Tensor, label: np.ndarray, train: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """Probability of the positive class by logistic regression on frozen image features.
-
-    Of features wider than 512 the strength of the penalty is the one with the highest AUC on the validation pairs.
+def linear_probe(features: Tensor, label: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Probability of the positive class by logistic regression on standardised frozen image features.
 
     Parameters
     ----------
     features : Tensor of shape (N, D)
     label : int ndarray of shape (N,), 0 or 1
-    train, val : int ndarray
-        Rows that the regression is fitted on, and rows that choose its penalty.
+    train : int ndarray
+        Rows that the regression is fitted on.
 
     Returns
     -------
@@ -76,13 +72,9 @@ def linear_probe(features: Tensor, label: np.ndarray, train: np.ndarray, val: np
     if len(np.unique(label[train])) < 2:
         raise InputError("the linear probe needs both labels among the training pairs")
     values = features.double().numpy()
-    best, best_auc = np.zeros(0), -1.0
-    for strength in _STRENGTHS if values.shape[1] > _NARROW else _STRENGTHS[:1]:
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=strength))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(values[train], label[train])
-        score = probe.predict_proba(values)[:, 1]
-        if (auc := roc_auc_score(label[val], score[val])) > best_auc:
-            best, best_auc = score, auc
-    return best
+    strength = _STRENGTH if values.shape[1] <= _NARROW else _STRENGTH_WIDE
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=strength))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe.fit(values[train], label[train])
+    return probe.predict_proba(values)[:, 1]

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .analysis.learning import still_learning
 from .analysis.pairmap import make_map_if_possible
 from .cache import run_input
 from .config import RunConfig
+from .cross_validation import all_training, check_folds, cross_validate
 from .distributed import ALONE, Team, device_of
 from .errors import InputError, TrainingError
 from .fairness import FairnessReport
@@ -78,7 +79,8 @@ def create_run(
     fingerprint = table.fingerprint
     applied = None if verdicts is None else apply_verdicts(table, verdicts)
     table = table if applied is None else applied.table
-    check_table(table, config)
+    (check_folds if config.folds else check_table)(table, config)
+    table = all_training(table) if config.folds else table
     data = {
         "folder": str(Path(table.root).resolve()),
         "read_options": read_options,
@@ -158,9 +160,13 @@ def _execute(
         run.log("resumed" if resume else "started")
         with _state_of_failure(run), _memory_errors(run.config):
             begin = _begin(run, table, arrays, team, hooks.on_images)
-            result = _train(run, begin, resume, hooks, team)
+            if run.config.folds:
+                result, folds = _cross_validate(run, begin, hooks, team)
+                table = all_training(begin.table)
+            else:
+                result, folds, table = _train(run, begin, resume, hooks, team), (), begin.table
             run.set_status(message="writing the result")
-            _save_result(run, begin.table, result)
+            _save_result(run, table, result, folds)
         run.set_status(state=State.FINISHED, message="finished", pid=None, finished=now())
     run.log("finished")
     shutil.rmtree(run.files.states, ignore_errors=True)
@@ -233,6 +239,39 @@ def _train(run: Run, begin: _Begin, resume: bool, hooks: Hooks, team: Team) -> F
             hooks.on_step(step, steps)
 
     return fit(begin.table, run.config, state=state, **begin.options, on_step=on_step, on_epoch=on_epoch)
+
+
+def _cross_validate(run: Run, begin: _Begin, hooks: Hooks, team: Team) -> tuple[FitResult, tuple[dict[str, Any], ...]]:
+    """A run of several folds; an interrupted one starts again, since its models are small and its input is cached."""
+    if team.size > 1:
+        raise InputError("setting folds: cross-validation runs in one process; start it without torchrun")
+    config, clip = run.config, begin.options["clip"]
+    written = time.monotonic()
+
+    def on_step(step: int, steps: int) -> None:
+        nonlocal written
+        if time.monotonic() - written > _HEARTBEAT or step == steps:
+            written = time.monotonic()
+            run.set_status(step=step, steps=steps)
+        if hooks.on_step is not None:
+            hooks.on_step(step, steps)
+
+    def on_fold(entry: dict[str, Any]) -> None:
+        run.set_status(message=f"fold {entry['fold']} of {config.folds}")
+        run.log(f"fold {entry['fold']}: AUC {entry['auc']}, linear probe {entry['probe_auc']}")
+
+    found = cross_validate(
+        begin.table,
+        config,
+        arrays=begin.options["arrays"],
+        clip_of_fold=lambda: load_clip(config.model, device=clip.device, seed=config.seed),
+        trusted=begin.options["trusted"],
+        on_step=on_step,
+        on_fold=on_fold,
+    )
+    run.write_metrics([asdict(line) for line in found.result.history])
+    run.set_status(epoch=config.epochs)
+    return found.result, found.folds
 
 
 @contextlib.contextmanager
@@ -335,7 +374,7 @@ def _save_state(run: Run, state: TrainState) -> None:
     run.write_parquet(run.files.ledger, PairLossLedger.from_state_dict(state.ledger).to_wide_frame())
 
 
-def _save_result(run: Run, table: PairTable, result: FitResult) -> None:
+def _save_result(run: Run, table: PairTable, result: FitResult, folds: Sequence[dict[str, Any]] = ()) -> None:
     run.write_parquet(run.files.ledger, result.ledger.to_wide_frame())
     run.write_parquet(run.files.predictions, result.predictions)
     run.write_embeddings(result.image_features, result.text_features)
@@ -353,6 +392,7 @@ def _save_result(run: Run, table: PairTable, result: FitResult) -> None:
             "val": result.val.to_dict(),
             "probe": _probe_report(result),
             "mining": {"flagged": result.mining.n_flagged, "audit": audit.to_dict()},
+            **({"folds": list(folds)} if folds else {}),
             "step_seconds": float(np.median([epoch.step_seconds for epoch in result.history])),
         }
     )

@@ -236,7 +236,8 @@ def load_clip(name: str = "tiny", *, device: str | torch.device = "cpu", seed: i
     Parameters
     ----------
     name : str
-        ``tiny`` · ``base`` (base_model.py) · an open_clip architecture ``NAME`` (with its first published weights), ``NAME:TAG``, ``NAME:random`` or
+        ``tiny`` · ``base`` (base_model.py) · an open_clip architecture ``NAME`` (with its first published weights),
+        ``NAME:TAG``, ``NAME:random`` or
         ``NAME@FILE`` (local .safetensors, or .pt/.pth/.bin read without pickle) · ``NAME:TAG@FILE`` where the weights
         published for NAME differ in their preprocessing · ``…@FILE#sha256=HEX`` to check the file first ·
         ``hf-hub:ORG/NAME`` · a folder with ``open_clip_config.json``, such as a run's checkpoint · a folder of BLIP-2 as

@@ -543,7 +543,7 @@ def _evaluate(
     if len(np.unique(label[rows_of["train"]])) == 2:
         before = arrays.before if isinstance(arrays, PairEmbeddings) else None
         seen = image if before is None else torch.cat([image, before], dim=1)
-        predictions["probe_score"] = linear_probe(seen, label, rows_of["train"], rows_of["val"])[held_out]
+        predictions["probe_score"] = linear_probe(seen, label, rows_of["train"])[held_out]
     else:
         predictions["probe_score"] = np.nan
     for name in table.attributes:

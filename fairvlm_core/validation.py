@@ -59,8 +59,13 @@ def selecting(config: RunConfig, validation: Validation) -> tuple[float, np.ndar
 
 
 def standard_error(table: PairTable, rows: np.ndarray, config: RunConfig) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Standard error of the difference in the selecting metric between two epochs, over patients."""
+    """Standard error of the difference in the selecting metric between two epochs, over patients.
+
+    It is 0 where a label has fewer than two patients, so that the epoch with the highest metric is chosen.
+    """
     patients = np.asarray(table.frame["patient_id"], str)[rows]
+    if min(len(np.unique(patients[table.labels[rows] == label])) for label in (0, 1)) < 2:
+        return lambda a, b: 0.0  # noqa: ARG005
     if config.select_by == "loss":
         return lambda a, b: float((a - b).std() / np.sqrt(len(a)))
     if config.select_by == "auc":

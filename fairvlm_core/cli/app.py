@@ -183,11 +183,17 @@ def train(
     ] = None,
     preset: Preset = "clip",
     workspace: Workspace = None,
-    model: Annotated[str | None, typer.Option(help="auto, tiny, base, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder [default: auto]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="auto, tiny, base, NAME, NAME:TAG, NAME@FILE, hf-hub:NAME, folder [default: auto]"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     attributes: Annotated[str | None, typer.Option(help="a,b: attributes of the fairness term")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Cross-validation by patient over K folds, for small sets: one pooled report")
+    ] = None,
     settings: Settings = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue an interrupted run")] = None,
     verdicts: Annotated[
@@ -214,6 +220,7 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
+        "folds": folds,
         "fairness.attributes": attributes,
     }
     chosen = {key: value for key, value in given.items() if value is not None} | parse_settings(settings)

@@ -78,7 +78,9 @@ def train_run(
     if not team.first:
         return None
     if json:
-        return show.print_json({"run_id": run.id, "status": run.status.state, "model": run.config.model, **run.report()})
+        return show.print_json(
+            {"run_id": run.id, "status": run.status.state, "model": run.config.model, **run.report()}
+        )
     print_result(run)
     return print(run.id)
 
@@ -142,7 +144,7 @@ def print_result(run: Run) -> None:
     from ..analysis.entries import read_entry
 
     report = run.report()
-    test = report["test"]
+    test, folds = report["test"], report.get("folds", [])
     rows: list[tuple[Any, ...]] = [("all", "", *_cells(test["overall"]), None)]
     for attribute, facts in test["attributes"].items():
         es_auc = None if facts["es_auc"] is None else number(facts["es_auc"]) + "*" * bool(facts.get("partial"))
@@ -150,13 +152,20 @@ def print_result(run: Run) -> None:
         for (shown, value), (group, cells) in zip(names, facts["groups"].items(), strict=True):
             rows.append((shown, group, *_cells(cells), value))
     show.table(
-        f"Test split, zero-shot, model of epoch {report['best_epoch']}",
+        f"All {len(folds)} folds, zero-shot, each pair by the model that did not see it"
+        if folds
+        else f"Test split, zero-shot, model of epoch {report['best_epoch']}",
         ("attribute", "group", "n", "positive", "AUC", "ES-AUC"),
         rows,
         numbers_from=2,
     )
     if report["probe"] is not None:
         show.out.print(f"Linear probe on the image features: test AUC {number(report['probe']['overall']['auc'])}")
+    if folds:
+        rows = [
+            (one["fold"], one["n"], one["n_patients"], number(one["auc"]), number(one["probe_auc"])) for one in folds
+        ]
+        show.table("Folds", ("fold", "pairs", "patients", "zero-shot AUC", "linear probe AUC"), rows, numbers_from=0)
     if learning := read_entry(run).still_learning:
         show.out.print(str(learning))
     if any(facts.get("partial") for facts in test["attributes"].values()):
