@@ -1,7 +1,7 @@
 """Cross-validation by patient, for sets of a few hundred pairs: every pair is tested once.
 
 Fold k is the test split of the k-th model, half of the next fold validates it, all other pairs train it. All folds together
-are one result: predictions are those by the model that did not see the pair, the ledger has the mean over the models that did.
+are one result: predictions are by the model that did not see the pair, the ledger has the mean over the models that did.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _together(table: PairTable, config: RunConfig, results: Sequence[FitResult])
 def _mean_ledger(table: PairTable, results: Sequence[FitResult]) -> PairLossLedger:
     """Every pair's values in each epoch, averaged over the models that it trained."""
     first = results[0].ledger
-    ledger = PairLossLedger(table.pair_ids, channels=first.channels)
+    ledger = PairLossLedger(list(table.pair_ids), channels=first.channels)
     place = {pair_id: row for row, pair_id in enumerate(table.pair_ids)}
     rows = [np.array([place[pair_id] for pair_id in found.ledger.pair_ids]) for found in results]
     count = np.zeros(len(table))

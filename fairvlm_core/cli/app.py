@@ -136,14 +136,14 @@ def check(
     description: Description = None,
     images: Images = None,
     seed: Annotated[int, typer.Option(help="For splits, where the data has none")] = 0,
-    model: Annotated[str, typer.Option(help="Whose context length cuts notes")] = "tiny",
+    model: Annotated[str, typer.Option(help="Whose tokenizer reads the notes; auto as in train")] = "auto",
     allow_shared_patients: SharedPatients = False,
     max_refused: MaxRefused = _MAX_REFUSED,
     json: Json = False,
 ) -> None:
     """Read a data folder and report what is in it; finds the layout itself."""
     from ..pairs import PairTable
-    from .data import print_intake, with_truncation
+    from .data import print_intake, report_for
 
     with show.progress(json) as bar:
         table = PairTable.read(
@@ -155,7 +155,7 @@ def check(
             max_refused_share=max_refused,
             progress=show.watch(bar, "images"),
         )
-    report = with_truncation(table, model)
+    report = report_for(table, model)
     if json:
         show.print_json(report.to_dict())
     else:

@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 _REFUSED_SHOWN = 10
 
 
-def with_truncation(table: PairTable, model: str) -> IntakeReport:
-    """The table's report with the notes that the model's context would cut."""
-    from ..intake.text import count_truncated
-    from ..models import load_clip
+def report_for(table: PairTable, model: str) -> IntakeReport:
+    """The table's report with what the model makes of its notes."""
+    from ..analysis.vocabulary import report_for_model
+    from ..config import AUTO
+    from ..models import choose_model, load_clip
 
-    clip = load_clip(model)
-    return table.report.with_truncation(
-        count_truncated(list(table.frame["text"]), clip.token_lengths, clip.context_length)
-    )
+    return report_for_model(table, load_clip(choose_model(table) if model == AUTO else model))
 
 
 def print_intake(report: IntakeReport) -> None:

@@ -106,9 +106,10 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
     config = RunConfig.build(new.preset, given)
     if not new.folder.is_dir():
         raise InputError(f"{new.folder}: there is no such folder; `fairvlm synth OUT` makes one")
+    from ..analysis.vocabulary import vocabulary_warnings
     from ..analysis.without_effect import without_effect
     from ..launch import create_run
-    from ..models import choose_model
+    from ..models import BUILT_IN, choose_model, load_clip
     from ..pairs import PairTable
     from .review import verdicts_for_training
 
@@ -123,7 +124,8 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
     else:
         run = store.get(team.tell(""))
     if team.first:
-        for one in (*table.report.decisions, *without_effect(config, table.attributes)):
+        read = vocabulary_warnings(table, load_clip(config.model)) if config.model in BUILT_IN else []
+        for one in (*table.report.decisions, *read, *without_effect(config, table.attributes)):
             show.err.print(f"warning: {one}", markup=False, soft_wrap=True)
     if "verdicts" in run.data and not quiet:
         counts = run.data["verdicts"]["counts"].items()

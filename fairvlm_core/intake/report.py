@@ -118,6 +118,10 @@ class IntakeReport:
             warnings.append(IntakeWarning(WarningKind.TRUNCATED, values=counts))
         return replace(self, truncation=truncation, warnings=warnings)
 
+    def with_warnings(self, more: Sequence[IntakeWarning]) -> IntakeReport:
+        """The report with further warnings."""
+        return replace(self, warnings=[*self.warnings, *more])
+
 
 def build_report(
     frame: pd.DataFrame,

@@ -53,6 +53,8 @@ class WarningKind(Enum):
     CONTROL_CHARACTERS = "control-characters"
     IDENTIFIERS = "identifiers"
     TRUNCATED = "truncated"
+    UNKNOWN_WORDS = "unknown-words"
+    PROMPT_WORDS = "prompt-words"
     TEXT = "text"
     GROUP_TEXT = "group-text"
 
@@ -85,7 +87,8 @@ _NOT_ABOUT_GROUPS = frozenset(
         WarningKind.SUMMARY_LACKS_PATIENT, WarningKind.SUMMARY_WITHOUT_FILE, WarningKind.SPLIT_EMPTY,
         WarningKind.SPLIT_ONE_LABEL, WarningKind.REPEATED_NOTES, WarningKind.IMAGES_ACROSS_PATIENTS,
         WarningKind.IMAGES_ACROSS_SPLITS, WarningKind.LOST_CHARACTERS, WarningKind.NO_SPACES,
-        WarningKind.CONTROL_CHARACTERS, WarningKind.IDENTIFIERS, WarningKind.TRUNCATED, WarningKind.TEXT,
+        WarningKind.CONTROL_CHARACTERS, WarningKind.IDENTIFIERS, WarningKind.TRUNCATED, WarningKind.UNKNOWN_WORDS,
+        WarningKind.PROMPT_WORDS, WarningKind.TEXT,
     }
 )  # fmt: skip
 _TEMPLATES = {
@@ -141,6 +144,9 @@ _TEMPLATES = {
     WarningKind.IDENTIFIERS: "notes may identify people: {found} notes; remove them before sharing",
     WarningKind.TRUNCATED: "{n} of {total} notes are truncated: they have more than {context_length} tokens "
     "(the longest has {longest})",
+    WarningKind.UNKNOWN_WORDS: "the model {model} knows {share} % of the notes' words (not, for example: {words}); {fix}",
+    WarningKind.PROMPT_WORDS: "words of the prompts that no training note contains: {words}; the model learns nothing "
+    "about them, so write the prompts in the words of the notes",
     WarningKind.TEXT: "{text}",
     WarningKind.GROUP_TEXT: "{text}",
 }
@@ -160,6 +166,8 @@ _FIXES = {
     WarningKind.NOTES_ARE_FILES: "",
     WarningKind.NOTES_ARE_NUMBERS: "",
     WarningKind.LABEL_NONE: "",
+    WarningKind.UNKNOWN_WORDS: "",
+    WarningKind.PROMPT_WORDS: "",
     WarningKind.NOT_NUMBERS: 'list words for "not known" under "unknown" of the attribute in dataset.json',
     WarningKind.NEEDS_BANDS: "",
     WarningKind.SAME_BUT_CASE: "",
@@ -246,7 +254,8 @@ def _harmless_sentences() -> list[re.Pattern[str]]:
 
     def pattern(template: str) -> re.Pattern[str]:
         parts = Formatter().parse(template)
-        words = {"reason": ".*", "file": ".*", "found": ".*", "split": r"\w+"}
+        words = {name: ".*" for name in ("reason", "file", "found", "words", "fix", "model")}
+        words |= {"split": r"\w+"}
         return re.compile(
             "".join(re.escape(text) + (words.get(name, r"\d+") if name else "") for text, name, *_ in parts)
         )
