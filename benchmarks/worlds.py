@@ -136,7 +136,7 @@ def make_world(
             cache / f"{name}-{seed}-{'-'.join(map(str, sizes))}", functools.partial(write, name, seed, sizes)
         )
         return _planted_world(folder)
-    source = _real_data(data)
+    source = real_data(data)
     table = _derm(source / "derm", seed) if name in DERM else _cxr(source / "cxr", seed)
     if "device" in name:
         table = _from_other_device(table, cache / f"{name.split('-')[0]}-device")
@@ -147,9 +147,9 @@ def make_world(
 def why_missing(name: str, data: Path | None = None) -> str | None:
     """Why a world cannot be made here, None where it can."""
     part = name.split("-")[0]
-    if part not in ("derm", "cxr") or (_real_data(data) / part).is_dir():
+    if part not in ("derm", "cxr") or (real_data(data) / part).is_dir():
         return None
-    return f"{name}: there is no folder {_real_data(data) / part}; set FAIRVLM_REAL_DATA"
+    return f"{name}: there is no folder {real_data(data) / part}; set FAIRVLM_REAL_DATA"
 
 
 def swap(table: PairTable, seed: int, share: float = SWAPPED) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +169,7 @@ def swap(table: PairTable, seed: int, share: float = SWAPPED) -> tuple[np.ndarra
     return notes, kind
 
 
-def _real_data(data: Path | None) -> Path:
+def real_data(data: Path | None) -> Path:
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(data or os.environ.get("FAIRVLM_REAL_DATA") or beside)
 
