@@ -54,25 +54,24 @@ def fit_projection(images: np.ndarray, notes: np.ndarray, patients: Sequence[str
     Examples
     --------
     >>> x = np.random.default_rng(0).normal(size=(200, 3))
-    >>> found = fit_projection(x, x @ [[1.0], [0.0], [2.0]] + 5, [str(i) for i in range(200)])
+    >>> found = fit_projection(x, x @ [[1.0], [3.0], [2.0]] + 5, [str(i) for i in range(200)])
     >>> found.weight.round(1).ravel().tolist(), found.centre.round().tolist()
-    ([1.0, 0.0, 1.9], [5.0])
+    ([1.0, 2.9, 1.9], [5.0])
     """
     images, notes = np.asarray(images, float), np.asarray(notes, float)
     mean, spread = images.mean(0), images.std(0)
     x, centre = (images - mean) / np.where(spread > 0, spread, 1), notes.mean(0)
     y = notes - centre
     fold = _folds(patients)
-    gram, cross = x.T @ x, x.T @ y
     predictions = {penalty: np.zeros_like(y) for penalty in PENALTIES}
     for k in np.unique(fold):
         out = fold == k
-        rest = (gram - x[out].T @ x[out], cross - x[out].T @ y[out])
+        solve = _Ridge(x[~out], y[~out])
         for penalty, predicted in predictions.items():
-            predicted[out] = x[out] @ _solve(*rest, penalty * max(1, (~out).sum()))
+            predicted[out] = x[out] @ solve(penalty)
     errors = {penalty: float(((y - predicted) ** 2).sum()) for penalty, predicted in predictions.items()}
     best = min(errors, key=errors.__getitem__)
-    weight = _solve(gram, cross, best * len(x)) / np.where(spread > 0, spread, 1)[:, None]
+    weight = _Ridge(x, y)(best) / np.where(spread > 0, spread, 1)[:, None]
     return Projection(weight, -mean @ weight, centre, predictions[best], best)
 
 
@@ -82,5 +81,15 @@ def _folds(patients: Sequence[str]) -> np.ndarray:
     return np.random.default_rng(0).permutation(len(names))[patient] % _FOLDS
 
 
-def _solve(gram: np.ndarray, cross: np.ndarray, penalty: float) -> np.ndarray:
-    return cho_solve(cho_factor(gram + penalty * np.eye(len(gram)), overwrite_a=True), cross)
+class _Ridge:
+    """Weights (P, D) of ridge regressions on the same values, by the smaller of the two equivalent systems."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        self._x, self._dual = x, len(x) < x.shape[1]
+        self._gram: np.ndarray = x @ x.T if self._dual else x.T @ x
+        self._cross: np.ndarray = y if self._dual else x.T @ y
+
+    def __call__(self, penalty: float) -> np.ndarray:
+        system = self._gram + penalty * max(1, len(self._x)) * np.eye(len(self._gram))
+        solved = cho_solve(cho_factor(system, overwrite_a=True), self._cross)
+        return self._x.T @ solved if self._dual else solved
