@@ -290,9 +290,8 @@ def test_check_says_first_what_needs_a_decision_and_train_repeats_it(fairvlm, tm
     """A summary, decisions with what to type, then the tables; the JSON has the same; typed, the advice works."""
     rows = [["pair_id", "image", "text", "label", "sex", "age", "Patient ID"]]
     for i in range(60):
-        rows.append(
-            [f"p{i}", f"{i}.png", f"Note {i}, a cup of 0.{i}", i % 2, "FM"[i // 2 % 2], 20 + i % 40, f"q{i // 2}"]
-        )
+        note = f"Note {i}, {('non-glaucoma', 'glaucoma')[i % 2]}"
+        rows.append([f"p{i}", f"{i}.png", note, i % 2, "FM"[i // 2 % 2], 20 + i % 40, f"q{i // 2}"])
         Image.new("L", (8, 8), 4 * i).save(tmp_path / f"{i}.png")
     write(tmp_path / "manifest.csv", rows)
     printed = fairvlm("check", tmp_path).stdout
