@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -19,6 +19,10 @@ from .errors import InputError
 from .ledger import PairLossLedger
 from .mining import RANKING_RULES, WEIGHTING_RULES, MiningResult, fits, mine_bad_pairs
 from .plugins import Registry
+from .synth.config import NAME as SYNTH_NAME
+
+if TYPE_CHECKING:
+    from .pairs import PairTable
 
 SCHEMA_VERSION = 1
 
@@ -219,6 +223,17 @@ class RunConfig(_Frozen):
             )
         return self
 
+    @property
+    def changes(self) -> dict[str, tuple[Any, Any]]:
+        """Settings that differ from those of the preset with this model, without the model: value and the preset's value.
+
+        >>> RunConfig.build("clip", {"model": "base", "trainable": "full", "seed": 1}).changes
+        {'seed': (1, 0), 'trainable': ('all', 'head')}
+        """
+        usual = RunConfig.build(self.preset, {"model": self.model}).flat()
+        own = {key: value for key, value in self.flat().items() if key not in ("schema_version", "preset", "model")}
+        return {key: (value, usual.get(key)) for key, value in own.items() if value != usual.get(key)}
+
     @classmethod
     def build(cls, preset: str = "clip", settings: Mapping[str, Any] | None = None) -> RunConfig:
         """The preset with some settings changed; keys may be dotted (``mining.faulty_sd``).
@@ -338,8 +353,20 @@ def setting_names() -> dict[str, str]:
     return names
 
 
+def choose_model(table: PairTable) -> str:
+    """What ``--model auto`` takes: `tiny` for SynthFundus, whose images and notes it was trained on, else `base`."""
+    return "tiny" if table.info.name == SYNTH_NAME else "base"
+
+
+def with_model(table: PairTable, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a model: the given one; for ``auto``, or where none is given, that of `choose_model`."""
+    given = settings.get("model", AUTO)
+    return {**settings, "model": choose_model(table) if given == AUTO else given}
+
+
 _LEFT_OUT = {"enabled": True, "weights": "left-out", "history": "last", "spread": "mad", "faulty_sd": 2.0}
-AUTO = "auto"  # the model that `models.choose_model` takes for a table; no configuration contains it
+AUTO = "auto"  # the model that `choose_model` takes for a table; no configuration contains it
+BUILT_IN = ("tiny", "base")
 # What a model sets besides a preset; a preset that sets it, too, has no say, a setting of the user's has.
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"base": {"trainable": "head", "learning_rate": 1e-4}}
 PRESETS: dict[str, dict[str, Any]] = {

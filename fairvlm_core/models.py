@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import base_model, hf_models
+from .config import BUILT_IN as BUILT_IN
+from .config import choose_model as choose_model
 from .errors import InputError
-from .pairs import PairTable
 from .safeio import sha256
-from .synth.config import NAME as SYNTH_NAME
 
 _LONGEST_WORD = 64
 _CONFIG = "open_clip_config.json"
@@ -37,7 +37,6 @@ _STATE = "open_clip_model.safetensors"
 _ADAPTER = "adapter/adapter.safetensors"  # in a subfolder, because open_clip loads any weights beside its configuration
 _EXPECTED = re.compile(r"#sha256=([0-9a-f]{64})$")
 _WEIGHTS = (".safetensors", ".bin", ".pth")  # what open_clip looks for in a folder
-BUILT_IN = ("tiny", "base")
 _SPECIAL = re.compile(r"<(start_of_text|end_of_text|\|startoftext\||\|endoftext\|)>", re.IGNORECASE)
 
 
@@ -291,11 +290,6 @@ def _parts(name: str) -> tuple[str, str, re.Match[str] | None]:
     if weights and not Path(weights).expanduser().is_file():
         raise InputError(f"model {name!r}: there is no weights file {weights!r}")
     return architecture, weights, expected
-
-
-def choose_model(table: PairTable) -> str:
-    """What ``--model auto`` takes: `tiny` for SynthFundus, whose images and notes it was trained on, else `base`."""
-    return "tiny" if table.info.name == SYNTH_NAME else "base"
 
 
 def tiny_folder() -> Path:

@@ -92,7 +92,8 @@ class Groups:
                 names.append((attribute, str(group)))
                 members.append(column == group)
                 coefficients.append((weights or {}).get(attribute, 1.0) / len(groups))
-        return cls(tuple(names), torch.from_numpy(np.array(members, bool)), torch.tensor(coefficients))
+        membership = np.array(members, bool) if members else np.zeros((0, 0), bool)
+        return cls(tuple(names), torch.from_numpy(membership), torch.tensor(coefficients))
 
 
 _FEWEST = 10  # values that a group needs before it counts

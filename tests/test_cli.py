@@ -290,7 +290,7 @@ def test_check_says_first_what_needs_a_decision_and_train_repeats_it(fairvlm, tm
     """A summary, decisions with what to type, then the tables; the JSON has the same; typed, the advice works."""
     rows = [["pair_id", "image", "text", "label", "sex", "age", "Patient ID"]]
     for i in range(60):
-        note = f"Note {i}, {('non-glaucoma', 'glaucoma')[i % 2]}"
+        note = f"Note {i} of the left eye, a large cup, {('non-glaucoma', 'glaucoma')[i % 2]}"
         rows.append([f"p{i}", f"{i}.png", note, i % 2, "FM"[i // 2 % 2], 20 + i % 40, f"q{i // 2}"])
         Image.new("L", (8, 8), 4 * i).save(tmp_path / f"{i}.png")
     write(tmp_path / "manifest.csv", rows)
@@ -314,3 +314,16 @@ def test_check_says_first_what_needs_a_decision_and_train_repeats_it(fairvlm, tm
     assert (found["decisions"], found["n_patients"]) == ([], 30)
     assert list(found["attributes"]["age"]["groups"]) == ["<30", "30-39", "40-49", "50+"]
     assert "nothing to decide" in found["summary"]
+
+
+def test_cost_takes_the_model_for_the_data(fairvlm, synth_folder, tmp_path):
+    lines = [["pair_id", "image", "text", "label", "split"]]
+    for i in range(24):
+        note = f"Note {i} of the left eye, a large cup, {('non-glaucoma', 'glaucoma')[i % 2]}"
+        lines.append([f"p{i}", f"{i}.png", note, i % 2, ("train", "val", "test")[i // 2 % 3]])
+        Image.new("L", (8, 8), 10 * i).save(tmp_path / f"{i}.png")
+    write(tmp_path / "manifest.csv", lines)
+    few = ("--set", "epochs=1", "--set", "batch_size=8", "--json")
+    models = [json.loads(fairvlm("cost", folder, *few).stdout)["model"] for folder in (tmp_path, synth_folder)]
+    assert models == ["base", "tiny"]
+    assert json.loads(fairvlm("cost", tmp_path, *few, "--set", "model=tiny").stdout)["model"] == "tiny"

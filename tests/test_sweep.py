@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from fairvlm_core.analysis.comparison import compare_runs
 from fairvlm_core.cli import main
 from fairvlm_core.sweep import Plan, Space, Storage, place_of, read_space_file, read_sweep, sweep
 from fairvlm_core.sweep import storage as storage_module
+from fairvlm_core.sweep.results import RECORD
+from fairvlm_core.sweep.storage import load_optuna
 from fairvlm_core.synth import SynthConfig, synthesize, write_synth
 
 pytest.importorskip("optuna")
@@ -86,6 +89,24 @@ def settings(epochs: int = 1) -> list[str]:
 
 
 # A study --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_takes_the_model_for_the_data_and_older_studies_go_on(store, pairs):
+    storage = place_of("models", store.workspace)
+    sweep(pairs, store, storage, Plan(1, ("auc",), space(*CHOICES)))
+    assert store.runs()[0].config.model == "tiny"
+    other = replace(pairs, info=replace(pairs.info, name="other"))
+    storage = place_of("others", store.workspace)
+    sweep(other, store, storage, Plan(1, ("auc",), space(*CHOICES)))
+    config = store.runs()[-1].config
+    assert (config.model, config.trainable, config.learning_rate) == ("base", "head", 1e-4)
+    sweep(other, store, storage, Plan(1, ("auc",), space(*CHOICES)))  # the same study
+    study = load_optuna().load_study(study_name="others", storage=storage.open())
+    record = study.user_attrs[RECORD]
+    record["space"]["settings"].pop("model")  # as studies were stored before
+    study.set_user_attr(RECORD, record)
+    sweep(other, store, storage, Plan(2, ("auc",), space(*CHOICES)))
+    assert store.runs()[-1].config.model == "tiny"
 
 
 def test_a_trial_is_the_mean_of_ordinary_runs_on_validation(store, pairs):

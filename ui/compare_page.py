@@ -24,8 +24,8 @@ from .words import literal
 
 ABOUT_METHODS = (
     "Runs that differ only by their seed are one method; values are mean ± standard deviation over seeds. All values are "
-    "zero-shot on the test split, with the epoch that validation selected. A single seed says nothing about chance between "
-    "seeds.",
+    "zero-shot on the test pairs (with folds: all pairs, each scored by the model that did not see its patient), with the "
+    "epoch that validation selected. A single seed says nothing about chance between seeds.",
     None,
 )
 ABOUT_ES_AUC = (

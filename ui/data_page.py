@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from fairvlm_core.analysis.cohort import SMALL_CELL, group_counts, intersections, split_counts
+from fairvlm_core.config import choose_model
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.words import SPLITS, many, percent, slug
 
@@ -170,7 +171,7 @@ def _count_truncated(table: PairTable) -> Any:
     from fairvlm_core.intake.text import count_truncated
     from fairvlm_core.models import load_clip
 
-    clip = load_clip("tiny")
+    clip = load_clip(choose_model(table))
     return count_truncated(list(table.frame["text"]), clip.token_lengths, clip.context_length)
 
 

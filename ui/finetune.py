@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from fairvlm_core.config import PRESET_SUMMARIES, PRESETS, RunConfig
+from fairvlm_core.config import MODEL_DEFAULTS, PRESET_SUMMARIES, PRESETS, RunConfig
 from fairvlm_core.jobs import Cost, StepTime
 from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
 from fairvlm_core.mining import RANKING_RULES, WEIGHTING_RULES
@@ -48,6 +48,12 @@ _HELP = {
     "fairness.attribute_weights": "Weights of single attributes, as race=2, gender=0.5; 1 for the others.",
 }  # fmt: skip
 
+
+# Why `choose_model` takes a model.
+MODEL_WHY = {
+    "tiny": "it was trained on the images and notes of SynthFundus",
+    "base": "it was trained on everyday images and texts, so it suits data other than SynthFundus",
+}
 
 # When to take a preset; what it does is in `PRESET_SUMMARIES`.
 PRESET_WHEN = {
@@ -158,6 +164,27 @@ def method_settings() -> set[str]:
     return {n for n in names if len({json.dumps(flat.get(n)) for flat in every}) > 1} - set(_NOT_ASKED)
 
 
+def usual(preset: str, model: str) -> RunConfig:
+    """The configuration that the form starts from: the preset with what this model sets (`MODEL_DEFAULTS`).
+
+    >>> shown(usual("clip", "base"))["learning_rate"], shown(usual("clip", "tiny"))["learning_rate"]
+    ('0.0001', '0.0003')
+    """
+    return RunConfig.build(preset, {"model": model} if model in MODEL_DEFAULTS else {})
+
+
+def with_model(preset: str, typed: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What to change in the form for another model: the model, and each setting that had the old model's default.
+
+    >>> form = shown(usual("clip", "tiny"))
+    >>> with_model("clip", form | {"learning_rate": "0.01"}, "base")
+    {'model': 'base', 'trainable': 'head'}
+    """
+    before, after = shown(usual(preset, str(typed["model"]))), shown(usual(preset, model))
+    follow = {name: value for name, value in after.items() if value != before[name] == typed.get(name)}
+    return follow | {"model": model}
+
+
 def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the preset among the values of the form (without seeds and λ, which may be several).
 
@@ -169,8 +196,8 @@ def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     InputError
         A value cannot be read; it names the setting.
     """
-    base, chosen = RunConfig.build(preset), {}
-    defaults = shown(base)
+    plain, base = RunConfig.build(preset), usual(preset, str(typed.get("model")))
+    defaults, chosen = shown(base) | {"model": plain.model}, {}
     for knob in knobs():
         value = typed.get(knob.name, defaults[knob.name])
         if knob.name in (SEED, WEIGHT) or value == defaults[knob.name]:
@@ -179,7 +206,7 @@ def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
             value = parse_attribute_weights(value)
         chosen[knob.name] = value
     config = RunConfig.build(preset, chosen)  # reads numbers from text, and refuses what is out of range
-    read, before = config.flat(), base.flat()
+    read, before = config.flat(), base.flat() | {"model": plain.model}
     kept = {name: read.get(name, chosen[name]) for name in chosen}
     return {name: value for name, value in kept.items() if name not in before or value != before[name]}
 

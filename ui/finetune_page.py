@@ -15,7 +15,7 @@ import streamlit as st
 
 from fairvlm_core import jobs
 from fairvlm_core.analysis.without_effect import without_effect
-from fairvlm_core.config import RunConfig
+from fairvlm_core.config import BUILT_IN, RunConfig, choose_model
 from fairvlm_core.errors import InputError
 from fairvlm_core.jobs import StepTime
 from fairvlm_core.jobs.plan import changed_from_preset
@@ -32,7 +32,8 @@ from .server import is_serving
 from .words import literal
 
 _START = "robustfair"
-_FORM, _STEPS, _PRESET = "finetune.form", "finetune.steps", "finetune.preset"
+_FORM, _STEPS, _PRESET, _MODEL = "finetune.form", "finetune.steps", "finetune.preset", "finetune.model"
+_CHOSEN = "finetune.model.chosen"  # for the data set shown last
 _MEASURE_SECONDS = 300
 _FIRST_PAINT = 3.0
 _GROUPS = {
@@ -76,8 +77,13 @@ def form(here: Here, data: DataSet, launched: Callable[[Run], None]) -> None:
 def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
     """The values of the form, and its preset. They stay when another page or tab is opened."""
     state = st.session_state
-    kept = state.setdefault(_FORM, finetune.shown(RunConfig.build(_START)))
+    model = choose_model(table)
+    state.setdefault(_FORM, finetune.shown(finetune.usual(_START, model)) | {"model": model})
     state.setdefault(_PRESET, state.get(f"{_PRESET}.kept", _START))
+    if state[_FORM]["model"] == state.get(_CHOSEN) != model:  # other data; a model that the user typed is kept
+        _set(finetune.with_model(state[_PRESET], state[_FORM], model))
+    state[_CHOSEN] = model
+    kept = state[_FORM]
     widgets.section("Method", *ABOUT_FORM)
     st.html(_CARDS)
     names = finetune.preset_order()
@@ -88,6 +94,10 @@ def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
     state[f"{_PRESET}.kept"] = preset
     every = finetune.knobs()
     _grid([knob for knob in every if knob.group == "essential"], kept, table)
+    if kept["model"] == model:
+        st.caption(f"Model {model} for this data: {finetune.MODEL_WHY[model]}.")
+    else:
+        st.caption(f"For this data, the model {model} is usual: {finetune.MODEL_WHY[model]}.")
     for group, (title, icon) in _GROUPS.items():
         with st.expander(title, icon=icon):
             _grid([knob for knob in every if knob.group == group], kept, table)
@@ -117,7 +127,7 @@ def _widget(knob: Knob, value: Any, table: PairTable) -> Any:
         return st.number_input(knob.label, min_value=knob.low, max_value=knob.high, step=1, **asked)
     if knob.kind == "names":
         return st.multiselect(knob.label, table.attributes, placeholder="all", **asked)
-    return st.text_input(knob.label, **asked)
+    return st.text_input(knob.label, on_change=_model_typed if key == _MODEL else None, **asked)
 
 
 def _set(values: dict[str, Any]) -> None:
@@ -126,8 +136,13 @@ def _set(values: dict[str, Any]) -> None:
         st.session_state[f"finetune.{name}"] = value
 
 
+def _model_typed() -> None:
+    state = st.session_state
+    _set(finetune.with_model(state[_PRESET], state[_FORM], state[_MODEL]))
+
+
 def _preset_chosen() -> None:
-    values = finetune.shown(RunConfig.build(st.session_state[_PRESET]))
+    values = finetune.shown(finetune.usual(st.session_state[_PRESET], st.session_state[_MODEL]))
     _set({name: value for name, value in values.items() if name in finetune.method_settings()})
 
 
@@ -140,6 +155,7 @@ def fill_from(run: Run) -> None:
         return
     st.session_state[_PRESET] = st.session_state[f"{_PRESET}.kept"] = config.preset
     _set(finetune.shown(config))
+    st.session_state.pop(_CHOSEN, None)
     st.session_state["finetune.view"] = "Set up"
 
 
@@ -165,6 +181,7 @@ def _launch(
             Headline("Estimated time", about, "one run after the other" if runs > 1 else "on this machine"),
         ]
     )  # fmt: skip
+    words = st.empty()  # filled last, since it loads the model
     every = [without_effect(config, table.attributes) for config in configs]
     if idle := [one for one in every[0] if all(one in found for found in every)]:
         st.warning(literal(" ".join(f"{one}." for one in idle)), icon=":material/info:")
@@ -188,6 +205,17 @@ def _launch(
             with st.spinner("Training a few steps …"):
                 st.session_state.setdefault(_STEPS, {})[_step_key(data, configs[0])] = measured(data, configs[0])
             st.rerun(scope="fragment")
+    if configs[0].model in BUILT_IN and (found := _vocabulary(configs[0].model, table.fingerprint, table)):
+        words.warning(literal(" ".join(f"{one[:1].upper()}{one[1:]}." for one in found)), icon=":material/dictionary:")
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _vocabulary(model: str, fingerprint: str, _table: PairTable) -> list[str]:  # noqa: ARG001
+    """What the model does not know of the notes."""
+    from fairvlm_core.analysis.vocabulary import vocabulary_warnings
+    from fairvlm_core.models import load_clip
+
+    return [str(one) for one in vocabulary_warnings(_table, load_clip(model))]
 
 
 def _lambdas(configs: Sequence[RunConfig]) -> str:
@@ -213,7 +241,15 @@ def launch_all(store: RunStore, table: PairTable, configs: Sequence[RunConfig], 
 
 
 def _step_key(data: DataSet, config: RunConfig) -> tuple[Any, ...]:
-    return data.folder, config.model, config.batch_size, config.device, config.precision, config.preset
+    return (
+        data.folder,
+        config.model,
+        config.trainable,
+        config.batch_size,
+        config.device,
+        config.precision,
+        config.preset,
+    )
 
 
 def _known_step(store: RunStore, data: DataSet, config: RunConfig) -> StepTime | None:
@@ -230,6 +266,7 @@ def measured(data: DataSet, config: RunConfig) -> StepTime:
         The configuration cannot be trained on this data, or the measurement took too long.
     """
     command = [sys.executable, "-m", "fairvlm_core", "cost", data.folder, "--preset", config.preset, "--json"]
+    command += ["--set", f"model={config.model}"]
     for name, value in changed_from_preset(config).items():
         command += ["--set", f"{name}={','.join(value) if isinstance(value, list) else value}"]
     options = dict(data.options)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from fairvlm_core.jobs import Job
 from fairvlm_core.jobs.progress import RunProgress, run_progress
@@ -41,10 +43,28 @@ def queue_line(job: Job) -> str:
     return progress_line(status, run_progress(status, []))
 
 
-def outcome(test: Mapping[str, Any]) -> str:
+FOLDS = "All folds together: each pair is scored by the model that did not see its patient."
+
+
+def folds_table(folds: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The folds of a cross-validated run, a row each.
+
+    >>> folds_table([{"fold": 1, "n": 9, "n_patients": 7, "auc": 0.5, "probe_auc": None}]).iloc[0].to_list()
+    [1.0, 9.0, 7.0, 0.5, nan]
+    """
+    columns = {
+        "fold": "Fold", "n": "Pairs", "n_patients": "Patients", "auc": "Zero-shot AUC", "probe_auc": "Linear probe AUC",
+    }  # fmt: skip
+    frame = pd.DataFrame([{title: fold[name] for name, title in columns.items()} for fold in folds])
+    return frame.astype({columns["auc"]: float, columns["probe_auc"]: float})
+
+
+def outcome(test: Mapping[str, Any], folds: int = 0) -> str:
     """The test metrics of a finished run in one sentence."""
     es_auc = [f"{name} {number(facts['es_auc'])}" for name, facts in test["attributes"].items()]
-    n = many(test["overall"]["n"], "patient's pair", "test pairs")
+    n = many(test["overall"]["n"], "test pair")
+    if folds:
+        n = f"the {many(test['overall']['n'], 'pair')} of {many(folds, 'fold')}"
     return f"Test AUC {number(test['overall']['auc'])} on {n}; ES-AUC {listed(es_auc) or 'without attributes'}."
 
 

@@ -35,8 +35,8 @@ _STEADY = "<style>.st-key-live [data-stale=true] {opacity: 1 !important;}</style
 ABOUT_RUN = (
     "A run goes **queued → running → finished**. Another process trains it: closing this page or stopping the app does not "
     "end it. **Cancel** ends the run and keeps its last whole epoch; **Resume** continues from there with the same result. "
-    "**interrupted** means that the process has ended unexpectedly. Validation metrics choose the epoch; the test split is "
-    "scored once, at the end.",
+    "**interrupted** means that the process has ended unexpectedly. Validation metrics choose the epoch; the test pairs "
+    "are scored once, at the end. With folds, each fold is the test part of one model, and a resumed run starts again.",
     None,
 )
 
@@ -174,7 +174,7 @@ def _finished(here: Here, run: Run, entry: RunEntry) -> None:
     compared = [other.id for other in comparable(same)[0]]
     widgets.unfinished(entry)
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/flag: {literal(live.outcome(entry.test or {}))}", width="stretch")
+        st.markdown(f":material/flag: {literal(live.outcome(entry.test or {}, len(entry.folds)))}", width="stretch")
         for title, icon, chosen in (
             ("Bad pairs", "troubleshoot", [run.id]),
             ("Compare runs", "compare_arrows", compared),
@@ -184,6 +184,10 @@ def _finished(here: Here, run: Run, entry: RunEntry) -> None:
                 st.page_link(
                     f"pages/{files[title]}", label=title, icon=f":material/{icon}:", query_params={"run": chosen}
                 )
+
+    if entry.folds:
+        widgets.table(live.folds_table(entry.folds), key=f"live.folds.{run.id}")
+        st.caption(live.FOLDS)
 
 
 def _curves(run: Run, lines: list, epochs: int) -> None:

@@ -23,8 +23,8 @@ def number_of(run_id: str) -> int:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as lists show it: `settings` by dotted name; `test` is the test part of a finished run's report; `changes` what
-    `methods.with_changes` adds to its name."""
+    """A run as lists show it: `settings` by dotted name; `test` is the test part of a finished run's report, `folds` its
+    folds if it is cross-validated; `changes` what `methods.with_changes` adds to its name."""
 
     id: str
     state: str
@@ -46,6 +46,7 @@ class RunEntry:
     changes: str = ""
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     test: dict[str, Any] | None = field(default=None, repr=False)
+    folds: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     @property
     def label(self) -> str:
@@ -116,6 +117,7 @@ def read_entry(run: Run, *, with_report: bool = True) -> RunEntry:
             best_epoch=None if report is None else report.get("best_epoch"),
             still_learning=None if report is None else _still_learning(report),
             test=None if report is None else report["test"],
+            folds=() if report is None else tuple(report.get("folds", ())),
         )
     except InputError as error:
         return RunEntry(run.id, DAMAGED, str(error))

@@ -539,7 +539,10 @@ def models(find: Annotated[str, typer.Argument(metavar="[PART]", help="Names wit
     """List the names --model takes."""
     import open_clip
 
-    typer.echo("tiny  (built in)")
+    from ..config import BUILT_IN
+
+    for name in BUILT_IN:
+        typer.echo(f"{name}  (built in)")
     for name in open_clip.list_models():
         if find.lower() in name.lower():
             tags = open_clip.list_pretrained_tags_by_model(name)

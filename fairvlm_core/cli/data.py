@@ -25,10 +25,10 @@ _REFUSED_SHOWN = 10
 def report_for(table: PairTable, model: str) -> IntakeReport:
     """The table's report with what the model makes of its notes."""
     from ..analysis.vocabulary import report_for_model
-    from ..config import AUTO
-    from ..models import choose_model, load_clip
+    from ..config import with_model
+    from ..models import load_clip
 
-    return report_for_model(table, load_clip(choose_model(table) if model == AUTO else model))
+    return report_for_model(table, load_clip(with_model(table, {"model": model})["model"]))
 
 
 def print_intake(report: IntakeReport) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import RunConfig
+from ..config import RunConfig, with_model
 from ..jobs import (
     Job,
     cancel,
@@ -93,13 +93,15 @@ def print_cost(folder: Path, preset: str, settings: dict[str, Any], read_options
     """The time one run would take, from a training step measured here."""
     from ..pairs import PairTable
 
-    config = RunConfig.build(preset, settings)
+    RunConfig.build(preset, settings)  # refused before the data is read
     table = PairTable.read(folder, check_images=False, **read_options)
+    config = RunConfig.build(preset, with_model(table, settings))
     step = measure_step(table, config)
     found = estimate([config], int((table.frame["split"] == "train").sum()), step)
     if json:
         show.print_json(
             {
+                "model": config.model,
                 "step_seconds": step.seconds,
                 "between_seconds": step.between,
                 "once_seconds": step.once,
@@ -110,8 +112,8 @@ def print_cost(folder: Path, preset: str, settings: dict[str, Any], read_options
         )
     else:
         show.out.print(
-            f"{found.steps} steps of {step.seconds:.3f} s: about {found.seconds or 0:.0f} s with reading, evaluation and "
-            "saving"
+            f"model {config.model}: {found.steps} steps of {step.seconds:.3f} s; about {found.seconds or 0:.0f} s with "
+            "reading, evaluation and saving"
         )
 
 

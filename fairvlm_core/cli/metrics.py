@@ -362,7 +362,7 @@ def print_table(result: RunComparison, *, groups: bool = False) -> None:
     over_seeds = ", mean ± sd over seeds" if several else ""
     columns = ("metric", "method", "seeds", "value", "interval", "by chance")
     show.table(
-        f"Test split, n = {result.n} ({result.n_positive} positive), zero-shot{over_seeds}",
+        f"Test pairs, n = {result.n} ({result.n_positive} positive), zero-shot{over_seeds}",
         columns,
         rows,
         numbers_from=2,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import AUTO, RunConfig
+from ..config import BUILT_IN, RunConfig, with_model
 from ..errors import InputError
 from ..runs import Run, RunStore
 from ..words import number
@@ -101,23 +101,20 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
     """A new run, made by the first process of a team, and its data."""
     if new.folder is None:
         raise InputError("name a data folder, or --resume RUN; `fairvlm synth OUT` makes one")
-    automatic = new.settings.get("model", AUTO) == AUTO
-    given = {name: value for name, value in new.settings.items() if not (automatic and name == "model")}
-    config = RunConfig.build(new.preset, given)
+    RunConfig.build(new.preset, new.settings)  # refused before the data is read
     if not new.folder.is_dir():
         raise InputError(f"{new.folder}: there is no such folder; `fairvlm synth OUT` makes one")
     from ..analysis.vocabulary import vocabulary_warnings
     from ..analysis.without_effect import without_effect
     from ..launch import create_run
-    from ..models import BUILT_IN, choose_model, load_clip
+    from ..models import load_clip
     from ..pairs import PairTable
     from .review import verdicts_for_training
 
     verdicts = None if new.verdicts is None else verdicts_for_training(new.verdicts, store.workspace)
     with show.progress(quiet) as bar:
         table = PairTable.read(new.folder, progress=show.watch(bar, "reading"), **new.read_options)
-    if automatic:
-        config = RunConfig.build(new.preset, given | {"model": choose_model(table)})
+    config = RunConfig.build(new.preset, with_model(table, new.settings))
     if team.first:
         run = create_run(table, config, store, read_options=new.read_options, verdicts=verdicts)
         team.tell(run.id)

@@ -66,8 +66,10 @@ def estimate(configs: Sequence[RunConfig], n_train: int, step: StepTime | None) 
 
 
 def known_step(store: RunStore, config: RunConfig) -> StepTime | None:
-    """From the newest run with the same model, batch size, device and precision: finished, and of the same preset if there
-    is one."""
+    """From the newest run with the same model, `trainable`, batch size, device and precision.
+
+    A finished one, and one of the same preset, is preferred.
+    """
     found: list[tuple[bool, StepTime]] = []
     for run in reversed(store.runs()):
         try:
@@ -84,7 +86,7 @@ def known_step(store: RunStore, config: RunConfig) -> StepTime | None:
 
 def _step_of(run: Run, config: RunConfig) -> StepTime | None:
     def same(one: RunConfig) -> tuple[str, ...]:
-        return one.model, str(one.batch_size), one.device, one.precision
+        return one.model, one.trainable, str(one.batch_size), one.device, one.precision
 
     if same(run.config) != same(config) or not (lines := run.metrics()):
         return None

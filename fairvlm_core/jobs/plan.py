@@ -89,6 +89,5 @@ def plan_runs(preset: str, settings: Mapping[str, Any], seeds: str, weights: str
 
 
 def changed_from_preset(config: RunConfig) -> dict[str, Any]:
-    """Settings of a configuration that are not its preset's, other than seed and fairness weight."""
-    base = RunConfig.build(config.preset).flat()
-    return {n: v for n, v in config.flat().items() if n not in (SEED, WEIGHT) and (n not in base or base[n] != v)}
+    """Settings that are not those of the preset with this model, other than model, seed and fairness weight."""
+    return {name: value for name, (value, _) in config.changes.items() if name not in (SEED, WEIGHT)}

@@ -21,7 +21,7 @@ from ..pairs import PairTable
 from ..runs import Run, now
 from .cohort import GroupCells, data_card, group_cells
 from .privacy import check_min_cell, hidden_cells
-from .wording import INTENDED_USE, changes, comparison_sentence, limits, reproduction
+from .wording import INTENDED_USE, comparison_sentence, limits, reproduction
 
 SCHEMA_VERSION = 1
 ROC_POINTS = np.linspace(0, 1, 51)
@@ -106,7 +106,7 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
         "roc": _roc(test, attributes, cells),
         "mining": _mining(run, mined, config, cells, options),
         "comparison": None if baseline is None else _comparison(run, baseline, cells, options),
-        "limits": limits(options.min_cell, options.n_resamples),
+        "limits": limits(options.min_cell, options.n_resamples, config.folds),
         "reproduce": reproduction(config.without_paths(), str(data["fingerprint"])),
     }
 
@@ -122,7 +122,7 @@ def _configuration(config: RunConfig) -> dict[str, Any]:
     """The preset, and the settings in which the run differs from it."""
     config = config.without_paths()
     facts = {"preset": config.preset, "summary": PRESET_SUMMARIES[config.preset], "model": config.model}
-    changed = [{"setting": key, "value": value, "preset": usual} for key, (value, usual) in changes(config).items()]
+    changed = [{"setting": key, "value": value, "preset": usual} for key, (value, usual) in config.changes.items()]
     return facts | {"seed": config.seed, "changed": changed, "settings": config.flat()}
 
 

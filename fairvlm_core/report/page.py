@@ -93,6 +93,6 @@ def _roc_chart(facts: Mapping[str, Any]) -> Markup:
         for place, one in enumerate(facts["groups"])
     ]  # fmt: skip
     return line_chart(
-        lines, title=f"ROC curves of the test split by {facts['attribute']}", x_title="False positive rate",
+        lines, title=f"ROC curves of the test pairs by {facts['attribute']}", x_title="False positive rate",
         y_title="True positive rate", y_range=(0.0, 1.0), diagonal=True, x_whole=False,
     )  # fmt: skip

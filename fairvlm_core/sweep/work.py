@@ -6,14 +6,14 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
 from .. import safeio
-from ..config import RunConfig
+from ..config import RunConfig, with_model
 from ..errors import InputError, TrainingError
 from ..runs import BusyError, Run, RunStore
 from ..safeio import StorageError
@@ -180,7 +180,7 @@ class _Worker:
         from ..train import check_table
 
         plan = self.plan
-        space = plan.space or Space.read(DEFAULT)
+        space = self._with_model(plan.space or Space.read(DEFAULT))
         for config in space.configs():
             check_table(self.table, config)
         first = RunConfig.build(space.preset, dict(space.settings)).seed
@@ -201,16 +201,23 @@ class _Worker:
             },
         }
 
+    def _with_model(self, space: Space) -> Space:
+        """The space with a fixed model, unless models are varied. Studies of earlier versions have none."""
+        if any(parameter.name == "model" for parameter in space.parameters):
+            return space
+        return replace(space, settings=tuple(sorted(with_model(self.table, dict(space.settings)).items())))
+
     def _compare(self, record: Mapping[str, Any]) -> None:
         """Refuse to join a study with another plan."""
         name = self.storage.study
         if record["data"]["fingerprint"] != self.table.fingerprint:
             raise InputError(f"study {name!r} is on other data ({record['data']['name']}): choose another --study")
-        plan = self.plan
+        plan, stored = self.plan, Space.from_dict(record["space"])
+        space = self._with_model(plan.space) if plan.space and "model" in dict(stored.settings) else plan.space
         asked = {
             "--objective": (plan.objectives, tuple(record["objectives"])),
             "--seeds": (plan.seeds, len(record["seeds"])),
-            "what is varied or set": (plan.space, Space.from_dict(record["space"])),
+            "what is varied or set": (space, stored),
         }
         for what, (mine, its) in asked.items():
             if mine is not None and mine != its:

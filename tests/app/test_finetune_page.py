@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 from recipes import add_run, asked, methods_table, set_running, words_of
 from streamlit.testing.v1 import AppTest
 
-from fairvlm_core import jobs
+from fairvlm_core import jobs, safeio
 from fairvlm_core.config import RunConfig
 from fairvlm_core.runs import RunStore
 
@@ -197,3 +199,60 @@ def test_the_comparison_of_a_finished_run_has_all_runs_and_plain_fine_tuning_as_
     app = open_page("6_Compare_runs.py", run=asked_for)
     assert app.selectbox(key="compare.a").value == "clip"
     assert sum(methods_table(app)["Seeds"]) == 8
+
+
+@pytest.fixture
+def skin_folder(tmp_path: Path) -> Path:
+    """24 pairs that are not SynthFundus; no note has a word of the prompts."""
+    folder = tmp_path / "skin"
+    folder.mkdir()
+    lines = ["pair_id,image,text,label,split,sex"]
+    for i in range(24):
+        Image.new("RGB", (32, 32), (10 * i, 90, 40)).save(folder / f"{i}.png")
+        split = ("train", "val", "test")[i // 2 % 3]
+        lines.append(f"p{i},{i}.png,{('a brown nevus', 'dark melanoma')[i % 2]} {i},{i % 2},{split},{'FM'[i // 6 % 2]}")
+    (folder / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps({"name": "Skin", "prompts": ["healthy tissue", "melanoma"]}))
+    return folder
+
+
+@pytest.mark.usefixtures("workspace")
+def test_the_model_and_what_it_sets_follow_the_data_until_the_user_changes_them(open_page, skin_folder) -> None:
+    app = open_page(PAGE)
+    values = lambda: [app.text_input(key=f"finetune.{name}").value for name in ("model", "learning_rate")]  # noqa: E731
+    assert values() == ["tiny", "0.0003"]
+    assert "Model tiny for this data" in said(app)
+    app.query_params["folder"] = str(skin_folder)
+    app.run()
+    assert values() == ["base", "0.0001"]
+    assert app.selectbox(key="finetune.trainable").value == "head"
+    text = said(app)
+    assert "Model base for this data: it was trained on everyday images" in text
+    assert "no training note contains: healthy, tissue" in text
+    assert "Changed from the preset" not in text
+    app.text_input(key="finetune.model").set_value("tiny").run()
+    assert values() == ["tiny", "0.0003"]
+    assert "the model base is usual" in said(app)
+    app.text_input(key="finetune.learning_rate").set_value("0.01").run()
+    app.text_input(key="finetune.model").set_value("base").run()
+    assert values() == ["base", "0.01"]
+    app.radio(key="finetune.preset").set_value("clip").run()
+    assert app.selectbox(key="finetune.trainable").value == "head"
+    assert "Changed from the preset: learning_rate = 0.01." in said(app)
+
+
+def test_a_cross_validated_run_shows_its_folds_and_no_test_split(open_page, workspace, table) -> None:
+    run = add_run(RunStore(workspace), table, "clip", 8, folds=3)
+    folds = [
+        {"fold": k, "n": 43 + k, "n_patients": 40 + k, "auc": 0.7 + k / 100, "probe_auc": None, "best_epoch": 1}
+        for k in (1, 2, 3)
+    ]
+    safeio.write_json(run.path / "report.json", run.report() | {"folds": folds})
+    app = open_page(PAGE, run=[run.id], view="Watch")
+    assert "All folds together: each pair is scored by the model that did not see its patient." in said(app)
+    assert "on the 40 pairs of 3 folds" in said(app)
+    assert "test split" not in said(app)
+    shown = next(frame.value for frame in app.dataframe if "Linear probe AUC" in frame.value)
+    assert shown["Pairs"].to_list() == [44, 45, 46]
+    assert shown["Zero-shot AUC"].to_list() == [0.71, 0.72, 0.73]
+    assert shown["Linear probe AUC"].isna().all()

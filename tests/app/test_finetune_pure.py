@@ -9,6 +9,7 @@ import pytest
 from fairvlm_core.analysis.training_curves import CURVES, divergence_curves, training_curves
 from fairvlm_core.config import PRESETS, RunConfig, setting_names
 from fairvlm_core.errors import InputError
+from fairvlm_core.jobs.plan import changed_from_preset
 from fairvlm_core.jobs.progress import run_progress
 from fairvlm_core.runs import Status
 from ui import finetune, live
@@ -60,6 +61,13 @@ def test_only_what_differs_is_kept():
     assert config.fairness.attributes == ("race",)
     assert config.fairness.attribute_weights == {"race": 2.0}
     assert finetune.shown(config)["fairness.attribute_weights"] == "race=2"
+
+
+def test_a_setting_that_the_model_sets_can_be_set_back():
+    typed = finetune.shown(finetune.usual("clip", "base")) | {"trainable": "all"}
+    (config,) = finetune.plan("clip", typed)
+    assert (config.model, config.trainable, config.learning_rate) == ("base", "all", 1e-4)
+    assert changed_from_preset(config) == {"trainable": "all"}
 
 
 def test_a_grid_is_every_weight_with_every_seed():
