@@ -305,7 +305,7 @@ def _from_other_device(table: PairTable, folder: Path) -> PairTable:
 
     _once(folder, write)
     images = pd.array([f"images/{name}" for name in names], dtype=table.frame["image"].dtype)
-    return replace(table, frame=table.frame.assign(image=images), root=folder)
+    return replace(table, frame=table.frame.assign(image=images), root=folder, image_root=folder)
 
 
 # The command --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.linalg
 from scipy.sparse import diags
 from sklearn.cluster import KMeans
 from sklearn.feature_extraction.text import CountVectorizer
@@ -513,7 +514,7 @@ class _Canonical:
         root_t = _root(tt / n - np.outer(mean_t, mean_t), ridge)
         w = max(w, 1e-12)
         between = ft / w - np.outer(wf / w, mean_t) - np.outer(mean_f, wt / w) + np.outer(mean_f, mean_t)
-        left, correlation, right = np.linalg.svd(np.linalg.solve(root_f, np.linalg.solve(root_t, between.T).T))
+        left, correlation, right = _svd(np.linalg.solve(root_f, np.linalg.solve(root_t, between.T).T))
         k = len(correlation)
         r = np.minimum(correlation, _LARGEST_CORRELATION)
         return cls(mean_f, mean_t, np.linalg.solve(root_f.T, left[:, :k]), np.linalg.solve(root_t.T, right[:k].T), r)
@@ -537,6 +538,14 @@ def _standardised_seen(values: np.ndarray) -> np.ndarray:
 def _standardised(values: np.ndarray) -> np.ndarray:
     spread = values.std()
     return (values - values.mean()) / spread if spread > 1e-9 else np.zeros(len(values))
+
+
+def _svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Singular value decomposition; by the slower algorithm where the faster one does not converge (few pairs)."""
+    try:
+        return np.linalg.svd(matrix)
+    except np.linalg.LinAlgError:
+        return scipy.linalg.svd(matrix, lapack_driver="gesvd")
 
 
 def _root(covariance: np.ndarray, ridge: float) -> np.ndarray:
