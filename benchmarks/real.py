@@ -43,7 +43,7 @@ from fairvlm_core.models import load_clip
 from fairvlm_core.train import FitResult
 
 SETS = ("derm", "derm-swapped", "skin", "cxr")
-PRESETS = ("clip", "robustfair", "robustfair-plus")
+PRESETS = ("clip", "robustfair-plus")
 FOLDS = 5
 MARKS = ("<!-- real begin -->", "<!-- real end -->")
 KEPT = Path(__file__).with_name("real.jsonl")
