@@ -60,8 +60,9 @@ def test_the_fairvlmed_layout_has_the_fields_codes_and_frames_of_the_real_set(sm
     out = write_synth(small, tmp_path / "slo", layout="fairvlmed")
     assert {path.name for path in out.iterdir()} == {
         "Training", "Validation", "Test", "data_summary.csv", "gpt-4_summarized_notes.csv", "original_notes.csv",
-        "planted.csv",
+        "planted.csv", "dataset.json",
     }  # fmt: skip
+    assert json.loads((out / "dataset.json").read_text()) == {"schema": 1, "name": "SynthFundus"}
     folder = {"train": "Training", "val": "Validation", "test": "Test"}
     with (out / "gpt-4_summarized_notes.csv").open(encoding="utf-8", newline="") as file:
         notes = {row[0]: row[2] for row in list(csv.reader(file))[1:]}
