@@ -113,11 +113,18 @@ def decode_dicom(data: bytes, max_pixels: int) -> Dicom:
 
 def _complete(header: Any) -> None:
     """Fill in what a header may lack because it follows from the rest, and remove what is empty; in place."""
-    from pydicom import uid
-    from pydicom.dataset import FileMetaDataset
-
     if not any(name in header for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise DamagedFile("the DICOM file holds no image")
+    _remove_empty(header)
+    if any(name in header for name in _RESCALE):
+        header.RescaleSlope, header.RescaleIntercept = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
+    _one_window(header)
+    _complete_pixel_format(header)
+    _complete_transfer_syntax(header)
+
+
+def _remove_empty(header: Any) -> None:
+    """Remove entries without a value, and a slope of 0; a rescale that is no number is refused."""
     for name in _TAGS:
         if name.endswith(("PixelData", "Sequence")) or name not in header:
             continue
@@ -136,9 +143,10 @@ def _complete(header: Any) -> None:
             del header[name]
     if float(header.get("RescaleSlope", 1)) == 0:
         del header.RescaleSlope
-    if any(name in header for name in _RESCALE):
-        header.RescaleSlope, header.RescaleIntercept = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
-    _one_window(header)
+
+
+def _complete_pixel_format(header: Any) -> None:
+    """Samples, colours and bits, where they follow from the size of the image and of its data."""
     for name in ("Rows", "Columns"):
         if not header.get(name):
             raise DamagedFile(f"the DICOM header lacks {name}; export the image again")
@@ -155,6 +163,13 @@ def _complete(header: Any) -> None:
         header.BitsStored = min(int(header.get("BitsStored", 0)) or header.BitsAllocated, header.BitsAllocated)
         header.setdefault("HighBit", header.BitsStored - 1)
         header.setdefault("PixelRepresentation", 0)
+
+
+def _complete_transfer_syntax(header: Any) -> None:
+    """The transfer syntax by which the header itself was read, where the file names none."""
+    from pydicom import uid
+    from pydicom.dataset import FileMetaDataset
+
     if not hasattr(header, "file_meta"):
         header.file_meta = FileMetaDataset()
     if not header.file_meta.get("TransferSyntaxUID"):
