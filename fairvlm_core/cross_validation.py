@@ -196,6 +196,12 @@ def _mean_ledger(table: PairTable, results: Sequence[FitResult]) -> PairLossLedg
 def _mean_epoch(reports: Sequence[EpochReport]) -> EpochReport:
     values = [asdict(report) for report in reports]
     mean = {field.name: _mean([one[field.name] for one in values]) for field in fields(EpochReport)}
+    lines: dict[tuple[str, ...], list[Any]] = {}
+    for line in (line for one in values for line in one["sinkhorn"]):  # a fold may lack a small group
+        lines.setdefault((line["quantity"], line["attribute"], line["group"]), []).append(line)
+    mean["sinkhorn"] = [
+        _mean(together) | {"n": round(_mean([x["n"] for x in together]))} for together in lines.values()
+    ]
     return EpochReport(
         **mean | {"epoch": reports[0].epoch, "flagged": _whole(mean["flagged"]), "best": reports[0].best}
     )

@@ -228,6 +228,11 @@ def _train(run: Run, begin: _Begin, resume: bool, hooks: Hooks, team: Team) -> F
         if hooks.on_epoch is not None:
             hooks.on_epoch(report)
 
+    return fit(begin.table, run.config, state=state, **begin.options, on_step=_on_step(run, hooks), on_epoch=on_epoch)
+
+
+def _on_step(run: Run, hooks: Hooks) -> Callable[[int, int], None]:
+    """Write the step reached, at most once in `_HEARTBEAT` seconds, and call the hook."""
     written = time.monotonic()
 
     def on_step(step: int, steps: int) -> None:
@@ -238,7 +243,7 @@ def _train(run: Run, begin: _Begin, resume: bool, hooks: Hooks, team: Team) -> F
         if hooks.on_step is not None:
             hooks.on_step(step, steps)
 
-    return fit(begin.table, run.config, state=state, **begin.options, on_step=on_step, on_epoch=on_epoch)
+    return on_step
 
 
 def _cross_validate(run: Run, begin: _Begin, hooks: Hooks, team: Team) -> tuple[FitResult, tuple[dict[str, Any], ...]]:
@@ -246,15 +251,6 @@ def _cross_validate(run: Run, begin: _Begin, hooks: Hooks, team: Team) -> tuple[
     if team.size > 1:
         raise InputError("setting folds: cross-validation runs in one process; start it without torchrun")
     config, clip = run.config, begin.options["clip"]
-    written = time.monotonic()
-
-    def on_step(step: int, steps: int) -> None:
-        nonlocal written
-        if time.monotonic() - written > _HEARTBEAT or step == steps:
-            written = time.monotonic()
-            run.set_status(step=step, steps=steps)
-        if hooks.on_step is not None:
-            hooks.on_step(step, steps)
 
     def on_fold(entry: dict[str, Any]) -> None:
         run.set_status(message=f"fold {entry['fold']} of {config.folds}")
@@ -266,7 +262,7 @@ def _cross_validate(run: Run, begin: _Begin, hooks: Hooks, team: Team) -> tuple[
         arrays=begin.options["arrays"],
         clip_of_fold=lambda: load_clip(config.model, device=clip.device, seed=config.seed),
         trusted=begin.options["trusted"],
-        on_step=on_step,
+        on_step=_on_step(run, hooks),
         on_fold=on_fold,
     )
     run.write_metrics([asdict(line) for line in found.result.history])

@@ -60,7 +60,7 @@ def result(table, arrays):
 
 
 def test_the_image_tower_is_timms_model_with_the_packages_weights(clip):
-    """Recognises a planted difference only if stages, means and normalisation are those of the published model."""
+    """The last part of the features is the mean of timm's own forward pass."""
     tower = clip.module.visual
     images = clip.normalise(torch.randint(0, 256, (2, 3, 224, 224), generator=torch.Generator().manual_seed(0)).byte())
     tower.eval()

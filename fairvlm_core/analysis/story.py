@@ -34,18 +34,18 @@ class Front:
     points: tuple[FrontPoint, ...]
 
 
-def front_methods(methods: Sequence[Method], wanted: Sequence[str]) -> tuple[WeightGrid, list[Method]] | None:
+def front_methods(methods: Sequence[Method], preferred: Sequence[str]) -> tuple[WeightGrid, list[Method]] | None:
     """The methods along λ, limited to the seeds that all of them have; None where λ was not varied.
 
-    `wanted` are names of methods: a grid with one of them is preferred, the first one most, else that with most values.
+    `preferred` are names of methods: a grid with one of them is preferred, the first one most, else that with most values.
     """
     grids = weight_grids(methods)
     if not grids:
         return None
 
     def rank(grid: WeightGrid) -> tuple[int, int]:
-        places = [place for place, name in enumerate(wanted) if name in grid.methods]
-        return -min(places, default=len(wanted)), len(grid.weights)
+        places = [place for place, name in enumerate(preferred) if name in grid.methods]
+        return -min(places, default=len(preferred)), len(grid.weights)
 
     grid = max(grids, key=rank)
     members = [method for name in grid.methods for method in methods if method.name == name]
