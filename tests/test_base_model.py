@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.linear_model import Ridge
+from torch.nn import functional as F
 
 from fairvlm_core import InputError, PairTable, RunConfig, base_model, fit
 from fairvlm_core.adapt import ProjectedHeadClip, prepare
 from fairvlm_core.analysis.vocabulary import known_words, vocabulary_warnings
 from fairvlm_core.closed_form import PENALTIES, fit_projection
 from fairvlm_core.cross_validation import cross_validate, fold_of, fold_table
+from fairvlm_core.evaluate import zero_shot
 from fairvlm_core.features import embed, pair_arrays
 from fairvlm_core.models import choose_model, load_clip
 
@@ -159,8 +161,14 @@ def test_unknown_words_and_prompt_words_are_told(table):
     assert any("healthy, skin" in str(one) for one in vocabulary_warnings(described, load_clip("base")))
 
 
-def test_several_prompts_of_a_class_stay_apart(table):
+def test_several_prompts_of_a_class_are_averaged(table, clip):
     assert table.info.class_prompts == (("nevus", "nevus on the back"), ("melanoma",))
+    image = F.normalize(torch.randn(5, 256, generator=torch.Generator().manual_seed(0)), dim=-1)
+    with torch.no_grad():
+        one, two, other = clip.encode_notes(clip.tokens(["nevus", "nevus on the back", "melanoma"])[0])
+        logits = clip.scale * torch.stack([image @ F.normalize((one + two) / 2, dim=0), image @ other], dim=1)
+    score = zero_shot(clip, image, table.info.class_prompts)
+    np.testing.assert_allclose(score, logits.double().softmax(1)[:, 1].numpy(), atol=1e-5)
 
 
 def test_every_pair_is_tested_once_by_a_model_that_did_not_see_its_patient(table, arrays):

@@ -79,9 +79,9 @@ def marked(note: str, chosen: Sequence[str]) -> list[tuple[str, bool]]:
     >>> marked("No glaucoma.", ["glaucoma"])
     [('No ', False), ('glaucoma', True), ('.', False)]
     """
-    wanted, pieces, at = set(chosen), [], 0
+    targets, pieces, at = set(chosen), [], 0
     for found in _WORD.finditer(note):
-        if found.group().lower() in wanted:
+        if found.group().lower() in targets:
             pieces += [(note[at : found.start()], False), (found.group(), True)]
             at = found.end()
     pieces.append((note[at:], False))

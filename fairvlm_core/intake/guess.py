@@ -160,11 +160,11 @@ def guess_notes(guess: Guess, columns: Sequence[Column]) -> bool:
     chosen = named or free[:1]
     if not chosen:
         return False
-    wanted = [column for name in ("findings", "impression") for column in chosen if column.named(rf"\b{name}\b")]
-    if len(wanted) == 2:
+    sections = [column for name in ("findings", "impression") for column in chosen if column.named(rf"\b{name}\b")]
+    if len(sections) == 2:
         text = "two columns of free text, joined as sentences"
-        guess.put("columns.text", [column.name for column in wanted], text, column=wanted[0])
-        guess.used.add(wanted[1].name)
+        guess.put("columns.text", [column.name for column in sections], text, column=sections[0])
+        guess.used.add(sections[1].name)
         return True
     best = max(chosen, key=lambda column: (bool(column.named(r"note|report")), _mean_words(column)))
     guess.put("columns.text", best.name, f"free text, {_mean_words(best):.0f} words a cell", column=best)
