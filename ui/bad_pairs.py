@@ -23,8 +23,8 @@ LISTED = 60  # pairs of the list at once
 EXCERPT = 110  # characters of a note in the list
 # What the list shows, by the kinds that it is narrowed to.
 KIND_CHOICES = {"faulty": "Wrong notes", "noisy": "Shared markers", "flagged": "All flagged", "all": "All"}
-# How strict: factors of the run's own limits.
-STRICTNESS = {"Flag far fewer": 1.5, "Flag fewer": 1.2, "As the run": 1.0, "Flag more": 0.8, "Flag far more": 0.6}
+# How many to flag: factors of the run's own limits.
+STRICTNESS = {"Far fewer": 1.5, "Fewer": 1.2, "As the run": 1.0, "More": 0.8, "Far more": 0.6}
 # Settings that the page changes; the names are those of `MiningConfig`.
 SETTINGS = ("faulty_sd", "noisy_sd", "history", "spread", "rule", "channel")
 HISTORIES = {"mean": "Mean", "recency": "Recent more", "last": "Last"}

@@ -188,12 +188,15 @@ def _settings(run: Run, found: RunPairs, own: MiningConfig, top: DeltaGenerator)
         _put(kept or own)
     limits = RANKING_RULES[state[f"{_STATE}.rule"]].limits
     with top.popover("How strict"):
-        at = {name: state[f"{_STATE}.{name}"] / getattr(own, name) for name in ("faulty_sd", "noisy_sd")}
-        state[f"{_STATE}.strict"] = min(STRICTNESS, key=lambda word: abs(STRICTNESS[word] - at["faulty_sd"]))
-        st.select_slider(
-            "How strict", list(STRICTNESS), key=f"{_STATE}.strict", disabled=not limits, on_change=_strict, args=(own,),
-            width=420,
-        )  # fmt: skip
+        # Buttons, not a slider that follows the limits: a value that is set while its owner still sends the old one counts
+        # as a change by hand.
+        now = min(STRICTNESS, key=lambda word: abs(STRICTNESS[word] - state[f"{_STATE}.faulty_sd"] / own.faulty_sd))
+        with st.container(horizontal=True, gap="xsmall", width=460):
+            for word, factor in STRICTNESS.items():
+                st.button(
+                    word, key=f"{_STATE}.strict.{factor}", type="primary" if word == now else "secondary",
+                    disabled=not limits, on_click=_strict, args=(own, factor),
+                )  # fmt: skip
         if not limits:
             title = RANKING_RULES[state[f"{_STATE}.rule"]].title
             st.caption(f"The rule *{title}* finds its own limit. Choose another rule under *Advanced* to set one.")
@@ -253,9 +256,8 @@ def _from_address(own: MiningConfig, found: RunPairs) -> MiningConfig:
     return changed_settings(own, changes)
 
 
-def _strict(own: MiningConfig) -> None:
-    """Both limits by the chosen factor, within the sliders' range."""
-    factor = STRICTNESS[st.session_state[f"{_STATE}.strict"]]
+def _strict(own: MiningConfig, factor: float) -> None:
+    """Both limits of the run times a factor, within the sliders' range."""
     for name in ("faulty_sd", "noisy_sd"):
         low, high = bad_pairs.slider_range(getattr(own, name))
         st.session_state[f"{_STATE}.{name}"] = min(high, max(low, round(factor * getattr(own, name), 1)))

@@ -171,7 +171,8 @@ def choose_runs(here: Here, options: Sequence[RunEntry], default: Sequence[str])
     now = [entry.id for entry in here.selected if entry.id in labels]
     if "runs.cleared" not in st.session_state and not now:
         now = list(default)
-    st.session_state[key] = now
+    if st.session_state.get(key) != now:  # setting it again would override a click made meanwhile
+        st.session_state[key] = now
 
     def changed() -> None:
         st.session_state["runs.cleared"] = True
@@ -198,7 +199,8 @@ def _sidebar(store: RunStore, entries: Sequence[RunEntry], chosen: Sequence[RunE
         if runs == "one" and entries:
             labels = {entry.id: entry.label for entry in reversed(entries)}
             key = "frame.run"
-            st.session_state[key] = chosen[0].id
+            if st.session_state.get(key) != chosen[0].id:
+                st.session_state[key] = chosen[0].id
 
             def changed() -> None:
                 remember(picked([st.session_state[key]], [entry.id for entry in entries]))

@@ -393,7 +393,7 @@ def test_the_page_starts_at_the_runs_settings_and_mines_again(open_page, table) 
 def test_how_strict_moves_both_limits_and_the_first_wrong_note_is_open(open_page, bench, table) -> None:
     app = open_page(PAGE, run=["1"])
     assert asked(app, "pair") == [str(bench.ids[bench.place[WORST]])]  # with nothing pressed
-    app.select_slider(key="bad_pairs.strict").set_value("Flag far more").run()
+    app.button(key="bad_pairs.strict.0.6").click().run()
     assert app.slider(key="bad_pairs.faulty_sd").value == app.slider(key="bad_pairs.noisy_sd").value == 1.8
     faulty, noisy = flagged_by_hand(planted_losses(table), 1.8, 1.8)
     assert counts_shown(app).startswith(f"Wrong notes {faulty} · Shared markers {noisy}")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from serving import in_a_browser, serve
 from test_bad_pairs import PAGE, add_bench_run, flagged_by_hand, planted_losses
-from test_browser import BAD_NOTE, Visit, browser, contexts, visit  # noqa: F401 - fixtures
+from test_browser import BAD_NOTE, Visit, browser, contexts, press_until, visit  # noqa: F401 - fixtures
 
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import RunStore
@@ -142,9 +142,7 @@ def test_a_slider_mines_again(served, visit: Visit, table: PairTable) -> None:  
     visit.page.get_by_role("button", name="How strict").click()
     visit.page.get_by_text("Advanced", exact=True).click()
     slider = visit.page.get_by_role("slider", name="Limit for wrong notes")
-    slider.focus()
-    for _ in range(25):
-        visit.page.keyboard.press("ArrowLeft")
+    press_until(slider, "ArrowLeft", "0.5")
     expected = flagged_by_hand(losses, 0.5, 3.0)[0]
     visit.page.wait_for_function(
         "n => [...document.querySelectorAll('[data-testid=stMetric]')].some("
@@ -153,6 +151,8 @@ def test_a_slider_mines_again(served, visit: Visit, table: PairTable) -> None:  
     )
     visit.settle()
     assert figures(visit)["Wrong note"] == str(expected)
+    visit.page.wait_for_timeout(1000)
+    assert slider.input_value() == "0.5"  # the page has not moved it
     visit.page.get_by_role("button", name="Back to the run's settings").click()
     visit.settle()
     assert figures(visit)["Wrong note"] == "1"

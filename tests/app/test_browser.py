@@ -94,6 +94,15 @@ class Visit:
         return self.page.inner_text("[data-testid=stMain]")
 
 
+def press_until(slider, key: str, value: str) -> None:
+    """Press a key on a slider until it has a value; its lowest and highest value are at most 100 steps apart."""
+    for _ in range(100):
+        if slider.input_value() == value:
+            return
+        slider.press(key)
+    assert slider.input_value() == value
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     with chromium() as browser:
