@@ -28,6 +28,7 @@ SCHEMA_VERSION = 1
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _registered(registry: Registry) -> Any:
@@ -165,6 +166,12 @@ class RunConfig(_Frozen):
     seed: int = Field(0, ge=0, lt=2**31)
     learning_rate: Positive = 3e-4
     weight_decay: NonNegative = 0.05
+    optimizer: Literal["adamw", "adam"] = Field(
+        "adamw", description="adam: weight decay is part of the gradient, and of all parameters, as released"
+    )
+    adam_betas: tuple[Decay, Decay] = Field((0.9, 0.98), description="Decay of the two running means of the optimiser")
+    adam_epsilon: Positive = 1e-6
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after its warm-up")
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of steps with a rising rate")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
     averaging: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -191,6 +198,11 @@ class RunConfig(_Frozen):
         description="latest: the latest epoch whose validation metric is within one standard error of the best (paired "
         "over patients); best: the epoch with the highest",
     )
+    test_every_epoch: bool = Field(
+        False,
+        description="Record the test AUC of every epoch, to show what choosing the epoch on test data would give; nothing "
+        "uses it",
+    )
     trainable: Literal["all", "full", "towers", "last-k", "lora", "head"] = Field(
         "all",
         description="What learns: all (or full); towers, without projections and logit scale (as released); last-k blocks; "
@@ -208,6 +220,11 @@ class RunConfig(_Frozen):
     @classmethod
     def _one_word(cls, value: str) -> str:
         return "all" if value == "full" else value
+
+    @field_validator("adam_betas", mode="before")
+    @classmethod
+    def _two_numbers(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -297,14 +314,7 @@ class RunConfig(_Frozen):
         >>> RunConfig.build("dbpm").flat()["mining.enabled"]
         True
         """
-
-        def walk(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-            out: dict[str, Any] = {}
-            for key, value in values.items():
-                out |= walk(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
-            return out
-
-        return walk(self.to_dict(), "")
+        return dotted(self.to_dict())
 
     def without_paths(self) -> RunConfig:
         """The configuration with the model's path reduced to its last part, to be shown to others."""
@@ -314,7 +324,7 @@ class RunConfig(_Frozen):
     def method_key(self) -> str:
         """A hash of all settings but the seed and those that change no result; repetitions share it."""
         values = self.to_dict() | {"seed": None, "device": None}
-        for name in ("chunk_size", "checkpointing"):
+        for name in ("chunk_size", "checkpointing", "test_every_epoch"):
             values.pop(name)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -335,6 +345,18 @@ def name_without_path(model: str) -> str:
 
 def _last(path: str) -> str:
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names; an empty dictionary is a value.
+
+    >>> dotted({"epochs": 3, "fairness": {"weight": 1.0, "attribute_weights": {}}})
+    {'epochs': 3, 'fairness.weight': 1.0, 'fairness.attribute_weights': {}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
+    return found
 
 
 def setting_names() -> dict[str, str]:

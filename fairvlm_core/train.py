@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .adapt import finished, prepare
 from .config import RunConfig
@@ -46,6 +47,7 @@ class EpochReport:
 
     `val` holds AUC, ES-AUC and group AUC of the validation split; `sinkhorn` one entry a quantity, attribute and group: its
     `n` pairs and the values of `GroupDistances`, by the weights that the miner gave at the start of the epoch.
+    `test_auc` is None unless `test_every_epoch` is set.
     """
 
     epoch: int
@@ -59,6 +61,7 @@ class EpochReport:
     seconds: float
     step_seconds: float
     best: bool
+    test_auc: float | None = None
 
 
 @dataclass
@@ -104,7 +107,9 @@ class FitResult:
         Mined from the whole ledger with the run's settings.
     history : list of EpochReport
     predictions : DataFrame
-        Validation and test pairs: pair_id, patient_id, split, label, score (zero-shot), probe_score, attributes.
+        Validation and test pairs: pair_id, patient_id, split, label, attributes, and probabilities of the positive class:
+        score (zero-shot), probe_score (linear probe), both from the image; note_score and note_probe_score from image and
+        note.
     image_features, text_features : float32 ndarray of shape (N, D)
         Of all pairs of the table, by the selected model.
     val, test : FairnessReport
@@ -184,7 +189,7 @@ def fit(
     else:
         parts.observe_pretrained(lambda: embed_together(clip, arrays, train, team))
     forward = _forward(clip, arrays, train, config, device, team)
-    check = partial(validate, clip, arrays, table, rows_of["val"], batch_size, team)
+    check = partial(validate, clip, arrays, table, rows_of["val"], batch_size, team, _tested(rows_of, config))
 
     for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
@@ -241,6 +246,7 @@ def fit(
             seconds=time.perf_counter() - started,
             step_seconds=float(np.median(step_times)),
             best=is_best,
+            test_auc=validation.test_auc,
         )
         parts.history.append(report)
         if on_epoch is not None:
@@ -274,6 +280,10 @@ def _split_rows(table: PairTable) -> dict[str, np.ndarray]:
     if len(rows["train"]) < 2:
         raise InputError("split 'train' has one pair only: a contrastive loss needs at least two")
     return rows
+
+
+def _tested(rows_of: dict[str, np.ndarray], config: RunConfig) -> np.ndarray | None:
+    return rows_of["test"] if config.test_every_epoch else None
 
 
 def _attributes(table: PairTable, config: RunConfig) -> tuple[str, ...]:
@@ -436,20 +446,26 @@ def _bf16(config: RunConfig, device: torch.device) -> bool:
 
 
 def _optimizer(clip: Clip, config: RunConfig) -> torch.optim.Optimizer:
+    options: dict[str, Any] = {"lr": config.learning_rate, "betas": config.adam_betas, "eps": config.adam_epsilon}
+    if config.optimizer == "adam":
+        learning = [parameter for parameter in clip.module.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(learning, weight_decay=config.weight_decay, fused=True, **options)
     decay: list[Tensor] = []
     plain: list[Tensor] = []
     for parameter in clip.module.parameters():
         if parameter.requires_grad:
             (decay if parameter.ndim >= 2 else plain).append(parameter)
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), eps=1e-6, fused=True)
+    return torch.optim.AdamW(groups, fused=True, **options)
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Linear warm-up, then a cosine to zero, or a constant rate."""
     warmup = max(1, round(config.warmup_share * steps))
     if step < warmup:
         rate = config.learning_rate * (step + 1) / warmup
+    elif config.schedule == "constant":
+        rate = config.learning_rate
     else:
         rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
     for group in optimizer.param_groups:
@@ -534,18 +550,19 @@ def _evaluate(
 ) -> FitResult:
     """Score the test split once, by the model that validation selected."""
     image, text = embed_together(clip, arrays, team=team)
-    score = zero_shot(clip, image, table.info.class_prompts)
+    prompts = table.info.class_prompts
+    score = zero_shot(clip, image, prompts)
     held_out = np.concatenate([rows_of["val"], rows_of["test"]])
     label = table.labels
     frame = table.frame.iloc[held_out]
     predictions = frame[["pair_id", "patient_id", "split", "label"]].reset_index(drop=True)
     predictions["score"] = score[held_out]
-    if len(np.unique(label[rows_of["train"]])) == 2:
-        before = arrays.before if isinstance(arrays, PairEmbeddings) else None
-        seen = image if before is None else torch.cat([image, before], dim=1)
-        predictions["probe_score"] = linear_probe(seen, label, rows_of["train"])[held_out]
-    else:
-        predictions["probe_score"] = np.nan
+    predictions["note_score"] = zero_shot(clip, F.normalize(image + text, dim=1), prompts)[held_out]
+    before = arrays.before if isinstance(arrays, PairEmbeddings) else None
+    seen = image if before is None else torch.cat([image, before], dim=1)
+    train, can_probe = rows_of["train"], len(np.unique(label[rows_of["train"]])) == 2
+    for name, features in (("probe_score", seen), ("note_probe_score", torch.cat([seen, text], dim=1))):
+        predictions[name] = linear_probe(features, label, train)[held_out] if can_probe else np.nan
     for name in table.attributes:
         predictions[name] = table.attribute(name)[held_out]
     return FitResult(

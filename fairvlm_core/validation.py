@@ -12,7 +12,7 @@ from .config import RunConfig
 from .distributed import Team, embed_together
 from .errors import InputError
 from .evaluate import zero_shot
-from .fairness import FairnessReport, delong, es_auc_standard_error
+from .fairness import FairnessReport, delong, es_auc_standard_error, roc_auc
 from .features import PairArrays
 from .models import Clip
 from .objective import pair_losses
@@ -26,12 +26,19 @@ class Validation:
     loss: np.ndarray
     score: np.ndarray
     report: FairnessReport
+    test_auc: float | None = None
 
 
 def validate(
-    clip: Clip, arrays: PairArrays, table: PairTable, rows: np.ndarray, batch_size: int, team: Team
+    clip: Clip,
+    arrays: PairArrays,
+    table: PairTable,
+    rows: np.ndarray,
+    batch_size: int,
+    team: Team,
+    test: np.ndarray | None = None,
 ) -> Validation:
-    """Scores and losses of the validation pairs by the model as it is now."""
+    """Scores and losses of the validation pairs by the model as it is now; the AUC of the rows of `test` where given."""
     image, text = embed_together(clip, arrays, rows, team)
     losses = []
     size = min(batch_size, len(rows))
@@ -41,7 +48,11 @@ def validate(
             bias = None if clip.bias is None else clip.bias.float().cpu()
             losses.append(pair_losses(image[part], text[part], clip.scale.detach().float().cpu(), bias).loss)
     score = zero_shot(clip, image, table.info.class_prompts)
-    return Validation(torch.cat(losses).numpy(), score, point_report(table, rows, score))
+    test_auc = None
+    if test is not None:
+        seen, _ = embed_together(clip, arrays, test, team)
+        test_auc = float(roc_auc(table.labels[test], zero_shot(clip, seen, table.info.class_prompts)))
+    return Validation(torch.cat(losses).numpy(), score, point_report(table, rows, score), test_auc)
 
 
 def selecting(config: RunConfig, validation: Validation) -> tuple[float, np.ndarray]:

@@ -269,26 +269,31 @@ def compare_runs(
     entries, left_out = comparable([read_entry(run, with_report=False) for run in by_id.values()], same_data=False)
     if left_out:
         raise InputError(str(left_out[0]))
-    return compare_methods(methods_of(entries), by_id, attribute=attribute, metric=metric, n_resamples=n_resamples)
+    attributes = None if attribute is None else (attribute,)
+    return compare_methods(methods_of(entries), by_id, attributes=attributes, metric=metric, n_resamples=n_resamples)
 
 
 def compare_methods(
     methods: Sequence[Method],
     runs: Mapping[str, Run],
     *,
-    attribute: str | None = None,
+    attributes: Sequence[str] | None = None,
     metric: str = "es_auc",
+    score: str = "score",
     n_resamples: int = RESAMPLES,
 ) -> RunComparison:
-    """As :func:`compare_runs`, for methods that are known already; `runs` by id."""
+    """As :func:`compare_runs`, for methods that are known already; `runs` by id.
+
+    `attributes`: only these; `score`: the column of the predictions (see :class:`fairvlm_core.train.FitResult`).
+    """
     find_metric(metric)
     if n_resamples < 2:
         raise InputError(f"resamples: {n_resamples} is too few for an interval; use 1000 or more")
     ids = [run.id for method in methods for run in method.runs]
-    scores, pairs = _read(ids, runs, attribute)
+    scores, pairs = _read(ids, runs, attributes, score)
     scored = tuple(
         _scored(method, [runs[run.id] for run in method.runs], np.stack([scores[run.id] for run in method.runs]), pairs,
-                metric, n_resamples)
+                metric, n_resamples, stored=score == "score")
         for method in methods
     )  # fmt: skip
     base = methods[0]
@@ -300,7 +305,7 @@ def method_difference(
     a: Method, b: Method, runs: Mapping[str, Run], *, metric: str = "es_auc", n_resamples: int = RESAMPLES
 ) -> MethodDifference:
     """Method `b` minus method `a`, paired by their common seeds; where they share none, the lowest seed of each."""
-    scores, pairs = _read([run.id for method in (a, b) for run in method.runs], runs, None)
+    scores, pairs = _read([run.id for method in (a, b) for run in method.runs], runs)
     return _difference(a, b, scores, pairs, metric, n_resamples)
 
 
@@ -338,14 +343,14 @@ def compare_with_baseline(run: Run, baseline: Run, n_resamples: int = RESAMPLES)
 
 
 def _read(
-    ids: Sequence[str], runs: Mapping[str, Run], attribute: str | None
+    ids: Sequence[str], runs: Mapping[str, Run], attributes: Sequence[str] | None = None, score: str = "score"
 ) -> tuple[dict[str, np.ndarray], TestPairs]:
     """(scores by run id, what all runs share)."""
-    names = tuple(runs[ids[0]].data["attributes"])
-    if attribute is not None:
-        if attribute not in names:
-            raise InputError(f"attribute {attribute!r} is not in these runs; there are {', '.join(names) or 'none'}")
-        names = (attribute,)
+    there = tuple(runs[ids[0]].data["attributes"])
+    names = there if attributes is None else tuple(attributes)
+    for name in names:
+        if name not in there:
+            raise InputError(f"attribute {name!r} is not in these runs; there are {', '.join(there) or 'none'}")
     frames = {run_id: held_out_rows(runs[run_id].predictions(), run_id) for run_id in ids}
     first = frames[ids[0]]
     for run_id, frame in frames.items():
@@ -353,28 +358,38 @@ def _read(
             raise InputError(
                 f"runs {ids[0]} and {run_id} were not scored on the same test pairs: compare runs of one data set"
             )
+        if score not in frame or frame[score].isna().any():
+            raise InputError(f"run {run_id}: predictions.parquet has no {score}; train the run again")
     groups = {name: first[name].to_numpy(str) for name in names}
     pairs = TestPairs(first["label"].to_numpy(), groups, first["patient_id"].to_numpy(str))
-    return {run_id: frame["score"].to_numpy(float) for run_id, frame in frames.items()}, pairs
+    return {run_id: frame[score].to_numpy(float) for run_id, frame in frames.items()}, pairs
 
 
 def _scored(
-    method: Method, runs: Sequence[Run], scores: np.ndarray, pairs: TestPairs, metric: str, n_resamples: int
+    method: Method,
+    runs: Sequence[Run],
+    scores: np.ndarray,
+    pairs: TestPairs,
+    metric: str,
+    n_resamples: int,
+    *,
+    stored: bool,
 ) -> ScoredMethod:
     options: dict[str, Any] = {"patients": pairs.patients, "n_resamples": n_resamples, "n_permutations": n_resamples}
     if len(runs) == 1:
-        return ScoredMethod(method, (_report(runs[0], scores[0], pairs, metric, n_resamples),), {})
-    reports = tuple(_report(run, score, pairs, metric, 0) for run, score in zip(runs, scores, strict=True))
+        run = runs[0] if stored else None
+        return ScoredMethod(method, (_report(run, scores[0], pairs, metric, n_resamples),), {})
+    reports = tuple(_report(None, score, pairs, metric, 0) for score in scores)
     # The means of ES-AUC contain those of AUC, its base metric.
     names = [metric] if METRICS[metric].base == "auc" else [metric, "auc"]
     means = {name: mean_over_seeds(pairs.label, list(scores), pairs.groups, metric=name, **options) for name in names}
     return ScoredMethod(method, reports, means)
 
 
-def _report(run: Run, score: np.ndarray, pairs: TestPairs, metric: str, n_resamples: int) -> dict[str, Any]:
-    """A run's report: the stored one where it has these resamples, with p corrected over the compared attributes."""
+def _report(run: Run | None, score: np.ndarray, pairs: TestPairs, metric: str, n_resamples: int) -> dict[str, Any]:
+    """The report on scores; with `run`, the stored one where it has these resamples, p corrected over these attributes."""
     own = [METRICS[metric].base] if METRICS[metric].own else []
-    if n_resamples == RESAMPLES and not own:
+    if run is not None and n_resamples == RESAMPLES and not own:
         made = dict(fairness_of(run, n_resamples))
         made["attributes"] = {name: dict(made["attributes"][name]) for name in pairs.groups}
         _correct_again(made["attributes"])

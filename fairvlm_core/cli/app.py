@@ -352,6 +352,37 @@ def sweep(
 
 
 @app.command()
+def experiment(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="Methods, seeds, attributes and models to compare")],
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="Data folder; not needed where the file is on built-in data")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all methods; may be repeated")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="In place of the file's models; may be repeated")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the file's")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at the same time [one a core; with a GPU, one]")] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Put the missing runs into the queue and return at once")
+    ] = False,
+    workspace: Workspace = None,
+    description: Description = None,
+    images: Images = None,
+    allow_shared_patients: SharedPatients = False,
+    max_refused: MaxRefused = _MAX_REFUSED,
+    json: Json = False,
+) -> None:
+    """Train methods x seeds and print one table; the same command goes on where it stopped."""
+    from .experiment import Options, run_experiment
+    from .training import parse_settings
+
+    read_options = _read_options(description, allow_shared_patients, images, max_refused)
+    options = Options(parse_settings(settings), model or (), seeds, jobs, read_options)
+    run_experiment(file, data, workspace=workspace, options=options, background=background, json=json)
+
+
+@app.command()
 def mine(
     run: OneRun,
     workspace: Workspace = None,

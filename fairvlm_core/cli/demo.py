@@ -7,137 +7,44 @@ import signal
 import subprocess
 import sys
 import time
-from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..fairness import difference_words
-from ..runs import Run, RunStore, State
-from ..words import number
+from ..runs import Run, RunStore
 from . import show
 
 if TYPE_CHECKING:
-    from ..analysis.comparison import RunComparison
-    from ..config import RunConfig
-    from ..features import PairArrays
     from ..pairs import PairTable
-
-BASE, OURS = "clip", "robustfair-plus"
-PRESETS = (BASE, "robustfair", OURS)
-FRONT = (0.0, 1.0)  # λ of the further runs of `OURS`, for the trade-off between AUC and ES-AUC
-ATTRIBUTE, GROUP = "race", "Black"  # whose images come from another device
 
 
 def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
-    """Make the data, train the missing runs, print the comparison and what came out; `maps`: those of the first seed."""
-    from ..analysis.comparison import compare_runs
-    from .metrics import print_table
+    """Run the bundled experiment `demo`; `maps`: make the maps of the first seed's runs, too."""
+    from ..experiment import find_runs, read_experiment
+    from .experiment import Options, data_of, print_table, tabulate, train
 
-    started = time.time()
-    store = RunStore(workspace)
-    table = _demo_table(store.workspace / "demo-data")
-    chosen = _trained(store, table, seeds)
-    methods = _standard_methods()
-    standard = [run for run in chosen if run.method_key in methods]
-    comparison = compare_runs(standard)
-    show.out.print()
-    print_table(comparison)
+    started, store = time.time(), RunStore(workspace)
+    experiment = read_experiment(Path("demo")).changed({}, seeds=seeds)
+    table, read_options = data_of(experiment, None, store, {}, quiet=False)
+    _say_what_was_planted(table)
+    trained = train(experiment, table, store, Options(), read_options, quiet=False)
+    cells = experiment.cells(table)
+    made, _ = tabulate(experiment, cells, find_runs(cells, table, store), store, quiet=False)
     if maps:
-        _make_maps([run for run in standard[: len(PRESETS)] if not run.files.projection.exists()])
-    show.out.print(f"{len(chosen)} runs in {time.time() - started:.0f} s. What came out:")
-    show.out.print(_what_came_out(comparison))
+        first = [run for cell, run in trained.finished.items() if cell.seed == 0 and not cell.config.changes]
+        _make_maps([run for run in first if not run.files.projection.exists()])
+    show.out.print(f"{len(cells)} runs in {time.time() - started:.0f} s")
+    print_table(made)
 
 
-def _what_came_out(comparison: RunComparison) -> str:
-    """Two sentences: ES-AUC by the disadvantaged attribute, and AUC, of our method against plain fine-tuning."""
-    methods = {scored.name: scored for scored in comparison.methods}  # one of each preset, named after it
-    found = comparison.differences[OURS].comparison
-    sentences = []
-    for title, attribute in ((f"ES-AUC by {ATTRIBUTE}", ATTRIBUTE), ("AUC", None)):
-        before, after = (methods[preset].value(attribute).mean for preset in (BASE, OURS))
-        change = difference_words(found.cell(attribute), OURS, with_size=False)
-        sentences.append(f"{title} is {number(after)} with {OURS} and {number(before)} with {BASE} ({change}).")
-    return " ".join(sentences)
-
-
-def _demo_table(folder: Path) -> PairTable:
-    from ..pairs import PairTable
-    from ..synth import SynthConfig, synthesize, write_synth
-
-    with show.progress() as bar:
-        if not folder.exists():
-            bar.console.print("making the built-in data ...", highlight=False)
-            config = SynthConfig(n_test=3000, mismatch_rate=0.15, disparity=(f"{ATTRIBUTE}={GROUP}:device",))
-            write_synth(synthesize(config, progress=show.watch(bar, "built-in images")), folder)
-        table = PairTable.read(folder, progress=show.watch(bar, "reading"))
-    n = table.frame["split"].value_counts()
-    planted = table.planted()
+def _say_what_was_planted(table: PairTable) -> None:
+    n, planted = table.frame["split"].value_counts(), table.planted()
     kinds = {} if planted is None else planted["kind"].value_counts()
     show.out.print(
-        f"SynthFundus in {folder}: {n['train']} training, {n['val']} validation, {n['test']} test pairs. "
+        f"SynthFundus in {table.root}: {n['train']} training, {n['val']} validation, {n['test']} test pairs. "
         f"Among the training pairs {kinds['mismatch']} have a wrong note and {kinds['shortcut']} a shared marker. "
-        f"The images of {GROUP} patients come from another device, which shows them inverted."
+        "The images of Black patients come from another device, which shows them inverted."
     )
-    return table
-
-
-def _configs(seeds: int) -> list[RunConfig]:
-    from ..config import RunConfig
-
-    front = [RunConfig.build(OURS, {"fairness.weight": weight}) for weight in FRONT]
-    return front + [RunConfig.build(preset, {"seed": seed}) for seed in range(seeds) for preset in PRESETS]
-
-
-def _standard_methods() -> set[str]:
-    from ..config import RunConfig
-
-    return {RunConfig.build(preset).method_key for preset in PRESETS}
-
-
-def _trained(store: RunStore, table: PairTable, seeds: int) -> list[Run]:
-    """A finished run of each configuration: found in the workspace, or trained now, one on each core."""
-    from joblib import Parallel, delayed
-
-    from ..features import pair_arrays
-    from ..launch import create_run
-    from ..models import load_clip
-
-    finished = {(run.method_key, run.config.seed): run for run in store.runs() if _is_finished(run, table)}
-    configs = _configs(seeds)
-    missing = [config for config in configs if (config.method_key, config.seed) not in finished]
-    with show.progress() as bar:
-        arrays = None
-        if missing:
-            bar.console.print(f"decoding images, then {len(missing)} runs ...", highlight=False)
-            arrays = pair_arrays(table, load_clip("tiny"), progress=show.watch(bar, "images"))
-        move = show.watch(bar, "runs")
-        made = [create_run(table, config, store, read_options={}) for config in missing]
-        processes = Parallel(n_jobs=max(1, min(len(made), cpu_count() or 1)), return_as="generator_unordered")
-        for done, run_id in enumerate(processes(delayed(_train)(run, table, arrays) for run in made), start=1):
-            auc = number(store.get(run_id).report()["test"]["overall"]["auc"])
-            show.out.print(f"{run_id}  test AUC {auc}")
-            move(done, len(made))
-    finished |= {(run.method_key, run.config.seed): run for run in made}
-    return [finished[config.method_key, config.seed] for config in configs]
-
-
-def _train(run: Run, table: PairTable, arrays: PairArrays) -> str:
-    """Train a run on one core; in a process of its own."""
-    import torch
-
-    from ..launch import execute
-
-    torch.set_num_threads(1)
-    execute(run, table=table, arrays=arrays)
-    return run.id
-
-
-def _is_finished(run: Run, table: PairTable) -> bool:
-    try:
-        return run.status.state == State.FINISHED and run.data["fingerprint"] == table.fingerprint
-    except InputError:
-        return False
 
 
 def _make_maps(runs: list[Run]) -> None:

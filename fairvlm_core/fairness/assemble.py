@@ -129,6 +129,8 @@ def _group_intervals(
         of_rate |= {"accuracy": predicted == label, "selection_rate": predicted}
         error = float(values["calibration_error"])  # type: ignore[arg-type]  # every group with a threshold has one
         found["calibration_error"] = normal_interval(error, draws["calibration_error"], confidence)
+        if not isinstance(values["f1"], Undefined):
+            found["f1"] = normal_interval(values["f1"], draws["f1"], confidence)
         for name, part in (("true_positive_rate", label), ("false_positive_rate", ~label)):
             found[name] = rate_interval(predicted[part], None if patient is None else patient[part], confidence)
     for name, hits in of_rate.items():

@@ -85,6 +85,7 @@ _BUILT_IN = (
     Metric("true_positive_rate", "TPR", "true_positive_rate", needs=(POSITIVES,)),
     Metric("false_positive_rate", "FPR", "false_positive_rate", "lower", needs=(NEGATIVES,)),
     Metric("selection_rate", "selection", "selection_rate", None),
+    Metric("f1", "F1", "f1", needs=(POSITIVES,)),
     Metric("calibration_error", "ECE", "calibration_error", "lower"),
     Metric("es_auc", "ES-AUC", "auc"),
     Metric("auc_spread", "AUC spread", "auc", "lower", largest=np.inf),
@@ -96,6 +97,7 @@ _BUILT_IN = (
     Metric("equalized_odds_difference", "DEOdds", "true_positive_rate", "lower"),
     Metric("true_positive_rate_gap", "TPR gap", "true_positive_rate", "lower"),
     Metric("false_positive_rate_gap", "FPR gap", "false_positive_rate", "lower"),
+    Metric("f1_gap", "F1 gap", "f1", "lower"),
     Metric("calibration_error_gap", "ECE gap", "calibration_error", "lower"),
 )
 for _one in _BUILT_IN:
@@ -189,6 +191,7 @@ def rates(tn: np.ndarray, fp: np.ndarray, fn: np.ndarray, tp: np.ndarray) -> dic
         "true_positive_rate": ratio(tp, positive),
         "false_positive_rate": ratio(fp, negative),
         "selection_rate": ratio(tp + fp, n),
+        "f1": ratio(2 * tp, np.where(positive > 0, 2 * tp + fp + fn, 0)),
         "prevalence": ratio(positive, n),
     }
 

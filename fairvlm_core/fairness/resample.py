@@ -28,7 +28,7 @@ _LARGEST_BLOCK = 2**22
 _MAX_THREADS = 4
 # Metrics that are permuted within a label; all others, also your own, are permuted over everyone.
 WITHIN_LABEL = ("auc", "true_positive_rate", "false_positive_rate")
-OVER_EVERYONE = ("accuracy", "selection_rate", "prevalence", "calibration_error")
+OVER_EVERYONE = ("accuracy", "selection_rate", "f1", "prevalence", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _Plan:
         counts = np.array([(len(r.positive), len(r.negative)) for r in self.ranked]).reshape(-1, 2)
         both, positive, negative = counts.min(1) > 0, counts[:, 0] > 0, counts[:, 1] > 0
         self.keep = {name: np.ones(self.n_groups, bool) for name in GROUP_METRICS}
-        self.keep |= {"auc": both, "true_positive_rate": positive, "false_positive_rate": negative}
+        self.keep |= {"auc": both, "f1": positive, "true_positive_rate": positive, "false_positive_rate": negative}
         for one in own:
             self.keep[one.name] = ~np.isnan(self._own_values(one, grouping.code[:, None], None)[:, 0])
         if threshold is not None:

@@ -79,8 +79,9 @@ class GroupReport:
     name : str
     n, n_positive, n_negative, n_patients : int
     auc : float or Undefined
-    accuracy, true_positive_rate, false_positive_rate, selection_rate, prevalence : float or Undefined
-        At the report's threshold. The selection rate is the share predicted positive, prevalence the share with label 1.
+    accuracy, true_positive_rate, false_positive_rate, selection_rate, f1, prevalence : float or Undefined
+        At the report's threshold. F1 is 2 TP / (2 TP + FP + FN), undefined without a positive. The selection rate is the
+        share predicted positive, prevalence the share with label 1.
     calibration_error : float or Undefined
         Expected calibration error over ten bins of equal width.
     calibration_error_by_chance : float or Undefined
@@ -100,6 +101,7 @@ class GroupReport:
     true_positive_rate: Value
     false_positive_rate: Value
     selection_rate: Value
+    f1: Value
     prevalence: Value
     calibration_error: Value
     calibration_error_by_chance: Value
@@ -136,7 +138,7 @@ class AttributeReport:
         Overall / (1 + Σ_g |overall - group|).
     auc_spread : float or Undefined
         Σ_g |AUC - AUC_g|, as in the denominator of ES-AUC.
-    auc_gap, accuracy_gap, true_positive_rate_gap, false_positive_rate_gap, calibration_error_gap, prevalence_gap
+    auc_gap, accuracy_gap, true_positive_rate_gap, false_positive_rate_gap, f1_gap, calibration_error_gap, prevalence_gap
         Largest minus smallest group value.
     worst_group_auc : float or Undefined
     demographic_parity_difference : float or Undefined
@@ -170,6 +172,7 @@ class AttributeReport:
     equalized_odds_difference: Value
     true_positive_rate_gap: Value
     false_positive_rate_gap: Value
+    f1_gap: Value
     calibration_error_gap: Value
     prevalence_gap: Value
     undefined: Mapping[str, str]

@@ -34,7 +34,9 @@ from .splits import SPLITS, make_splits, related_units
 from .warning import IntakeWarning, WarningKind
 
 # Columns that fairvlm's own tables put beside the attributes; an attribute of that name would hide one of them.
-OUTPUT_COLUMNS = frozenset(("kind", "mean_loss", "z", "weight", "score", "probe_score"))
+OUTPUT_COLUMNS = frozenset(
+    ("kind", "mean_loss", "z", "weight", "score", "probe_score", "note_score", "note_probe_score")
+)
 _SPLIT_NAMES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",

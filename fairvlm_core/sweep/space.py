@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, RunConfig, setting_names
+from ..config import PRESETS, RunConfig, dotted, setting_names
 from ..errors import InputError
 
 DEFAULT = ("fairness.weight=0.1..30:log", "mining.faulty_sd=1.5..4", "fairness.blur=0.05..1:log")
@@ -167,18 +167,10 @@ def read_space_file(path: Path) -> tuple[list[str], dict[str, Any], str | None]:
         wrong = ", ".join(sorted(unknown)) or "param or set"
         raise InputError(f"--space {path.name}: {wrong}: only the tables [param] and [set], and preset, are read")
     items = []
-    for name, value in _flat(values.get("param", {})):
+    for name, value in dotted(values.get("param", {})).items():
         text = "|".join(str(v) for v in value) if isinstance(value, list) else str(value)
         items.append(f"{name}={text}")
-    return items, dict(_flat(values.get("set", {}))), values.get("preset")
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    return items, dotted(values.get("set", {})), values.get("preset")
 
 
 def _parameter(item: str) -> Parameter:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+
+from fairvlm_core.processes import end_with_parent
 
 from .config import SynthConfig
 from .disparity import device_strength, other_device
@@ -67,7 +67,7 @@ def draw_all(
     images = np.empty((len(drawings), config.size, config.size), dtype=np.uint8)
     # joblib's processes are no forks of this one, and do not run the caller's script again.
     pool = Parallel(
-        workers, return_as="generator", batch_size=_BATCH, idle_worker_timeout=10, initializer=_end_with_parent,
+        workers, return_as="generator", batch_size=_BATCH, idle_worker_timeout=10, initializer=end_with_parent,
         initargs=(os.getpid(),),
     )  # fmt: skip
     drawn = pool(delayed(draw_pair)(config, drawing) for drawing in drawings)
@@ -81,14 +81,3 @@ def draw_all(
             warnings.simplefilter("ignore")
             drawn.close()
     return images
-
-
-def _end_with_parent(parent: int) -> None:
-    """In a drawing process: end when the parent is gone, even if it was killed and could not say so."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,22 @@
+"""Experiments: methods x seeds or folds x attributes x models, described in one TOML file and reported as one table.
+
+Runs are ordinary runs of a workspace. A run that is there already, from another experiment or from the command line, is
+used and not trained again.
+"""
+
+from .plan import Cell, Experiment, read_experiment
+from .table import ExperimentTable, make_table
+from .work import Progress, Trained, find_runs, queue_missing, train_missing
+
+__all__ = [
+    "Cell",
+    "Experiment",
+    "ExperimentTable",
+    "Progress",
+    "Trained",
+    "find_runs",
+    "make_table",
+    "queue_missing",
+    "read_experiment",
+    "train_missing",
+]
