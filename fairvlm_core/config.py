@@ -170,8 +170,10 @@ class RunConfig(_Frozen):
         "adamw", description="adam: weight decay is part of the gradient, and of all parameters, as released"
     )
     adam_betas: tuple[Decay, Decay] = Field((0.9, 0.98), description="Decay of the two running means of the optimiser")
-    adam_epsilon: Positive = 1e-6
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="Learning rate after its warm-up")
+    adam_epsilon: Positive = Field(1e-6, description="Added to the denominator of the optimiser")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="Learning rate after its warm-up: falling to 0, or constant"
+    )
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="Share of steps with a rising rate")
     gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient")
     averaging: Annotated[float, Field(ge=0, le=1)] = Field(

@@ -35,7 +35,9 @@ Workspace = Annotated[
 Folder = Annotated[Path, typer.Argument(metavar="DATA", parser=typed_path, help="Folder of image-note pairs")]
 OneRun = Annotated[str, typer.Argument(metavar="RUN", help="Id or number of a run, or `latest`")]
 Preset = Annotated[str, typer.Option(help="`fairvlm presets` lists them")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, of all runs; may be repeated")
+]
 SharedPatients = Annotated[bool, typer.Option("--allow-shared-patients", help="Let a patient be in several splits")]
 _MAX_REFUSED = 0.05
 MaxRefused = Annotated[float, typer.Option(help="Refuse the whole set above this share of bad images")]
@@ -315,9 +317,7 @@ def sweep(
     ] = None,
     space: Annotated[Path | None, typer.Option(metavar="SPACE.toml", help="The same as a file")] = None,
     preset: Annotated[str | None, typer.Option(help="Method whose settings are varied [robustfair]")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all trials")
-    ] = None,
+    settings: Settings = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each trial; it counts with their mean [1]")] = None,
     study: Annotated[str, typer.Option(help="Several calls with one name work on one study")] = "sweep",
     storage: Annotated[
@@ -353,13 +353,15 @@ def sweep(
 
 @app.command()
 def experiment(
-    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="Methods, seeds, attributes and models to compare")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE.toml", parser=typed_path, help="What is compared; or a bundled one: demo, ..."),
+    ],
     data: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="Data folder; not needed where the file is on built-in data")
+        Path | None,
+        typer.Argument(metavar="[DATA]", parser=typed_path, help="Data folder; not needed by files on built-in data"),
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all methods; may be repeated")
-    ] = None,
+    settings: Settings = None,
     model: Annotated[list[str] | None, typer.Option(help="In place of the file's models; may be repeated")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the file's")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at the same time [one a core; with a GPU, one]")] = None,
