@@ -20,8 +20,9 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/installed
 
-demo: .venv/installed  ## install, make the built-in data, fine-tune, compare, then serve the app on localhost:8501
-	$(BIN)/fairvlm demo
+demo: .venv/installed  ## install, run examples/experiments/demo.toml on built-in data, then serve the app on localhost:8501
+	$(BIN)/fairvlm experiment examples/experiments/demo.toml
+	$(BIN)/fairvlm app
 
 app: .venv/installed  ## serve the app on localhost:8501
 	$(BIN)/fairvlm app

@@ -362,7 +362,9 @@ def experiment(
         typer.Argument(metavar="[DATA]", parser=typed_path, help="Data folder; not needed by files on built-in data"),
     ] = None,
     settings: Settings = None,
-    model: Annotated[list[str] | None, typer.Option(help="In place of the file's models; may be repeated")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="In place of the file's models; may be repeated")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, in place of the file's")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at the same time [one a core; with a GPU, one]")] = None,
     background: Annotated[
@@ -552,34 +554,17 @@ def presets(
     settings: Annotated[bool, typer.Option("--settings", help="List every setting instead")] = False, json: Json = False
 ) -> None:
     """List the presets, or every setting with its default."""
-    from ..config import PRESET_SUMMARIES, PRESETS, RunConfig, setting_names
+    from .catalogue import list_presets, list_settings
 
-    if settings:
-        defaults = RunConfig.build("clip").flat()
-        rows = [(name, defaults[name], text) for name, text in setting_names().items()]
-        if json:
-            show.print_json([{"setting": name, "default": value, "description": text} for name, value, text in rows])
-        else:
-            show.table("Settings (--set KEY=VALUE)", ("setting", "default", "what it is"), rows, numbers_from=9)
-    elif json:
-        show.print_json({name: RunConfig.build(name).to_dict() for name in PRESETS})
-    else:
-        show.table("Presets", ("preset", "what it is"), PRESET_SUMMARIES.items(), numbers_from=9)
+    (list_settings if settings else list_presets)(json)
 
 
 @app.command()
 def models(find: Annotated[str, typer.Argument(metavar="[PART]", help="Names with this part only")] = "") -> None:
     """List the names --model takes."""
-    import open_clip
+    from .catalogue import list_models
 
-    from ..config import BUILT_IN
-
-    for name in BUILT_IN:
-        typer.echo(f"{name}  (built in)")
-    for name in open_clip.list_models():
-        if find.lower() in name.lower():
-            tags = open_clip.list_pretrained_tags_by_model(name)
-            typer.echo(f"{name}  {', '.join(tags)}" if tags else name)
+    list_models(find)
 
 
 @app.command()

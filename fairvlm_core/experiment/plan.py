@@ -20,6 +20,8 @@ preset = "fairclip"
 each_attribute = true            # one run an attribute, reported for that attribute only
 set = { "fairness.weight" = 1e-6 }
 ```
+
+`based_on = "FILE.toml"` takes everything that is not written from another file in the same folder.
 """
 
 from __future__ import annotations
@@ -211,7 +213,17 @@ def read_experiment(path: Path) -> Experiment:
         raise InputError(f"experiment {path.name}: name the file with letters, digits, dots, dashes and underscores")
     if "name" in values:
         raise InputError(f"experiment {path.name}: name: it is the file's name; leave it out, or write title")
+    if (other := values.pop("based_on", None)) is not None:
+        values = _merged(read_experiment(path.parent / str(other)).model_dump(exclude_defaults=True), values)
     return _checked(values | {"name": path.stem}, path.name)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `above`, and those of `below` that it lacks; settings and methods one by one."""
+    merged = dict(below) | dict(above)
+    for name in ("set", "methods"):
+        merged[name] = below.get(name, {}) | above.get(name, {})
+    return merged
 
 
 def bundled() -> dict[str, Path]:
