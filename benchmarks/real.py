@@ -5,7 +5,8 @@
 derm: 3,421 dermatoscopic images (part of HAM10000), splits by lesion, one for each seed. skin: 206 phone photographs (part
 of PAD-UFES-20) and cxr: 141 chest images (Cohen et al., arXiv 2006.11988), 5-fold cross-validation by patient, other folds
 for each seed. Descriptions are those that `fairvlm describe` proposes. `derm-swapped` is derm with 15 % of the training
-notes replaced by those of other patients, every second one by a note of the other label. Images are read from
+notes replaced by those of other patients, every second one by a note of the other label; in `derm-device` all images of
+women are from a device with less resolution, other colours and noise (`worlds.from_other_device`). Images are read from
 ../shared/data beside the checkout, or from $FAIRVLM_REAL_DATA. Finished runs are stored in --keep; the next call
 continues from there.
 """
@@ -30,7 +31,7 @@ from sklearn.metrics import average_precision_score
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.planted import LEMON_GRID, mean_interval
-from benchmarks.worlds import real_data, swap
+from benchmarks.worlds import from_other_device, real_data, swap
 from fairvlm_core import PairTable, RunConfig, fit
 from fairvlm_core.adapt import towers
 from fairvlm_core.cache import cached_embeddings
@@ -42,7 +43,7 @@ from fairvlm_core.mining import RANKING_RULES, lemon_scores
 from fairvlm_core.models import load_clip
 from fairvlm_core.train import FitResult
 
-SETS = ("derm", "derm-swapped", "skin", "cxr")
+SETS = ("derm", "derm-swapped", "derm-device", "skin", "cxr")
 PRESETS = ("clip", "robustfair-plus")
 FOLDS = 5
 MARKS = ("<!-- real begin -->", "<!-- real end -->")
@@ -52,14 +53,11 @@ Record = dict[str, Any]
 
 def run_set(name: str, seed: int, presets: Sequence[str], cache: Path) -> Iterator[Record]:
     """Train the presets on one set with one seed."""
-    folder = real_data(None) / name.split("-")[0]
-    description = describe_folder(folder).description
-    table = PairTable.read(folder, description=description, seed=seed, check_images=False)
-    kind = np.full(len(table), "clean")
+    table, kind = _read(name, seed, cache), np.full(1, "clean")
     if name.endswith("swapped"):
         notes, kind = swap(table, seed)
         table = replace(table, frame=table.frame.assign(text=pd.array(notes, dtype=table.frame["text"].dtype)))
-    arrays = _arrays(table, cache)
+    arrays = _arrays(table, _read(name, 0, cache), cache)
     for preset in presets:
         folds = 0 if name.startswith("derm") else FOLDS
         config = RunConfig.build(preset, {"model": "base", "seed": seed, "folds": folds})
@@ -69,10 +67,15 @@ def run_set(name: str, seed: int, presets: Sequence[str], cache: Path) -> Iterat
         yield record | {"training_s": time.perf_counter() - started} | scores(result) | found(result, table, kind)
 
 
-def _arrays(table: PairTable, cache: Path) -> PairEmbeddings:
-    """Embeddings of a table; images are embedded once for all splits and notes."""
+def _read(name: str, seed: int, cache: Path) -> PairTable:
+    folder = real_data(None) / name.split("-")[0]
+    table = PairTable.read(folder, description=describe_folder(folder).description, seed=seed, check_images=False)
+    return from_other_device(table, cache / name) if name.endswith("device") else table
+
+
+def _arrays(table: PairTable, first: PairTable, cache: Path) -> PairEmbeddings:
+    """Embeddings of a table; its images, those of `first`, are embedded once for all splits and notes."""
     clip = load_clip("base")
-    first = PairTable.read(table.root, description=describe_folder(table.root).description, check_images=False)
     if list(first.pair_ids) != list(table.pair_ids):
         raise ValueError("the order of the pairs depends on the seed")
     images = cached_embeddings(first, clip, cache).pixels
@@ -102,10 +105,10 @@ def scores(result: FitResult) -> Record:
 
 def found(result: FitResult, table: PairTable, kind: np.ndarray) -> Record:
     """Average precision of the ranking for swapped notes, by the preset's own rule and by others on the same run."""
+    if not (kind == "mismatch").any():
+        return {}
     train = np.flatnonzero(np.asarray(table.frame["split"], str) == "train")
     wrong = kind[train] == "mismatch"
-    if not wrong.any():
-        return {}
     image, text = (torch.from_numpy(one[train]) for one in (result.image_features, result.text_features))
     mining = result.mining
     own = result.ledger.channel("margin")[-1] if RANKING_RULES[mining.rule].ranks_loss else mining.z

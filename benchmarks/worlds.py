@@ -139,7 +139,7 @@ def make_world(
     source = real_data(data)
     table = _derm(source / "derm", seed) if name in DERM else _cxr(source / "cxr", seed)
     if "device" in name:
-        table = _from_other_device(table, cache / f"{name.split('-')[0]}-device")
+        table = from_other_device(table, cache / f"{name.split('-')[0]}-device")
     notes, kind = swap(table, seed) if name.endswith("swapped") else (_texts(table), np.full(len(table), "clean"))
     return World(_with(table, notes), table, kind, DEVICE_GROUP[0])
 
@@ -282,7 +282,7 @@ def _split(frame: pd.DataFrame, folder: Path, name: str, prompts: tuple[str, str
     )
 
 
-def _from_other_device(table: PairTable, folder: Path) -> PairTable:
+def from_other_device(table: PairTable, folder: Path) -> PairTable:
     """The table with the images of `DEVICE_GROUP` from another device; a copy of all images lies in the cache."""
     attribute, group = DEVICE_GROUP
     other = table.attribute(attribute) == group

@@ -6,7 +6,7 @@ output on disk); the model's own projections and a small residual adapter on top
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .base_model import BaseTowers
-from .closed_form import fit_projection
+from .closed_form import ProjectionFit
 from .config import RunConfig
 from .errors import InputError
 from .features import PairArrays, PairEmbeddings
@@ -35,17 +35,24 @@ _PROJECTIONS = frozenset({"logit_scale", "logit_bias", "text_projection", "text.
 
 @dataclass(frozen=True)
 class Prepared:
-    """The model and the input of the training loop."""
+    """The model and the input of the training loop.
+
+    Attributes
+    ----------
+    refit : callable (counts (N,) of the training pairs), optional
+        Fits projections in closed form again, each pair counting as much as given.
+    """
 
     clip: Clip
     arrays: PairArrays
+    refit: Callable[[np.ndarray], None] | None = None
 
 
 def prepare(clip: Clip, arrays: PairArrays, config: RunConfig, train: np.ndarray, patients: Sequence[str]) -> Prepared:
     """Select the trained parameters by `config.trainable`; the model is changed in place.
 
-    Towers that were not trained together (`base`) first get their projections, by `closed_form.fit_projection` on the
-    training pairs.
+    Towers that were not trained together (`base`) first get their projections, by ridge regression on the training pairs
+    (`closed_form.ProjectionFit`).
 
     Parameters
     ----------
@@ -60,13 +67,13 @@ def prepare(clip: Clip, arrays: PairArrays, config: RunConfig, train: np.ndarray
         The model has no transformer blocks, `arrays` were made for another model, or peft is missing.
     """
     module = clip.module
-    projected = None
-    if isinstance(module, BaseTowers) and not module.fitted:
-        projected = _fit_projections(module, embeddings(clip, arrays), train, patients)
     if config.trainable == "head":
         _add_adapter(clip, config.adapter_width, config.seed)
-        if projected is not None:
-            return Prepared(ProjectedHeadClip.of(clip), projected)
+    if isinstance(module, BaseTowers) and not module.fitted:
+        fitted = _FittedProjection(module, embeddings(clip, arrays), train, patients)
+        if config.trainable == "head":
+            return Prepared(ProjectedHeadClip.of(clip, fitted.projection), fitted.arrays, fitted.refit)
+    if config.trainable == "head":
         return Prepared(HeadClip.of(clip), embeddings(clip, arrays))
     arrays.check(clip)
     if config.trainable == "towers":
@@ -79,32 +86,78 @@ def prepare(clip: Clip, arrays: PairArrays, config: RunConfig, train: np.ndarray
     return Prepared(clip, arrays)
 
 
-def _fit_projections(
-    module: BaseTowers, arrays: PairEmbeddings, train: np.ndarray, patients: Sequence[str]
-) -> PairEmbeddings:
-    """Set the projections of `module`; all pairs projected by them, training pairs by those of other patients' pairs.
+class FoldProjection(nn.Module):
+    """Image projections by regressions: one for each fold of the training pairs, without these pairs, and one of all.
 
     A training pair's own note has then no part in its features. Otherwise every training pair would seem to fit its note,
     a wrong note as well.
+
+    Attributes
+    ----------
+    weights : float Tensor of shape (folds + 1, P + 1, D)
+        See `ProjectionFit.weights`.
+    counts : float Tensor of shape (N,)
+        What each training pair counted.
     """
-    images, notes = arrays.pixels.double(), arrays.tokens.double()
-    found = fit_projection(images[train].numpy(), notes[train].numpy(), patients)
-    weight, bias, centre = (torch.from_numpy(one) for one in (found.weight, found.bias, found.centre))
-    image = images @ weight + bias
-    image[train] = torch.from_numpy(found.out_of_fold)
-    projected = PairEmbeddings(image.float(), (notes - centre).float(), arrays.cut, before=arrays.pixels)
-    module.set_projections(weight, bias, centre, _best_scale(projected.pixels[train], projected.tokens[train]))
-    return projected
+
+    weights: Tensor
+    counts: Tensor
+
+    def __init__(self, weights: Tensor, counts: Tensor):
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.register_buffer("counts", counts)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Features (N, D) of outputs of the image tower, then the pair's fold (0 outside training), (N, P + 1)."""
+        images, fold = values[:, :-1], values[:, -1]
+        features = values.new_empty(len(values), self.weights.shape[2])
+        for k in fold.unique().int().tolist():
+            features[fold == k] = images[fold == k] @ self.weights[k, :-1] + self.weights[k, -1]
+        return features
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, value in self.named_buffers():  # a state of an earlier version had all pairs count alike
+            state.setdefault(prefix + name, value)
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+_LEAST_CHANGE = 0.01  # mean change of the counts, as a share of their mean, that is worth another fit
+
+
+class _FittedProjection:
+    """Sets the projections of `module` by regressions on training pairs, and fits them again with other counts."""
+
+    def __init__(self, module: BaseTowers, arrays: PairEmbeddings, train: np.ndarray, patients: Sequence[str]):
+        self._fit = ProjectionFit(arrays.pixels[train].numpy(), arrays.tokens[train].numpy(), patients)
+        weights, centre = torch.from_numpy(self._fit.weights()).float(), torch.from_numpy(self._fit.centre).float()
+        self.projection = FoldProjection(weights, torch.ones(len(train))).to(module.logit_scale.device)
+        fold = torch.zeros(len(arrays), 1)
+        fold[train, 0] = torch.from_numpy(self._fit.fold).float()
+        images = torch.cat([arrays.pixels, fold], dim=1)
+        self.arrays = PairEmbeddings(images, arrays.tokens - centre, arrays.cut, before=images[:, :-1])
+        with torch.no_grad():
+            image = self.projection(images[train].to(weights.device)).cpu()
+        module.set_projections(weights[0, :-1], weights[0, -1], centre, _best_scale(image, self.arrays.tokens[train]))
+
+    def refit(self, counts: np.ndarray) -> None:
+        """Fit again where the counts (N,) have changed since the last fit."""
+        used = self.projection.counts.cpu().numpy()
+        if np.abs(counts - used).mean() > _LEAST_CHANGE * used.mean():
+            self.projection.weights.copy_(torch.from_numpy(self._fit.weights(counts)))
+            self.projection.counts.copy_(torch.from_numpy(counts))
 
 
 def _best_scale(images: Tensor, notes: Tensor, batch_size: int = 64) -> float:
     """The factor of `_SCALES` with the lowest mean loss over batches of unit-norm features (N, D) of both sides."""
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     image, text = F.normalize(images[order], dim=-1), F.normalize(notes[order], dim=-1)
-    batches = list(zip(image.split(batch_size), text.split(batch_size), strict=True))
+    which = torch.unique(notes[order], dim=0, return_inverse=True)[1]
+    batches = list(zip(*(one.split(batch_size) for one in (image, text, which)), strict=True))
 
     def mean_loss(scale: float) -> float:
-        return float(torch.cat([pair_losses(*batch, torch.tensor(scale)).loss for batch in batches]).mean())
+        losses = [pair_losses(*batch[:2], torch.tensor(scale), notes=batch[2]).loss for batch in batches]
+        return float(torch.cat(losses).mean())
 
     return min(_SCALES, key=mean_loss)
 
@@ -112,7 +165,7 @@ def _best_scale(images: Tensor, notes: Tensor, batch_size: int = 64) -> float:
 def finished(clip: Clip) -> Clip:
     """The complete model after training: low-rank updates merged into the weights, a head back on its towers."""
     if isinstance(clip, HeadClip):
-        return clip.whole
+        return clip.complete()
     for parent in list(clip.module.modules()):
         for name, child in list(parent.named_children()):
             if hasattr(child, "lora_A") and hasattr(child, "get_base_layer"):
@@ -175,6 +228,10 @@ class HeadClip(Clip):
         with towers(self.whole):
             return self.whole.raw_notes(tokens).float().cpu(), cut
 
+    def complete(self) -> Clip:
+        """The model with its towers and the head's parameters."""
+        return self.whole
+
     @property
     def adapter(self) -> ResidualAdapter | None:
         return self.module.adapter
@@ -182,18 +239,19 @@ class HeadClip(Clip):
 
 @dataclass(frozen=True)
 class ProjectedHeadClip(HeadClip):
-    """A head on embeddings that are projected already: it trains the image side of the adapter and the logit scale.
+    """A head on notes that are projected already and images that a regression projects.
 
-    Notes keep their place, so that the prompts of the classes, which are not among the notes, keep theirs.
+    The image side of the adapter and the logit scale are trained. Notes keep their place, so that the prompts of the
+    classes, which are not among the notes, keep theirs.
     """
 
     @classmethod
-    def of(cls, clip: Clip) -> ProjectedHeadClip:
+    def of(cls, clip: Clip, projection: FoldProjection) -> ProjectedHeadClip:  # type: ignore[override]
         if clip.adapter is None:
             raise InputError(f"model {clip.name!r} has its projections in closed form: set adapter_width above 0")
         clip.module.requires_grad_(False)
         head = Head(clip.module)
-        head.image_projection = head.text_projection = None
+        head.image_projection, head.text_projection = projection, None
         for name, parameter in head.named_parameters():
             parameter.requires_grad_(not name.startswith("adapter.text_"))
         clip.module.eval()
@@ -204,6 +262,13 @@ class ProjectedHeadClip(HeadClip):
         tokens, cut = self.whole.tokens(notes)
         with torch.no_grad():
             return self.whole.raw_notes(tokens).float().cpu(), cut
+
+    @torch.no_grad()
+    def complete(self) -> Clip:
+        weights, place = self.module.image_projection.weights[0], self.whole.module.visual.proj
+        place.weight.copy_(weights[:-1].T)
+        place.bias.copy_(weights[-1])
+        return self.whole
 
 
 def _project(values: Tensor, projection: nn.Module | nn.Parameter | None) -> Tensor:

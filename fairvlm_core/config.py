@@ -264,8 +264,8 @@ class RunConfig(_Frozen):
         """
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-        values: dict[str, Any] = json.loads(json.dumps(PRESETS[preset]))
-        values |= MODEL_DEFAULTS.get(str((settings or {}).get("model")), {}) | {"preset": preset}
+        defaults = MODEL_DEFAULTS.get(str((settings or {}).get("model")), {})
+        values: dict[str, Any] = json.loads(json.dumps(defaults | PRESETS[preset])) | {"preset": preset}
         for key, value in (settings or {}).items():
             if key == "fairness.attributes" and isinstance(value, str):
                 value = [name.strip() for name in value.split(",") if name.strip()]
@@ -391,8 +391,8 @@ def with_model(table: PairTable, settings: Mapping[str, Any]) -> dict[str, Any]:
 _LEFT_OUT = {"enabled": True, "weights": "left-out", "history": "last", "spread": "mad", "faulty_sd": 2.0}
 AUTO = "auto"  # the model that `choose_model` takes for a table; no configuration contains it
 BUILT_IN = ("tiny", "base")
-# What a model sets besides a preset; a preset that sets it, too, has no say, a setting of the user's has.
-MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"base": {"trainable": "head", "learning_rate": 1e-4}}
+# What a model sets where neither the preset nor the user does.
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {"base": {"trainable": "head", "learning_rate": 1e-5}}
 PRESETS: dict[str, dict[str, Any]] = {
     "clip": {},
     "fairclip": {"fairness": {"weight": 3.0, "quantity": "similarity", "normalise": "sum", "only_first": True}},

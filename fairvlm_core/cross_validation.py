@@ -21,7 +21,7 @@ from .features import PairArrays
 from .ledger import PairLossLedger
 from .models import Clip
 from .pairs import PairTable
-from .train import EpochReport, FitResult, check_table, fit
+from .train import EpochReport, FitResult, TrainState, check_table, fit
 from .validation import point_report
 
 
@@ -85,6 +85,8 @@ def cross_validate(
     arrays: PairArrays,
     clip_of_fold: Callable[[], Clip],
     trusted: Collection[str] | None = None,
+    state_of: Callable[[int], TrainState | None] = lambda fold: None,  # noqa: ARG005
+    on_state: Callable[[int, TrainState], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_fold: Callable[[dict[str, Any]], None] | None = None,
 ) -> CrossValidation:
@@ -96,6 +98,9 @@ def cross_validate(
         As in `fit`.
     clip_of_fold : callable
         Returns a fresh model for each fold.
+    state_of : callable (fold, from 0) -> TrainState or None
+        From where a fold continues; the result equals that without interruption.
+    on_state : callable (fold, TrainState), after each epoch
     on_step : callable (steps done, steps in all), over all folds
     on_fold : callable (entry of `CrossValidation.folds`), after each fold
 
@@ -113,7 +118,12 @@ def cross_validate(
             if on_step is not None:
                 on_step(k * of + done, config.folds * of)
 
-        found = fit(part, config, arrays=arrays, clip=clip_of_fold(), trusted=trusted, on_step=step)
+        def epoch(_: EpochReport, state: TrainState, k: int = k) -> None:
+            if on_state is not None:
+                on_state(k, state)
+
+        options = {"clip": clip_of_fold(), "state": state_of(k), "on_step": step, "on_epoch": epoch}
+        found = fit(part, config, arrays=arrays, trusted=trusted, **options)
         results.append(found)
         entries.append(_entry(k, found))
         if on_fold is not None:

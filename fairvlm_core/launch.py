@@ -28,7 +28,7 @@ from .fairness import FairnessReport
 from .features import PairArrays
 from .ledger import PairLossLedger
 from .mining import audit_mining
-from .models import check_name, load_clip
+from .models import Clip, check_name, load_clip
 from .pairs import PairTable
 from .processes import process_of
 from .review.apply import apply_verdicts, record
@@ -88,7 +88,7 @@ def create_run(
         "name": table.info.name,
         "prompts": list(table.info.prompts),
         "attributes": list(table.attributes),
-        "n": {split: int((table.frame["split"] == split).sum()) for split in ("train", "val", "test")},
+        "n": table.sizes,
         "warnings": [warning.to_dict() for warning in table.report.warnings],
     }
     columns = ["pair_id", "patient_id", "split", "label", *table.attributes]
@@ -114,6 +114,7 @@ def execute(
     *,
     table: PairTable | None = None,
     arrays: PairArrays | None = None,
+    clip: Clip | None = None,
     resume: bool = False,
     map_pairs: bool = False,
     hooks: Hooks = Hooks(),
@@ -121,7 +122,8 @@ def execute(
 ) -> FitResult:
     """Train a registered run in this process, or resume one that stopped.
 
-    With `map_pairs` the map of its pairs is made after it has finished. In a team all processes call this; only the first
+    `table`, `arrays` and `clip`, an untrained model, are read or loaded where they are not given. With `map_pairs` the map
+    of its pairs is made after it has finished. In a team all processes call this; only the first
     one writes, calls the hooks and holds the run.
 
     Raises
@@ -133,18 +135,24 @@ def execute(
     """
     if not team.first:
         with _memory_errors(run.config):
-            begin = _begin(run, table, arrays, team)
+            begin = _begin(run, table, arrays, clip, team)
             state = latest_state(run, log=False) if resume else None
             return fit(begin.table, run.config, state=state, **begin.options)
     with run.held():
-        result = _execute(run, table, arrays, resume, hooks, team)
+        result = _execute(run, table, arrays, clip, resume, hooks, team)
     if map_pairs:
         make_map_if_possible(run)
     return result
 
 
 def _execute(
-    run: Run, table: PairTable | None, arrays: PairArrays | None, resume: bool, hooks: Hooks, team: Team
+    run: Run,
+    table: PairTable | None,
+    arrays: PairArrays | None,
+    clip: Clip | None,
+    resume: bool,
+    hooks: Hooks,
+    team: Team,
 ) -> FitResult:
     if run.status.state == State.RUNNING:
         raise InputError(f"run {run.id} is running in another process (pid {run.status.pid})")
@@ -159,9 +167,9 @@ def _execute(
         run.set_status(state=State.RUNNING, **started, **process_of().record())
         run.log("resumed" if resume else "started")
         with _state_of_failure(run), _memory_errors(run.config):
-            begin = _begin(run, table, arrays, team, hooks.on_images)
+            begin = _begin(run, table, arrays, clip, team, hooks.on_images)
             if run.config.folds:
-                result, folds = _cross_validate(run, begin, hooks, team)
+                result, folds = _cross_validate(run, begin, resume, hooks, team)
                 table = all_training(begin.table)
             else:
                 result, folds, table = _train(run, begin, resume, hooks, team), (), begin.table
@@ -185,6 +193,7 @@ def _begin(
     run: Run,
     table: PairTable | None,
     arrays: PairArrays | None,
+    clip: Clip | None,
     team: Team,
     on_images: Callable[[int, int], None] | None = None,
 ) -> _Begin:
@@ -197,7 +206,7 @@ def _begin(
     if "verdicts" in run.data:
         applied = apply_verdicts(table, read_verdicts(run.files.verdicts))
         table, trusted, arrays = applied.table, applied.trusted, None
-    clip = load_clip(config.model, device=device_of(config.device, team), seed=config.seed)
+    clip = clip or load_clip(config.model, device=device_of(config.device, team), seed=config.seed)
     if arrays is None:
         arrays = run_input(table, clip, config, run.workspace / "cache", progress=on_images)
     return _Begin(table, {"arrays": arrays, "clip": clip, "trusted": trusted, "team": team})
@@ -246,8 +255,10 @@ def _on_step(run: Run, hooks: Hooks) -> Callable[[int, int], None]:
     return on_step
 
 
-def _cross_validate(run: Run, begin: _Begin, hooks: Hooks, team: Team) -> tuple[FitResult, tuple[dict[str, Any], ...]]:
-    """A run of several folds; an interrupted one starts again, since its models are small and its input is cached."""
+def _cross_validate(
+    run: Run, begin: _Begin, resume: bool, hooks: Hooks, team: Team
+) -> tuple[FitResult, tuple[dict[str, Any], ...]]:
+    """A run of several folds; one that stopped scores its finished folds again and continues in the fold it was in."""
     if team.size > 1:
         raise InputError("setting folds: cross-validation runs in one process; start it without torchrun")
     config, clip = run.config, begin.options["clip"]
@@ -262,6 +273,8 @@ def _cross_validate(run: Run, begin: _Begin, hooks: Hooks, team: Team) -> tuple[
         arrays=begin.options["arrays"],
         clip_of_fold=lambda: load_clip(config.model, device=clip.device, seed=config.seed),
         trusted=begin.options["trusted"],
+        state_of=lambda fold: latest_state(run, fold=fold) if resume else None,
+        on_state=lambda fold, state: _save_state(run, state, fold),
         on_step=_on_step(run, hooks),
         on_fold=on_fold,
     )
@@ -341,12 +354,15 @@ def _heartbeat(run: Run) -> Iterator[None]:
 # What is stored
 
 
-def latest_state(run: Run, *, log: bool = True) -> TrainState | None:
-    """The newest complete state of a run; None where it stopped before the end of its first epoch.
+def latest_state(run: Run, *, log: bool = True, fold: int = 0) -> TrainState | None:
+    """The newest complete state of a run, or of one of its folds; None where it stopped before the end of an epoch.
 
     With `log`, damaged states that are skipped are named in the run's log.
     """
+    first = fold * run.config.epochs
     for path in reversed(run.saved_states):
+        if not first < int(path.name) <= first + run.config.epochs:
+            continue
         problem = safeio.check_folder(path)
         if problem is None:
             try:
@@ -360,14 +376,17 @@ def latest_state(run: Run, *, log: bool = True) -> TrainState | None:
     return None
 
 
-def _save_state(run: Run, state: TrainState) -> None:
+def _save_state(run: Run, state: TrainState, fold: int = 0) -> None:
     values = {name: getattr(state, name) for name in TrainState.__dataclass_fields__}
     values["ledger"] = _to_tensors(state.ledger)
-    with safeio.new_folder(run.files.states / f"{state.epoch:04d}") as folder, (folder / "state.pt").open("wb") as file:
+    number = fold * run.config.epochs + state.epoch
+    with safeio.new_folder(run.files.states / f"{number:04d}") as folder, (folder / "state.pt").open("wb") as file:
         torch.save(values, file)
     for path in run.saved_states[:-_KEPT_STATES]:
-        shutil.rmtree(path, ignore_errors=True)
-    run.write_parquet(run.files.ledger, PairLossLedger.from_state_dict(state.ledger).to_wide_frame())
+        if int(path.name) % run.config.epochs:  # a finished fold keeps its last state
+            shutil.rmtree(path, ignore_errors=True)
+    if not run.config.folds:  # a fold's ledger lacks the other folds' pairs
+        run.write_parquet(run.files.ledger, PairLossLedger.from_state_dict(state.ledger).to_wide_frame())
 
 
 def _save_result(run: Run, table: PairTable, result: FitResult, folds: Sequence[dict[str, Any]] = ()) -> None:

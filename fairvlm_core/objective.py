@@ -27,7 +27,8 @@ class PairLosses:
     Attributes
     ----------
     loss : Tensor of shape (B,)
-        ℓ_i = ½ [CE(logits_i,:, i) + CE(logits_:,i, i)], in nats, ≥ 0; log B for a model that knows nothing.
+        ℓ_i = ½ [CE(logits_i,:, i) + CE(logits_:,i, i)], in nats, ≥ 0; log B for a model that knows nothing. Pairs with
+        the same note are no negatives of each other.
     similarity : Tensor of shape (B,)
         The diagonal of the logits s·f·tᵀ.
     logits : Tensor of shape (B, B)
@@ -39,7 +40,13 @@ class PairLosses:
     logits: Tensor
 
 
-def pair_losses(image_features: Tensor, text_features: Tensor, scale: Tensor, bias: Tensor | None = None) -> PairLosses:
+def pair_losses(
+    image_features: Tensor,
+    text_features: Tensor,
+    scale: Tensor,
+    bias: Tensor | None = None,
+    notes: Tensor | None = None,
+) -> PairLosses:
     """The symmetric contrastive loss of CLIP, one value for each pair (Radford et al., arXiv 2103.00020).
 
     Parameters
@@ -48,6 +55,9 @@ def pair_losses(image_features: Tensor, text_features: Tensor, scale: Tensor, bi
         Unit-norm features; row i of both belongs to pair i.
     scale : scalar Tensor
         exp of the logit scale.
+    notes : int Tensor of shape (B,), optional
+        Equal numbers for pairs with the same note. Of k pairs with one note each has B − k negatives instead of B − 1,
+        whose sum is multiplied by (B − 1) / (B − k): the loss says how a pair fits, not how common its note is.
 
     Examples
     --------
@@ -59,10 +69,20 @@ def pair_losses(image_features: Tensor, text_features: Tensor, scale: Tensor, bi
     logits = scale * image_features @ text_features.T
     if bias is not None:
         logits = logits + bias
-    target = torch.arange(len(logits), device=logits.device)
-    rows = F.cross_entropy(logits.float(), target, reduction="none")
-    columns = F.cross_entropy(logits.float().T, target, reduction="none")
+    notes = None if notes is None else notes.to(logits.device)
+    rows, columns = _cross_entropy(logits.float(), notes), _cross_entropy(logits.float().T, notes)
     return PairLosses(0.5 * (rows + columns), logits.diagonal().float(), logits)
+
+
+def _cross_entropy(logits: Tensor, notes: Tensor | None) -> Tensor:
+    """−log of the diagonal's share of each row; pairs with the row's note have no part, and the others stand for all."""
+    if notes is not None:
+        repeated = notes[:, None] == notes
+        negatives = (len(notes) - repeated.sum(1, keepdim=True)).clamp(min=1)
+        scaled = logits + ((len(notes) - 1) / negatives).log()
+        itself = torch.eye(len(notes), dtype=torch.bool, device=logits.device)
+        logits = torch.where(itself, logits, scaled.masked_fill(repeated, -torch.inf))
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
 
 
 @dataclass(frozen=True)

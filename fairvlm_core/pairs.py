@@ -221,6 +221,16 @@ class PairTable:
         """Labels, int8 of length N."""
         return self.frame["label"].to_numpy()
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of pairs in train, val and test."""
+        return {split: int((self.frame["split"] == split).sum()) for split in ("train", "val", "test")}
+
+    @cached_property
+    def note_ids(self) -> np.ndarray:
+        """Numbers of the notes, int64 of length N: equal for pairs with the same note."""
+        return np.unique(self.frame["text"].to_numpy(dtype=str), return_inverse=True)[1]
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the rows in their order, the prompts, and how splits were made.

@@ -250,8 +250,12 @@ class Run:
 
     @property
     def saved_states(self) -> list[Path]:
-        """Folders of the states that training can resume from, oldest first."""
-        return sorted(self.files.states.glob("[0-9]*"))
+        """Folders of the states that training can resume from, oldest first.
+
+        They are numbered by epoch; with folds of E epochs, epoch e of the k-th fold has the number (k − 1) E + e.
+        """
+        found = [path for path in self.files.states.glob("[0-9]*") if path.name.isdecimal()]
+        return sorted(found, key=lambda path: int(path.name))
 
     # Results
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .adapt import finished, prepare
+from .adapt import Prepared, finished, prepare
 from .config import RunConfig
 from .distributed import ALONE, Team, device_of, embed_together, encode, set_checkpointing, set_up
 from .errors import InputError, TrainingError
@@ -175,27 +175,28 @@ def fit(
     config = RunConfig.build(config, {"model": choose_model(table)}) if isinstance(config, str) else config
     rows_of = _split_rows(table)
     train, n = rows_of["train"], len(rows_of["train"])
-    clip, arrays, device = _model_and_input(table, train, config, clip, arrays, team)
+    ready, device = _model_and_input(table, train, config, clip, arrays, team)
+    clip, arrays = ready.clip, ready.arrays
     batch_size = min(config.batch_size, n)
     steps_per_epoch = -(-n // batch_size)
     steps = steps_per_epoch * config.epochs
     set_up(clip, config, batch_size, team)
     term = _fairness_term(table, train, config, batch_size, clip, arrays, team)
-    parts = _parts(table, rows_of, config, batch_size, clip, trusted)
+    parts = _parts(table, rows_of, config, batch_size, ready, trusted)
     miner, ledger, optimizer, average = parts.miner, parts.ledger, parts.optimizer, parts.average
     if state is not None:
         parts.load(state)
         ledger = parts.ledger
     else:
         parts.observe_pretrained(lambda: embed_together(clip, arrays, train, team))
-    forward = _forward(clip, arrays, train, config, device, team)
+    forward = _forward(clip, arrays, train, parts.notes, config, device, team)
     check = partial(validate, clip, arrays, table, rows_of["val"], batch_size, team, _tested(rows_of, config))
 
     for epoch in range(ledger.n_epochs, config.epochs):
         started = time.perf_counter()
         torch.manual_seed(_mix(config.seed, epoch) + team.rank)  # for dropout, where a model has it
         clip.module.train()
-        weights = miner.begin_epoch(ledger)
+        weights = parts.begin_epoch()
         term.begin_epoch(ledger, weights)
         visits = _Visits(ledger, epoch, forward, int(clip.config["model_cfg"]["embed_dim"]))
         used_weight, drawn, step_times = 0.0, 0, []
@@ -228,7 +229,7 @@ def fit(
 
         visits.complete(batch_size, np.random.default_rng(_mix(config.seed, epoch, 4)))
         image, text = visits.features
-        margins = margin(image, text, float(clip.scale.detach()), seed=config.seed)
+        margins = margin(image, text, float(clip.scale.detach()), seed=config.seed, notes=parts.notes)
         ledger.record(epoch, np.arange(n), margin=margins, **miner.observe(image, text, ledger.losses[epoch]))
         ledger.close_epoch(epoch)
         team.agree(epoch + 1, ledger.losses[epoch], clip.module)
@@ -316,7 +317,16 @@ class _Parts:
     average: WeightAverage
     chosen: ChosenEpoch
     groups: GroupWeights
+    notes: np.ndarray
     history: list[EpochReport]
+    refit: Callable[[np.ndarray], None] | None = None
+
+    def begin_epoch(self) -> np.ndarray:
+        """The miner's weights (N,) for the coming epoch; projections in closed form are fitted again with them."""
+        weights = self.miner.begin_epoch(self.ledger)
+        if self.refit is not None:
+            self.refit(weights)
+        return weights
 
     def state(self) -> TrainState:
         return TrainState(
@@ -357,13 +367,14 @@ def _parts(
     rows_of: dict[str, np.ndarray],
     config: RunConfig,
     batch_size: int,
-    clip: Clip,
+    ready: Prepared,
     trusted: Collection[str] | None,
 ) -> _Parts:
-    train = rows_of["train"]
+    train, clip = rows_of["train"], ready.clip
     pair_ids = table.pair_ids[train]
     steps_per_epoch = -(-len(train) // batch_size)
     groups = _groups(table, train, config)
+    released = config.fairness.estimator == "released"  # it has equal notes as negatives of each other
     drawn = Sampling(len(train), batch_size, lambda epoch: np.random.default_rng(_mix(config.seed, epoch, 2)))
     miner = make_miner(
         config.mining,
@@ -382,20 +393,21 @@ def _parts(
         average=WeightAverage(clip.module, config.averaging * steps_per_epoch * config.epochs),
         chosen=ChosenEpoch(standard_error(table, rows_of["val"], config) if config.choose == "latest" else None),
         groups=make_group_weights(config.groups, drawn, groups, config.seed),
+        notes=np.arange(len(train)) if released else table.note_ids[train],
         history=[],
+        refit=ready.refit,
     )
 
 
 def _model_and_input(
     table: PairTable, train: np.ndarray, config: RunConfig, clip: Clip | None, arrays: PairArrays | None, team: Team
-) -> tuple[Clip, PairArrays, torch.device]:
+) -> tuple[Prepared, torch.device]:
     device = device_of(config.device, team)
     clip = clip if clip is not None else load_clip(config.model, device=device, seed=config.seed)
     clip.module.to(device)
     arrays = arrays if arrays is not None else pair_arrays(table, clip)
     patients = np.asarray(table.frame["patient_id"], str)[train]
-    prepared = prepare(clip, arrays, config, train, patients)
-    return prepared.clip, prepared.arrays, device
+    return prepare(clip, arrays, config, train, patients), device
 
 
 def _fairness_term(
@@ -427,14 +439,20 @@ _Forward = Callable[[np.ndarray], tuple[Tensor, Tensor, PairLosses]]
 
 
 def _forward(
-    clip: Clip, arrays: PairArrays, train: np.ndarray, config: RunConfig, device: torch.device, team: Team
+    clip: Clip,
+    arrays: PairArrays,
+    train: np.ndarray,
+    notes: np.ndarray,
+    config: RunConfig,
+    device: torch.device,
+    team: Team,
 ) -> _Forward:
     """Rows of training pairs as one batch: features of both sides, and the pairs' losses."""
 
     def forward(rows: np.ndarray) -> tuple[Tensor, Tensor, PairLosses]:
         with torch.autocast(device.type, torch.bfloat16, enabled=_bf16(config, device)):
             image, text = encode(clip, arrays, train[rows], team, config.chunk_size)
-            return image, text, pair_losses(image, text, clip.scale, clip.bias)
+            return image, text, pair_losses(image, text, clip.scale, clip.bias, torch.from_numpy(notes[rows]))
 
     return forward
 

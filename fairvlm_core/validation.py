@@ -40,13 +40,14 @@ def validate(
 ) -> Validation:
     """Scores and losses of the validation pairs by the model as it is now; the AUC of the rows of `test` where given."""
     image, text = embed_together(clip, arrays, rows, team)
-    losses = []
+    losses, notes = [], torch.from_numpy(table.note_ids[rows])
     size = min(batch_size, len(rows))
     for start in range(0, len(rows) - size + 1, size):
         part = slice(start, start + size)
         with torch.inference_mode():
             bias = None if clip.bias is None else clip.bias.float().cpu()
-            losses.append(pair_losses(image[part], text[part], clip.scale.detach().float().cpu(), bias).loss)
+            scale = clip.scale.detach().float().cpu()
+            losses.append(pair_losses(image[part], text[part], scale, bias, notes[part]).loss)
     score = zero_shot(clip, image, table.info.class_prompts)
     test_auc = None
     if test is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from fairvlm_core import InputError, PairTable, RunConfig, base_model, fit
 from fairvlm_core.adapt import ProjectedHeadClip, prepare
 from fairvlm_core.analysis.vocabulary import known_words, vocabulary_warnings
-from fairvlm_core.closed_form import PENALTIES, fit_projection
+from fairvlm_core.closed_form import PENALTIES, ProjectionFit
 from fairvlm_core.cross_validation import cross_validate, fold_of, fold_table
 from fairvlm_core.evaluate import zero_shot
 from fairvlm_core.features import embed, pair_arrays
@@ -79,32 +81,34 @@ def test_a_file_with_other_content_is_refused():
         base_model._file(package, path, "0" * 64)
 
 
-def test_the_projection_is_the_ridge_regression_of_its_penalty():
+@pytest.mark.parametrize("features", [5, 200])  # either of the two systems
+def test_the_projection_is_the_weighted_ridge_regression_of_its_penalty(features):
     rng = np.random.default_rng(1)
-    x, noise = rng.normal(2.0, 3.0, (90, 5)), rng.normal(size=(90, 2))
-    notes = x @ rng.normal(size=(5, 2)) + noise
-    found = fit_projection(x, notes, [str(i) for i in range(90)])
+    x, counts = rng.normal(2.0, 3.0, (90, features)), rng.integers(0, 5, 90).astype(float)
+    notes = x[:, :5] @ rng.normal(size=(5, 2)) + rng.normal(size=(90, 2))
+    fit = ProjectionFit(x, notes, [str(i) for i in range(90)])
+    weights = fit.weights(counts)
     scaled = (x - x.mean(0)) / x.std(0)
-    own = Ridge(alpha=found.penalty * 90).fit(scaled, notes)
-    np.testing.assert_allclose(x @ found.weight + found.bias + found.centre, own.predict(scaled), atol=1e-8)
-    assert found.penalty in PENALTIES
+    for k in range(6):
+        used = counts * (fit.fold != k)
+        own = Ridge(alpha=fit.penalty * used.sum()).fit(scaled, notes, sample_weight=used)
+        np.testing.assert_allclose(x @ weights[k, :-1] + weights[k, -1] + fit.centre, own.predict(scaled), atol=2e-3)
+    assert fit.penalty in PENALTIES
 
 
 def test_a_training_pairs_own_note_has_no_part_in_its_features():
     rng = np.random.default_rng(2)
     x, notes = rng.normal(size=(60, 200)), rng.normal(size=(60, 4))  # nothing to learn: any fit is to the pair itself
     patients = [str(i // 2) for i in range(60)]
-    found = fit_projection(x, notes, patients)
+    fit = ProjectionFit(x, notes, patients)
     changed = notes.copy()
     changed[0] += 1.0  # both pairs of patient 0, so that the mean stays
     changed[1] -= 1.0
-    again = fit_projection(x, changed, patients)
-    assert again.penalty == found.penalty
-    np.testing.assert_allclose(again.out_of_fold[:2], found.out_of_fold[:2], atol=1e-10)
-    assert np.abs(again.out_of_fold[2:] - found.out_of_fold[2:]).max() > 1e-4
-    inside = ((x @ found.weight + found.bias) * (notes - found.centre)).sum()
-    outside = (found.out_of_fold * (notes - found.centre)).sum()
-    assert outside < inside / 4
+    again = ProjectionFit(x, changed, patients)
+    assert fit.fold[0] == fit.fold[1]
+    difference = np.abs(fit.weights() - again.weights()).max((1, 2))
+    assert difference[fit.fold[0]] < 1e-6
+    assert np.delete(difference, fit.fold[0]).min() > 1e-5
 
 
 def test_base_learns_what_the_notes_say(result):
@@ -119,6 +123,20 @@ def test_head_trains_the_image_side_only(table, arrays):
     assert isinstance(ready.clip, ProjectedHeadClip)
     learning = {name for name, parameter in ready.clip.module.named_parameters() if parameter.requires_grad}
     assert learning == {"logit_scale", "adapter.image_down", "adapter.image_up"}
+
+
+def test_a_pair_without_weight_has_no_part_in_the_projections(table, arrays):
+    train = np.flatnonzero(np.asarray(table.frame["split"], str) == "train")
+    patients = np.asarray(table.frame["patient_id"], str)[train]
+    changed = replace(arrays, tokens=arrays.tokens.clone())
+    changed.tokens[train[0]] = load_clip("base").tokens(["pneumonia of the left lung"])[0][0]
+    predicted = []
+    for one in (arrays, changed):
+        ready = prepare(load_clip("base"), one, RunConfig(trainable="head"), train, patients)
+        assert ready.refit is not None
+        ready.refit((np.arange(len(train)) > 0).astype(float))
+        predicted.append(ready.clip.raw_images(ready.arrays.pixels) - ready.clip.whole.module.text.proj.bias)
+    torch.testing.assert_close(predicted[0], predicted[1], rtol=0, atol=1e-3)
 
 
 def test_a_checkpoint_is_small_and_gives_the_same_features(result, arrays, table, tmp_path):

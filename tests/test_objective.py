@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fairvlm_core.mining import margin
 from fairvlm_core.objective import Groups, LedgerDivergence, ReleasedDivergence, group_distances, pair_losses
 from fairvlm_core.sinkhorn import group_sinkhorn
 
@@ -29,6 +30,36 @@ def test_similarity_is_the_diagonal_of_the_logits():
     image, text = features()
     pairs = pair_losses(image, text, torch.tensor(3.0))
     assert torch.allclose(pairs.similarity, 3 * (image * text).sum(1).float())
+
+
+@pytest.mark.parametrize("copies", [1, 2, 5])
+def test_a_loss_does_not_depend_on_how_many_pairs_have_the_same_note(copies):
+    """Each image is 2 nats nearer to its own note than to any other: every loss is log(1 + (B − 1) e⁻²) ."""
+    notes = torch.arange(20) // copies
+    text = torch.eye(20)[notes]
+    pairs = pair_losses(text, text, torch.tensor(2.0), notes=notes)
+    torch.testing.assert_close(pairs.loss, torch.full((20,), math.log(1 + 19 * math.exp(-2))))
+    torch.testing.assert_close(margin(text, text, 2.0, notes=notes.numpy()), pairs.loss)
+    nothing = pair_losses(text, text, torch.tensor(0.0), notes=notes)
+    torch.testing.assert_close(nothing.loss, torch.full((20,), math.log(20)))
+
+
+def test_common_and_rare_notes_in_one_batch_have_the_loss_of_their_fit():
+    """13 pairs of one note and 7 of notes of their own, all alike: without notes the common ones would stand out."""
+    notes = torch.tensor([0] * 13 + list(range(1, 8)))
+    text = torch.eye(20)[notes]
+    loss = pair_losses(text, text, torch.tensor(4.0), notes=notes).loss
+    assert float(loss.max() - loss.min()) < 1e-5
+    plain = pair_losses(text, text, torch.tensor(4.0)).loss
+    assert float(plain[0] - plain[-1]) > 1.5
+
+
+def test_a_batch_of_one_note_says_nothing():
+    image = features(4)[0].float().requires_grad_()
+    loss = pair_losses(image, torch.eye(4, 8), torch.tensor(3.0), notes=torch.zeros(4, dtype=torch.long)).loss
+    loss.sum().backward()
+    assert not loss.any()
+    assert not image.grad.any()
 
 
 def attributes(n, seed=0):

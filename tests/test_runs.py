@@ -10,12 +10,13 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from fairvlm_core import InputError, Run, RunConfig, RunStore, fit, safeio
 from fairvlm_core.analysis.held_out import held_out_report, held_out_rows
-from fairvlm_core.launch import create_run, execute, latest_state
+from fairvlm_core.launch import Hooks, create_run, execute, latest_state
 from fairvlm_core.processes import process_of
 
 SHORT = {"epochs": 2, "batch_size": 16}
@@ -168,6 +169,28 @@ def test_fault_20_a_killed_run_is_interrupted_and_resumes_bit_for_bit(store, tab
     assert all(torch.equal(value, saved[name]) for name, value in whole.clip.module.state_dict().items())
 
 
+def test_a_stopped_run_with_folds_continues_in_its_fold_bit_for_bit(store, table, arrays):
+    config = RunConfig.build("clip", SHORT | {"epochs": 2, "folds": 3})
+    run = create_run(table, config, store, read_options={})
+
+    class Stop(Exception):
+        pass
+
+    def in_the_second_fold(step, steps):
+        if step > steps // 2 + 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        execute(run, table=table, arrays=arrays, hooks=Hooks(on_step=in_the_second_fold))
+    assert [int(path.name) for path in run.saved_states] == [2, 3]  # the first fold's last epoch, the second's first
+    steps = []
+    resumed = execute(run, table=table, arrays=arrays, resume=True, hooks=Hooks(on_step=lambda *at: steps.append(at)))
+    assert steps[0][0] == steps[0][1] // 2 + 1
+    whole = execute(create_run(table, config, store, read_options={}), table=table, arrays=arrays)
+    assert np.array_equal(resumed.ledger.losses, whole.ledger.losses)
+    pd.testing.assert_frame_equal(resumed.predictions, whole.predictions)
+
+
 def test_a_damaged_newest_state_falls_back_to_the_one_before(store, table, arrays):
     run = create_run(table, RunConfig.build("clip", SHORT | {"epochs": 3}), store, read_options={})
 
@@ -177,8 +200,6 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(store, table, array
     def stop(report):
         if report.epoch == 2:
             raise StopAfterTwo
-
-    from fairvlm_core.launch import Hooks
 
     with pytest.raises(StopAfterTwo):
         execute(run, table=table, arrays=arrays, hooks=Hooks(on_epoch=stop))

@@ -169,15 +169,15 @@ def _launch(
     except InputError as error:
         st.error(literal(error), icon=":material/error:")
         return
-    n_train = int((table.frame["split"] == "train").sum())
     step = _known_step(here.store, data, configs[0])
-    cost = jobs.estimate(configs, n_train, step)
+    cost = jobs.estimate(configs, table.sizes, step)
     about = NOTHING if cost.seconds is None else f"about {duration(cost.seconds)}"
     epochs, runs = configs[0].epochs, len(configs)
+    each = f"{cost.pairs // (epochs * runs):,} × {many(epochs, 'epoch')} × {many(runs, 'run')}"
     widgets.cards(
         [
             Headline("Runs", f"{runs:,}", f"{many(len({c.seed for c in configs}), 'seed')} × {_lambdas(configs)}"),
-            Headline("Training pairs", f"{cost.pairs:,}", f"{n_train:,} × {many(epochs, 'epoch')} × {many(runs, 'run')}"),
+            Headline("Training pairs", f"{cost.pairs:,}", each),
             Headline("Estimated time", about, "one run after the other" if runs > 1 else "on this machine"),
         ]
     )  # fmt: skip

@@ -36,7 +36,7 @@ ABOUT_RUN = (
     "A run goes **queued → running → finished**. Another process trains it: closing this page or stopping the app does not "
     "end it. **Cancel** ends the run and keeps its last whole epoch; **Resume** continues from there with the same result. "
     "**interrupted** means that the process has ended unexpectedly. Validation metrics choose the epoch; the test pairs "
-    "are scored once, at the end. With folds, each fold is the test part of one model, and a resumed run starts again.",
+    "are scored once, at the end. With folds, each fold is the test part of one model.",
     None,
 )
 

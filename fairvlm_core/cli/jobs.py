@@ -97,7 +97,7 @@ def print_cost(folder: Path, preset: str, settings: dict[str, Any], read_options
     table = PairTable.read(folder, check_images=False, **read_options)
     config = RunConfig.build(preset, with_model(table, settings))
     step = measure_step(table, config)
-    found = estimate([config], int((table.frame["split"] == "train").sum()), step)
+    found = estimate([config], table.sizes, step)
     if json:
         show.print_json(
             {

@@ -16,6 +16,7 @@ from . import show
 if TYPE_CHECKING:
     from ..analysis.entries import RunEntry
     from ..distributed import Team
+    from ..models import Clip
     from ..pairs import PairTable
     from ..train import EpochReport
 
@@ -53,14 +54,14 @@ def train_run(
     team: Team,
 ) -> None:
     """Make a run, or find the one to resume; train it here or put it into the queue; print its result."""
-    store, table = RunStore(workspace), None
+    store, table, clip = RunStore(workspace), None, None
     quiet = json or not team.first
     if background and team.size > 1:
         raise InputError("--background puts one process into the queue: leave it out with torchrun")
     if resume is not None:
         run = _to_resume(store, resume, new)
     else:
-        run, table = _made(store, new, quiet, team)
+        run, table, clip = _made(store, new, quiet, team)
     if background:
         from .jobs import launch_in_background
 
@@ -74,7 +75,7 @@ def train_run(
                 bar.console.print(_epoch_line(report, run.config.epochs), highlight=False)
 
         hooks = Hooks(show.watch(bar, "images"), show.watch(bar, "training"), on_epoch)
-        execute(run, table=table, resume=resume is not None, map_pairs=map_pairs, hooks=hooks, team=team)
+        execute(run, table=table, clip=clip, resume=resume is not None, map_pairs=map_pairs, hooks=hooks, team=team)
     if not team.first:
         return None
     if json:
@@ -97,8 +98,8 @@ def _to_resume(store: RunStore, name: str, new: NewRun) -> Run:
     return run
 
 
-def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, PairTable]:
-    """A new run, made by the first process of a team, and its data."""
+def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, PairTable, Clip | None]:
+    """A new run, made by the first process of a team, its data, and its model if it was loaded."""
     if new.folder is None:
         raise InputError("name a data folder, or --resume RUN; `fairvlm synth OUT` makes one")
     RunConfig.build(new.preset, new.settings)  # refused before the data is read
@@ -120,14 +121,15 @@ def _made(store: RunStore, new: NewRun, quiet: bool, team: Team) -> tuple[Run, P
         team.tell(run.id)
     else:
         run = store.get(team.tell(""))
+    clip = load_clip(config.model) if config.model in BUILT_IN else None
     if team.first:
-        read = vocabulary_warnings(table, load_clip(config.model)) if config.model in BUILT_IN else []
-        for one in (*table.report.decisions, *read, *without_effect(config, table.attributes)):
+        words = [] if clip is None else vocabulary_warnings(table, clip)
+        for one in (*table.report.decisions, *words, *without_effect(config, table.attributes)):
             show.err.print(f"warning: {one}", markup=False, soft_wrap=True)
     if "verdicts" in run.data and not quiet:
         counts = run.data["verdicts"]["counts"].items()
         show.out.print("verdicts: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts if n))
-    return run, table
+    return run, table, clip
 
 
 def _epoch_line(report: EpochReport, epochs: int) -> str:

@@ -52,17 +52,27 @@ class Cost:
     seconds: float | None = None
 
 
-def estimate(configs: Sequence[RunConfig], n_train: int, step: StepTime | None) -> Cost:
-    """Cost of runs on `n_train` training pairs, one after the other.
+def estimate(configs: Sequence[RunConfig], n: Mapping[str, int], step: StepTime | None) -> Cost:
+    """Cost of runs on data with `n` pairs a split, one after the other.
 
-    >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, 1000, StepTime(0.5, once=4.0))
+    >>> estimate([RunConfig(epochs=2, batch_size=64)] * 3, {"train": 1000}, StepTime(0.5, once=4.0))
     Cost(pairs=6000, steps=96, seconds=60.0)
+    >>> estimate([RunConfig(epochs=2, batch_size=64, folds=5)], {"train": 700, "val": 100, "test": 200}, None)
+    Cost(pairs=7000, steps=110, seconds=None)
     """
-    pairs = sum(n_train * config.epochs for config in configs)
-    steps = sum(math.ceil(n_train / min(config.batch_size, max(n_train, 1))) * config.epochs for config in configs)
+    pairs = steps = 0
+    for config in configs:
+        n_train, epochs = _training_pairs(config, n), config.epochs * max(1, config.folds)
+        pairs += n_train * epochs
+        steps += math.ceil(n_train / min(config.batch_size, max(n_train, 1))) * epochs
     if step is None:
         return Cost(pairs, steps)
     return Cost(pairs, steps, steps * step.seconds + pairs * step.between + len(configs) * step.once)
+
+
+def _training_pairs(config: RunConfig, n: Mapping[str, int]) -> int:
+    """Training pairs of a model: with folds, all but one fold for the test and half a fold for validation."""
+    return round(sum(n.values()) * (1 - 1.5 / config.folds)) if config.folds else n["train"]
 
 
 def known_step(store: RunStore, config: RunConfig) -> StepTime | None:
@@ -90,7 +100,7 @@ def _step_of(run: Run, config: RunConfig) -> StepTime | None:
 
     if same(run.config) != same(config) or not (lines := run.metrics()):
         return None
-    n_train = int(run.data["n"]["train"])
+    n_train = _training_pairs(run.config, run.data["n"])
     step = float(np.median([line["step_seconds"] for line in lines]))
     epoch = float(np.median([line["seconds"] for line in lines]))
     steps = math.ceil(n_train / min(config.batch_size, n_train))
@@ -107,7 +117,8 @@ def _outside_epochs(run: Run, lines: Sequence[Mapping[str, Any]]) -> float:
     if "resumed" in moments or not {"started", "finished"} <= set(moments):
         return 0.0
     taken = (moments["finished"] - moments["started"]).total_seconds()
-    return max(0.0, taken - sum(float(line["seconds"]) for line in lines)) + _START
+    epochs = sum(float(line["seconds"]) for line in lines) * max(1, run.config.folds)  # the lines are means over folds
+    return max(0.0, taken - epochs) + _START
 
 
 def measure_step(table: PairTable, config: RunConfig) -> StepTime:

@@ -24,10 +24,11 @@ def margin(
     *,
     reference: int | None = 1024,
     seed: int = 0,
+    notes: np.ndarray | None = None,
 ) -> Tensor:
     """The contrastive loss of each pair against the whole set, which does not depend on the batch.
 
-    In one direction, with s_ij = scale · f_i·t_j and R_i the reference pairs without i itself,
+    In one direction, with s_ij = scale · f_i·t_j and R_i the reference pairs with another note than i,
 
         log(e^{s_ii} + (N−1)/|R_i| · Σ_{j∈R_i} e^{s_ij}) − s_ii,
 
@@ -44,6 +45,8 @@ def margin(
         memory with reference.
     seed : int
         For the choice of the reference set.
+    notes : int ndarray of shape (N,), optional
+        Equal numbers for pairs with the same note; by default all differ.
 
     Returns
     -------
@@ -81,9 +84,8 @@ def margin(
         some = np.arange(n)
     else:
         some = np.sort(np.random.default_rng(seed).choice(n, reference, replace=False))
-    column_of = np.full(n, -1)
-    column_of[some] = np.arange(len(some))
     chosen = torch.from_numpy(some)
+    note = torch.from_numpy(np.arange(n) if notes is None else notes).to(image.device)
 
     own = (image * text).sum(1) * scale
     result = torch.zeros(n, dtype=torch.float32, device=image.device)
@@ -92,10 +94,9 @@ def margin(
         for start in range(0, n, rows_at_once):
             part = slice(start, min(start + rows_at_once, n))
             logits = scale * query[part] @ candidates.T
-            columns = torch.from_numpy(column_of[part])
-            itself = torch.nonzero(columns >= 0)[:, 0]
-            logits[itself, columns[itself]] = -torch.inf
-            others = len(chosen) - (columns >= 0).to(logits)
+            repeated = note[part, None] == note[chosen]  # the pair itself among them
+            logits.masked_fill_(repeated, -torch.inf)
+            others = (len(chosen) - repeated.sum(1)).clamp(min=1)
             summed = torch.logsumexp(logits, 1) + torch.log((n - 1) / others)
             result[part] += 0.5 * (torch.logaddexp(own[part], summed) - own[part])
     return result.cpu()
