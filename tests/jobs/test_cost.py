@@ -20,7 +20,7 @@ def test_pairs_steps_and_seconds_are_counted():
     assert cost.steps == math.ceil(1000 / 64) * 3 * 5
     assert cost.seconds == pytest.approx(cost.steps * 0.2 + cost.pairs * 0.001)
     assert estimate(configs, {"train": 1000}, None).seconds is None
-    assert estimate([RunConfig(batch_size=4096, epochs=1)], 10, None).steps == 1
+    assert estimate([RunConfig(batch_size=4096, epochs=1)], {"train": 10}, None).steps == 1
 
 
 def test_the_step_of_an_earlier_run_is_used(store, register, table, arrays):
