@@ -4,16 +4,18 @@ Every process encodes its share of a batch and gathers the features of all other
 the whole batch (losses, ledger, mining, fairness term), so nothing else has to be merged. In the backward pass each process
 has the gradient through its own share; the mean over processes is the gradient of the whole batch.
 
-The processes are started by torchrun (see docs/distributed.md). Without it there is a :class:`Team` of one process.
+The processes are started by torchrun or by SLURM's srun (see docs/distributed.md). Without them there is a :class:`Team` of
+one process.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -196,7 +198,7 @@ ALONE = Team()
 
 @contextmanager
 def joined(timeout: float = TIMEOUT) -> Iterator[Team]:
-    """The team in which torchrun started this process; a team of one without torchrun.
+    """The team in which torchrun or SLURM's srun started this process; a team of one without them.
 
     An error in one process ends all of them; only the first one prints it.
 
@@ -210,6 +212,8 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Team]:
     TrainingError
         The processes do not find one another.
     """
+    if "RANK" not in os.environ:
+        os.environ |= slurm_variables(os.environ)
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield ALONE
         return
@@ -234,6 +238,33 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Team]:
             signal.signal(signal.SIGTERM, before)
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables for a process that srun started with others; empty for any other process.
+
+    The variables of a job step are read, not those of the job: a batch script has the latter and is one process. The port
+    is 15,000 plus the last four digits of the job's number, unless MASTER_PORT is set.
+
+    >>> step = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_JOB_ID": "120042"}
+    >>> slurm_variables(step | {"SLURM_STEP_NODELIST": "gpu[07-08,11]-a,login"})["MASTER_ADDR"]
+    'gpu07-a'
+    >>> slurm_variables({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "120042"})
+    {}
+    """
+    if int(environment.get("SLURM_STEP_NUM_TASKS") or 1) < 2 or "SLURM_PROCID" not in environment:
+        return {}
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or "localhost"
+    first = re.match(r"([^,\[]+)(?:\[([^],-]+)[^]]*\])?([^,]*)", nodes)
+    assert first is not None
+    found = {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "MASTER_ADDR": "".join(part or "" for part in first.groups()),
+        "MASTER_PORT": str(15_000 + int(environment.get("SLURM_JOB_ID", "0")[-4:])),
+    }
+    return found | {name: environment[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in environment}
 
 
 def _asked_to_end(*_) -> None:

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ PRESETS = {
     "robustfair-released": {"epochs": 1},
 }
 FEW = {"epochs": 2, "batch_size": 15}
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def trained(preset, table, arrays, team=ALONE, **options):
@@ -157,23 +160,14 @@ def test_a_killed_process_ends_the_others_with_a_line(together):
     assert "ended without a reason" in (together / "killed-0.txt").read_text()
 
 
+ASKED = ("--preset", "robustfair", "--epochs", "2", "--batch-size", "15", "--set", "device=cpu", "--no-map", "--json")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_command_under_torchrun_gives_the_run_of_one_process(synth_folder, table, arrays, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    asked = [
-        "--preset",
-        "robustfair",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "15",
-        "--set",
-        "device=cpu",
-        "--no-map",
-        "--json",
-    ]
-    command = [*torchrun, "-m", "fairvlm_core", "train", str(synth_folder), "--workspace", str(tmp_path), *asked]
+    command = [*torchrun, "-m", "fairvlm_core", "train", str(synth_folder), "--workspace", str(tmp_path), *ASKED]
     done = subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=800, check=False
     )
@@ -182,6 +176,51 @@ def test_the_command_under_torchrun_gives_the_run_of_one_process(synth_folder, t
     assert json.loads(done.stdout)["run_id"] == run.id
     alone = fit(table, RunConfig.build("robustfair", FEW), arrays=arrays)
     assert np.allclose(run.ledger().losses, alone.ledger.losses, rtol=1e-3, atol=1e-4)
+
+
+def test_two_slurm_nodes_need_no_flags(synth_folder, table, arrays, tmp_path):
+    """Two processes with the variables that srun sets, each in a folder of its own; only data and workspace are shared."""
+    port = find_port()
+    job = {
+        "SLURM_JOB_ID": "81234",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_LOCALID": "0",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "fairvlm_core",
+        "train",
+        str(synth_folder),
+        "--workspace",
+        str(tmp_path / "shared"),
+    ]
+    processes = []
+    for rank in (0, 1):
+        home = tmp_path / f"node{rank}"
+        home.mkdir()
+        environment = os.environ | job | {"SLURM_PROCID": str(rank), "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        environment |= {"TMPDIR": str(home), "PYTHONPATH": str(ROOT)}
+        processes.append(
+            subprocess.Popen(
+                [*command, *ASKED], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    said = [process.communicate(timeout=280) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    (run,) = RunStore(tmp_path / "shared").runs()
+    assert json.loads(said[0][0])["run_id"] == run.id
+    assert said[1][0] == ""
+    assert any("2 processes train together" in line for line in run.log_lines())
+    alone = fit(table, RunConfig.build("robustfair", FEW), arrays=arrays)
+    assert np.allclose(run.ledger().losses, alone.ledger.losses, rtol=1e-3, atol=1e-4)
+
+
+def find_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 # Chunks and checkpoints ---------------------------------------------------------------------------------------------------
