@@ -272,7 +272,7 @@ def test_queued_runs_are_trained_by_the_workers(data: Path, tmp_path: Path) -> N
 
 
 def command(file: Path, data: Path, workspace: Path, *more: str) -> list[str]:
-    return fairvlm("experiment", str(file), str(data), "--workspace", str(workspace), "--jobs", "1", *more)
+    return fairvlm("experiment", str(file), str(data), "--workspace", str(workspace), "--jobs", "1", "--no-map", *more)
 
 
 SMALL = TEXT.replace("each_attribute = true", "").replace("epochs = 2", "epochs = 4").replace("seeds = 2", "seeds = 1")

@@ -75,6 +75,12 @@ def known_datasets(
     return [*found.values(), *(data for data in others if data.reading not in known)]
 
 
+def of_runs(here: Here) -> list[DataSet]:
+    """Data sets of the workspace's runs, the newest run first."""
+    options = {entry.id: _options(here.run_of(entry)) for entry in here.entries if entry.state != DAMAGED}
+    return known_datasets(here.entries, options, {})
+
+
 def choose_dataset(here: Here) -> DataSet | None:
     """A selector of data sets and a field for another folder; None where there is none yet.
 

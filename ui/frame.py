@@ -32,6 +32,7 @@ ICONS = {
     "Review": ":material/rate_review:",
     "Report": ":material/description:",
     "Story": ":material/slideshow:",
+    "Experiments": ":material/science:",
 }
 _PAGE_FILE = re.compile(r"\d+_(.+)\.py")
 _NAMES = {"Loss and Sinkhorn": "Loss & Sinkhorn", "Fine tune": "Fine-tune"}

@@ -370,6 +370,9 @@ def experiment(
     background: Annotated[
         bool, typer.Option("--background", help="Put the missing runs into the queue and return at once")
     ] = False,
+    map_pairs: Annotated[
+        bool, typer.Option("--map/--no-map", help="Make missing maps afterwards, in the background")
+    ] = True,
     workspace: Workspace = None,
     description: Description = None,
     images: Images = None,
@@ -378,12 +381,15 @@ def experiment(
     json: Json = False,
 ) -> None:
     """Train methods x seeds and print one table; the same command goes on where it stopped."""
+    from .demo import make_maps_later
     from .experiment import Options, run_experiment
     from .training import parse_settings
 
     read_options = _read_options(description, allow_shared_patients, images, max_refused)
     options = Options(parse_settings(settings), model or (), seeds, jobs, read_options)
     run_experiment(file, data, workspace=workspace, options=options, background=background, json=json)
+    if map_pairs and not background:
+        make_maps_later(workspace, quiet=json)
 
 
 @app.command()

@@ -59,14 +59,15 @@ def _make_maps(runs: list[Run]) -> None:
             move(done, len(runs))
 
 
-def make_maps_later(workspace: Path | None) -> None:
-    """Start a process of its own that makes the missing maps, so that the app need not wait for them."""
+def make_maps_later(workspace: Path | None, *, quiet: bool = False) -> None:
+    """Start a process of its own that makes the missing maps, so that nothing waits for them."""
     from ..jobs.detached import Detached, fairvlm
 
     folder = RunStore(workspace).workspace.resolve()
     command = fairvlm("map", "--missing", "--workspace", str(folder))
     Detached(folder / "maps.json", folder / "maps.log").start(command, environment={"OMP_NUM_THREADS": "1"})
-    show.out.print("the maps of pairs are being made in the background and appear on the Bad pairs page")
+    if not quiet:
+        show.out.print("the maps of pairs are being made in the background and appear on the Bad pairs page")
 
 
 def app_script() -> Path:

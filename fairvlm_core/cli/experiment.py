@@ -127,11 +127,11 @@ def tabulate(
     experiment: Experiment, cells: Sequence[Cell], runs: dict[Cell, Run], store: RunStore, *, quiet: bool
 ) -> tuple[ExperimentTable, list[Path]]:
     """The table of the finished runs and the files that have it."""
-    from ..experiment import make_table
+    from ..experiment import folder_of, make_table
     from ..experiment.formats import write_formats
     from ..runs import State
 
-    folder = store.workspace / "experiments" / experiment.name
+    folder = folder_of(experiment.name, store)
     finished = {cell: run for cell, run in runs.items() if run.status.state == State.FINISHED}
     with show.progress(quiet) as bar:
         bar.add_task("intervals", total=None)

@@ -6,17 +6,31 @@ used and not trained again.
 
 from .plan import Cell, Experiment, read_experiment
 from .table import ExperimentTable, make_table
-from .work import Progress, Trained, find_runs, queue_missing, train_missing
+from .work import (
+    Progress,
+    Stored,
+    Trained,
+    find_runs,
+    folder_of,
+    queue_missing,
+    read_stored,
+    stored_experiments,
+    train_missing,
+)
 
 __all__ = [
     "Cell",
     "Experiment",
     "ExperimentTable",
     "Progress",
+    "Stored",
     "Trained",
     "find_runs",
+    "folder_of",
     "make_table",
     "queue_missing",
     "read_experiment",
+    "read_stored",
+    "stored_experiments",
     "train_missing",
 ]

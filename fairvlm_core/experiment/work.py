@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ from ..processes import end_with_parent
 from ..runs import BusyError, Run, RunStore, State
 from .plan import Cell, Experiment
 
+SCHEMA_VERSION = 1
+_PLAN = "plan.json"
 _POLL = 1.0  # seconds between looks at a run that another process trains
 
 
@@ -107,7 +110,7 @@ def train_missing(
     cells = experiment.cells(table)
     processes = processes or _processes(cells)
     threads = max(1, (os.cpu_count() or 1) // processes)
-    made = _registered(cells, table, store, dict(read_options or {}))
+    made = _registered(experiment, cells, table, store, dict(read_options or {}))
     waiting = {run.id: cell for cell, run in made.items() if run.status.state != State.FINISHED}
     _fill_cache(list(waiting.values()), table, store, progress)
     pool = Parallel(
@@ -132,7 +135,7 @@ def queue_missing(
     experiment: Experiment, table: PairTable, store: RunStore, read_options: Mapping[str, Any] | None = None
 ) -> Trained:
     """Put every run of an experiment that is missing or has stopped into the workspace's queue, and return at once."""
-    made = _registered(experiment.cells(table), table, store, dict(read_options or {}))
+    made = _registered(experiment, experiment.cells(table), table, store, dict(read_options or {}))
     launch(store, [run for run in made.values() if _can_be_queued(run)])
     return Trained(made, {})
 
@@ -147,8 +150,54 @@ def _processes(cells: Sequence[Cell]) -> int:
     return min(os.cpu_count() or 1, len(cells)) if on_cpu else 1
 
 
+def folder_of(name: str, store: RunStore) -> Path:
+    """Where an experiment's table and the list of its runs are."""
+    return store.workspace / "experiments" / name
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An experiment that was started in a workspace, with the run of each cell that is still there."""
+
+    experiment: Experiment
+    runs: Mapping[Cell, Run]
+    n_cells: int
+
+    @property
+    def finished(self) -> dict[Cell, Run]:
+        return {cell: run for cell, run in self.runs.items() if run.status.state == State.FINISHED}
+
+
+def stored_experiments(store: RunStore) -> list[str]:
+    """Names of the experiments that were started in a workspace, the latest first."""
+    paths = sorted((store.workspace / "experiments").glob(f"*/{_PLAN}"), key=lambda path: -path.stat().st_mtime_ns)
+    return [path.parent.name for path in paths]
+
+
+def read_stored(name: str, store: RunStore) -> Stored:
+    """One of `stored_experiments`.
+
+    Raises
+    ------
+    InputError
+        Its list of runs is missing or damaged.
+    """
+    path = folder_of(name, store) / _PLAN
+    try:
+        values = safeio.read_versioned(path, SCHEMA_VERSION)
+        experiment, cells = Experiment.model_validate(values["experiment"]), values["cells"]
+        runs = {}
+        for cell in cells:
+            run = Run(store.root / str(cell["run"]))
+            if run.path.is_dir():
+                runs[Cell(cell["method"], cell["model"], cell["attribute"], cell["seed"], run.config)] = run
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"experiments/{name}/{_PLAN} is damaged: run the experiment again") from None
+    return Stored(experiment, runs, len(cells))
+
+
 def _registered(
-    cells: Sequence[Cell], table: PairTable, store: RunStore, read_options: dict[str, Any]
+    experiment: Experiment, cells: Sequence[Cell], table: PairTable, store: RunStore, read_options: dict[str, Any]
 ) -> dict[Cell, Run]:
     """A run for every cell; two calls at once register each cell once. Cells that are the same run share it."""
     lock = store.workspace / "experiments" / ".lock"
@@ -159,6 +208,11 @@ def _registered(
             for cell in cells:
                 if cell.key not in found:
                     found[cell.key] = create_run(table, cell.config, store, read_options=read_options)
+            listed = ("method", "model", "attribute", "seed")
+            plan = [{name: getattr(cell, name) for name in listed} | {"run": found[cell.key].id} for cell in cells]
+            safeio.make_folder(folder := folder_of(experiment.name, store))
+            values = {"experiment": experiment.model_dump(mode="json"), "cells": plan}
+            safeio.write_json(folder / _PLAN, {"schema_version": SCHEMA_VERSION} | values)
     return {cell: found[cell.key] for cell in cells}
 
 

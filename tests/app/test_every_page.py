@@ -38,6 +38,7 @@ FOUND = {  # with a finished run
     "Review": "It is no authentication",
     "Report": "What goes into it",
     "Story": "Before and after, group by group",
+    "Experiments": "No experiment yet",
 }
 AT_WORK = {  # with the newest run at work after its first epoch
     "Overview": "is being trained (epoch 1 of 2)",
@@ -56,7 +57,7 @@ DAMAGED = {
     "Report": "is damaged",
     "Story": "One method only",
 }
-WITH_RUNS = [page for page in PAGES if page != "Story"]  # with a selector of runs
+WITH_RUNS = [page for page in PAGES if page not in ("Story", "Experiments")]  # with a selector of runs
 
 
 def said(app: AppTest) -> str:
@@ -82,6 +83,7 @@ def runs_of(table: PairTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_an_empty_workspace(open_page: OpenPage, empty_workspace: Path, page: str) -> None:
     text = said(open_page(PAGES[page]))
     missing = "No finished run yet" if page in ("Compare runs", "Story") else "No run yet"
+    missing = "No experiment yet" if page == "Experiments" else missing
     assert EMPTY.get(page, missing) in text
     assert not empty_workspace.exists()  # looking makes nothing
 
