@@ -33,9 +33,14 @@ def run_experiment(
     file: Path, folder: Path | None, *, workspace: Path | None, options: Options, background: bool, json: bool
 ) -> None:
     """Train what is missing, or queue it; print the table of what is finished."""
+    from ..config import AUTO
     from ..experiment import find_runs, queue_missing, read_experiment
+    from ..models import check_name
 
     experiment = read_experiment(file).changed(options.settings, options.models, options.seeds)
+    for model in experiment.models:  # refused before data are made or read
+        if model != AUTO:
+            check_name(model)
     store = RunStore(workspace)
     table, read_options = data_of(experiment, folder, store, options.read_options, quiet=json)
     if background:

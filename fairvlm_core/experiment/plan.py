@@ -202,11 +202,11 @@ def read_experiment(path: Path) -> Experiment:
     InputError
         There is no such file, it is no TOML, or an entry is unknown or out of range.
     """
-    path = bundled().get(str(path), path) if not path.exists() else path
+    path = path if path.is_file() else bundled().get(str(path), path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise InputError(f"experiment {path}: {error.strerror}") from None
+        raise InputError(f"experiment {path}: {error.strerror}; bundled are {', '.join(bundled())}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"experiment {path.name} is no TOML: {error}") from None
     if not _NAME.fullmatch(path.stem):
