@@ -42,7 +42,7 @@ else:
         table = runs_table(here.entries)
         widgets.section("Runs", *overview.ABOUT_STATES)
         st.caption("A click opens a run.")
-        overview.runs(here, table.drop(columns="Note"))
+        overview.runs(here, table.drop(columns=["Note", *(["Data"] if table["Data"].nunique() == 1 else [])]))
         for line in table.loc[table["Note"] != "", ["Run", "Note"]].itertuples():
             st.caption(literal(f"{line.Run}: {line.Note}"))
         widgets.download(table.assign(State=table["State"].str[0]), "runs.csv")

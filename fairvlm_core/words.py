@@ -22,10 +22,10 @@ def known(value: float | None) -> bool:
 def number(value: float | None, digits: int = 3) -> str:
     """A number with a fixed count of decimals; a dash for None, NaN and infinities.
 
-    >>> number(0.87651), number(None), number(-0.5)
-    ('0.877', '–', '−0.500')
+    >>> number(0.87651), number(None), number(-0.5), number(-0.0001)
+    ('0.877', '–', '−0.500', '0.000')
     """
-    return f"{value:.{digits}f}".replace("-", MINUS) if known(value) else NOTHING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS) if known(value) else NOTHING
 
 
 def signed(value: float | None, digits: int = 3) -> str:

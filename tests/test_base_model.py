@@ -172,7 +172,7 @@ def test_unknown_words_and_prompt_words_are_told(table):
     told = [str(one) for one in vocabulary_warnings(table, load_clip("tiny"))]
     assert len(told) == 1
     assert "melanoma" in told[0]
-    assert "--model base" in told[0]
+    assert "such as base" in told[0]
     described = PairTable.from_frame(
         table.frame[["pair_id", "text", "label", "split"]], prompts=("healthy skin", "melanoma")
     )

@@ -338,8 +338,15 @@ def test_the_first_part_says_the_verdict_and_the_lowest_group(store) -> None:
     run, baseline = add(store), add(store, 1, shift=1.0)
     content = build_content(run, baseline=baseline, options=QUICK)
     page = render_html(content)
-    glance = " ".join(Page(page[page.index('<section id="glance">') : page.index('<section id="results">')]).words)
+    part = page[page.index('<section id="glance">') : page.index('<section id="results">')]
+    glance = " ".join(Page(part).words)
     assert content["comparison"]["sentence"] in " ".join(glance.split())
+    shown = [g for one in content["results"]["attributes"] for g in one["groups"] if not g["hidden"]]
+    worst = min((g for g in shown if g["auc"] is not None), key=lambda g: g["auc"])
+    assert f"Worst served: {worst['group']}" in " ".join(glance.split())
+    assert "Trade-off" in glance
+    assert part.count("<li><strong>") == len(content["found"]) == min(6, len(content["mining"]["pairs"]))
+    assert "<img" not in part
     for facts in content["results"]["attributes"]:
         shown = [row for row in facts["groups"] if not row["hidden"] and row["auc"] is not None]
         lowest = min(shown, key=lambda row: row["auc"])
@@ -412,6 +419,8 @@ def test_notes_only_when_asked_for_and_then_labelled(store, synth_folder) -> Non
     assert first["note"] in page.text
     assert "contains full clinical notes" in page.text
     assert_harmless(page)
+    seen = build_content(run, options=ReportOptions(n_resamples=0, images=True))
+    assert render_html(seen).count('<img src="data:image/jpeg;base64,') == len(seen["found"]) > 0
     with pytest.raises(InputError, match="ask for pair ids as well"):
         build_content(run, options=ReportOptions(notes=True, pair_ids=False))
     manifest.iloc[1:].to_csv(folder / "manifest.csv", index=False)
@@ -546,7 +555,7 @@ def test_the_command_writes_a_file_or_prints_the_same(fairvlm, store, tmp_path) 
         "report", "1", *options, "--json", "--out", "both.html", "--min-cell", "0", "--no-pair-ids", cwd=tmp_path
     )
     assert json.loads(both.out)["privacy"] == {
-        "min_cell": 0, "groups_hidden": False, "pair_ids": False, "notes": False
+        "min_cell": 0, "groups_hidden": False, "pair_ids": False, "notes": False, "images": False
     }  # fmt: skip
     assert (tmp_path / "both.html").exists()
     for wrong, said in (

@@ -213,7 +213,7 @@ def truth_table(scores: Sequence[TruthScore]) -> pd.DataFrame:
     names = ["Planted", "Flagged", "Both", "Precision", "Recall", "Average precision", "Chance"]
     columns = {"": names}
     for s in scores:
-        columns[f"{s.ranking.planted} as {KIND_TITLES[s.ranking.flag].lower()}"] = [
+        columns[f"{s.ranking.planted.capitalize()}"] = [
             *(count(value) for value in (s.n, s.n_flagged, s.n_hit)),
             *(number(value) for value in (s.precision, s.recall, s.ranking.average_precision, s.ranking.chance)),
         ]

@@ -40,6 +40,7 @@ from . import bad_pairs, bad_pairs_charts, bad_pairs_reads, inspector_page, widg
 from .bad_pairs import CHANNELS, HISTORIES, LISTED, MINED_CHANNELS, SETTINGS, SPREADS, STRICTNESS
 from .frame import errors, page_names
 from .pair_board import BoardItem, BoardMap, pair_board
+from .reads import thumbnail
 from .words import chart_text, literal
 
 ABOUT_MINING = (
@@ -103,6 +104,8 @@ def has_ledger(entry: RunEntry, run: Run) -> bool:
 # Room for list, map and inspector in a window of 1280 × 800.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 1.4rem;}
+[data-testid="stHeader"] {background: transparent; pointer-events: none;}
+[data-testid="stHeader"] button {pointer-events: auto;}
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] {gap: 0.55rem;}
 [data-testid="stElementContainer"]:has(h1) + [data-testid="stElementContainer"] {display: none;}
 .st-key-bad_pairs_inspector kbd {display: none;}
@@ -454,7 +457,7 @@ def _item(
     at = None if data is None else data.row_of(pair)
     head = f"{KIND_TITLES[PAIR_KINDS[now.kind[row]]]} · {pair}"
     excerpt = note if len(note) <= bad_pairs.EXCERPT else f"{note[: bad_pairs.EXCERPT]}…"
-    return BoardItem(pair, head, excerpt, "" if at is None else bad_pairs_reads.thumbnail(data, at))
+    return BoardItem(pair, head, excerpt, "" if at is None else thumbnail(data.table, at))
 
 
 def _map(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,6 @@ from .reads import Stamp, by_files, stamp, tables_stamp
 from .review import verdict_name
 from .review_store import review_store
 
-THUMBNAIL = 144  # pixels: the list shows it smaller, hovering as it is
 _PAIRS = by_files("ledger", "pairs") | {MiningConfig: MiningConfig.model_dump_json}
 
 
@@ -188,24 +185,6 @@ def run_notes(run: Run, data: Data) -> list[str]:
 def lower_notes(run: Run, data: Data) -> list[str]:
     """As `run_notes`, in lower case."""
     return [note.lower() for note in run_notes(run, data)]
-
-
-def thumbnail(data: Data, row: int) -> str:
-    """A small image of a pair as a ``data:`` address; "" where it cannot be read."""
-    path = str(data.table.frame["image"].iat[row])
-    return _thumbnail(str(data.table.root), path, stamp(Path(data.table.image_root) / path), data, row)
-
-
-@st.cache_data(max_entries=4000, show_spinner=False)
-def _thumbnail(root: str, path: str, image: Stamp, _data: Data, _row: int) -> str:  # noqa: ARG001 - parts of the key
-    try:
-        picture = _data.table.image(_row)
-    except InputError:
-        return ""
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    picture.convert("RGB").save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ Text and grid take the page's theme; data take the palette.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,23 @@ def layout(chart: go.Figure, height: int, **more: Any) -> go.Figure:
     return chart
 
 
+def epoch_axis(chart: go.Figure, last: int) -> None:
+    """Ticks at whole epochs, ten at most."""
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if last / step <= 10)
+    chart.update_xaxes(dtick=step, tickformat="d")
+
+
+def tick_format(values: Iterable[float], least: int = 2) -> str:
+    """Plotly's format with so many decimals that no two of about seven ticks are the same; at least `least`.
+
+    >>> tick_format([0.90, 0.93]), tick_format([0.9251, 0.9254]), tick_format([0.9])
+    ('.3f', '.5f', '.2f')
+    """
+    known = np.asarray([value for value in values if np.isfinite(value)], float)
+    spread = float(np.ptp(known)) if len(known) else 0.0
+    return f".{max(least, math.ceil(-math.log10(spread / 7))) if spread > 0 else least}f"
+
+
 def bars(
     middle: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str, width: float = 2
 ) -> dict[str, Any]:
@@ -73,6 +91,11 @@ def group_chart(counts: pd.DataFrame) -> go.Figure:
         horizontal_spacing=0.03, vertical_spacing=HEADING / (height - 50) if len(attributes) > 1 else 0.0,
     )  # fmt: skip
     overall = counts.groupby("attribute")["n_positive"].sum() / counts.groupby("attribute")["n"].sum()
+    known = counts[["low", "high"]].to_numpy(float)
+    near = [
+        max(-0.02, float(np.nanmin(known, initial=0.4)) - 0.05),
+        min(1.02, float(np.nanmax(known, initial=0.6)) + 0.05),
+    ]
     for row, attribute in enumerate(attributes, start=1):
         part = counts[counts["attribute"] == attribute]
         colours, symbols = group_colours(part["group"]), group_symbols(part["group"])
@@ -111,10 +134,10 @@ def group_chart(counts: pd.DataFrame) -> go.Figure:
         widest = max(int(counts["n"].max()), 1)
         chart.update_xaxes(range=[0, widest * 1.34], showgrid=False, showticklabels=False, row=row, col=1)
         last = row == len(attributes)
-        chart.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", showticklabels=last, row=row, col=2)
+        chart.update_xaxes(range=near, tickformat=".0%", nticks=6, showticklabels=last, row=row, col=2)
     if attributes:
-        chart.update_xaxes(title_text="Pairs (share of all)", row=len(attributes), col=1)
-        chart.update_xaxes(title_text="Label rate, 95 % Wilson interval; dotted: everyone", row=len(attributes), col=2)
+        chart.update_xaxes(title_text="Pairs", row=len(attributes), col=1)
+        chart.update_xaxes(title_text="Label rate", row=len(attributes), col=2)
     return layout(chart, height, showlegend=False, margin={"t": 26, "b": 50})
 
 

@@ -115,17 +115,17 @@ def _number(value: float | None) -> float:
 
 
 def method_table(result: RunComparison) -> pd.DataFrame:
-    """One row per method: Method, Against REFERENCE, Seeds, n, n+, Test AUC, ES-AUC by attribute; mean ± sd over seeds."""
+    """One row per method: Method, Test AUC, ES-AUC by attribute, Against REFERENCE, Seeds, n, n+; mean ± sd over seeds."""
     overall, es_auc = overall_values(result), es_auc_values(result)
-    frame = overall[["method", "n_runs", "n", "n_positive"]].set_axis(["Method", "Seeds", "n", "n+"], axis=1)
-    if result.differences:
-        words = ["reference", *(won_words(verdict_on(found)) for found in result.differences.values())]
-        frame.insert(1, f"Against {result.methods[0].name}", words)
+    frame = overall[["method"]].set_axis(["Method"], axis=1)
     frame["Test AUC"] = [_auc_words(row) for row in overall.to_dict("records")]
     for attribute in result.attributes:
         part = es_auc[es_auc["attribute"] == attribute].to_dict("records")
         frame[f"ES-AUC {attribute}"] = [_es_words(row) for row in part]
-    return frame
+    if result.differences:
+        words = ["reference", *(won_words(verdict_on(found)) for found in result.differences.values())]
+        frame[f"Against {result.methods[0].name}"] = words
+    return frame.assign(**{"Seeds": overall["n_runs"], "n": overall["n"], "n+": overall["n_positive"]})
 
 
 def won_words(found: Verdict) -> str:
@@ -203,7 +203,7 @@ def distance_table(found: pd.DataFrame) -> pd.DataFrame:
     }  # fmt: skip
     frame = found.sort_values("attribute", kind="stable")[list(names)].rename(columns=names)
     for name in ("By the miner's weights", "All pairs alike", "Level by chance"):
-        frame[name] = [number(value, 4) for value in frame[name]]
+        frame[name] = [number(value, 3) for value in frame[name]]
     return frame
 
 

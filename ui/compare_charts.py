@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from fairvlm_core.words import number, points, span, undefined
 
-from .charts import bars, layout
+from .charts import bars, epoch_axis, layout
 from .palette import ACCENT, NEUTRAL, group_colours, group_symbols, method_marks
 from .words import chart_text
 
@@ -52,7 +52,9 @@ def group_auc_chart(values: pd.DataFrame, attribute: str) -> go.Figure:
             row = part.loc[group]
             counts = (int(row["n_positive"]), int(row["n_negative"]))
             ticks.append(y)
-            names.append(f"{chart_text(group, 22)}  <span style='opacity:.9'>n+ {counts[0]} · n− {counts[1]}</span>")
+            names.append(
+                f"{chart_text(group, 22)}  <span style='opacity:.9'>n+ {counts[0]:,} · n− {counts[1]:,}</span>"
+            )
             first = group not in shown
             shown.add(group)
             if not np.isfinite(row["value"]):
@@ -145,7 +147,8 @@ def epochs_chart(values: pd.DataFrame, methods: Sequence[str], attribute: str) -
             error_y=bars(part["mean"], part["low"], part["high"], colour, 1),
             hovertemplate="epoch %{x}: %{y:.3f}",
         )  # fmt: skip
-    chart.update_xaxes(title_text="Epoch", tickformat="d", nticks=12)
+    epoch_axis(chart, int(values["epoch"].max()))
+    chart.update_xaxes(title_text="Epoch")
     chart.update_yaxes(title_text=f"Validation ES-AUC, {chart_text(attribute)}", tickformat=".2f")
     return layout(chart, 340, legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}, margin={"t": 40})
 
@@ -159,7 +162,7 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
         As from `compare.difference_values`.
     """
     chart = go.Figure()
-    ticks, names, widest, y, block = [], [], 0.01, -1.0, None
+    ticks, names, ends, y, block = [], [], [-0.01, 0.01], -1.0, None
     for row in differences.itertuples():
         heading = f"AUC by {row.attribute}" if row.group else "Everyone and all groups together"
         y += 1.0
@@ -189,11 +192,12 @@ def difference_chart(differences: pd.DataFrame, first: str, second: str) -> go.F
         if open_mark(row.low):
             text = f"no interval (n+ = {row.n_positive}, n− = {row.n_negative})"
             chart.add_annotation(x=100 * row.difference, y=y, text=text, showarrow=False, xanchor="left", xshift=10)
-        widest = max(widest, float(np.nanmax(np.abs([row.low, row.high, row.difference]))))
-    widest *= 105
+        ends += [value for value in (row.low, row.high, row.difference) if np.isfinite(value)]
+    low, high = 100 * min(ends), 100 * max(ends)
+    edge = 0.06 * (high - low)
     chart.add_vline(0, line={"color": NEUTRAL, "width": 1.5})
     chart.update_xaxes(
-        range=[-widest, widest], ticksuffix=" pp",
+        range=[low - edge, high + edge], ticksuffix=" pp",
         title_text=f"◂ {chart_text(first, 30)} better     95 % interval     {chart_text(second, 30)} better ▸",
     )  # fmt: skip
     chart.update_yaxes(tickvals=ticks, ticktext=names, showgrid=False, range=[y + 0.6, -1.25])

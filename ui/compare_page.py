@@ -11,6 +11,7 @@ from fairvlm_core.analysis.divergences import at_selected_epoch, validation_es_a
 from fairvlm_core.analysis.entries import RunEntry
 from fairvlm_core.analysis.thresholds import GroupThresholds, choose_thresholds, effect_on, threshold_sweep
 from fairvlm_core.analysis.tradeoff import plane, weight_grids
+from fairvlm_core.analysis.verdict import best_method
 from fairvlm_core.errors import InputError
 from fairvlm_core.fairness import roc_by_group
 
@@ -192,8 +193,10 @@ def paired_difference(here: Here, result: RunComparison) -> None:
     left, right = st.columns(2)
     first = left.selectbox("Reference", list(by_name), key="compare.a", format_func=lambda name: by_name[name].label)
     others = [name for name in by_name if name != first]
+    best = best_method(result)  # what the verdict on top is about
+    start = best.difference.b.name if best is not None and best.difference.b.name in others else others[-1]
     second = right.selectbox(
-        "Compared with it", others, index=len(others) - 1, key=f"compare.b.{first}",
+        "Compared with it", others, index=others.index(start), key=f"compare.b.{first}",
         format_func=lambda name: by_name[name].label,
     )  # fmt: skip
     if first == result.methods[0].name:

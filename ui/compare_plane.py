@@ -13,7 +13,7 @@ from fairvlm_core.analysis.tradeoff import WeightGrid
 from fairvlm_core.fairness import RocCurve, ThresholdEffect, Undefined
 from fairvlm_core.words import many, mean_sd, number
 
-from .charts import layout
+from .charts import layout, tick_format
 from .compare_tradeoff import METRIC_NAMES
 from .losses_charts import rgba
 from .palette import ACCENT, METHOD_COLOURS, NEUTRAL, group_colours, group_symbols, method_marks
@@ -71,8 +71,10 @@ def plane_chart(
         error_x={"array": np.nan_to_num(frame["auc_sd"]), "color": rgba(ACCENT, 0.5), "thickness": 1.2, "width": 0},
         error_y={"array": np.nan_to_num(frame["fair_sd"]), "color": rgba(ACCENT, 0.5), "thickness": 1.2, "width": 0},
     )  # fmt: skip
-    chart.update_xaxes(title_text="Test AUC", tickformat=".3f", nticks=7)
-    chart.update_yaxes(title_text=f"Test {METRIC_NAMES[metric]}, {chart_text(attribute)}", tickformat=".3f")
+    chart.update_xaxes(title_text="Test AUC", tickformat=tick_format(frame["auc"]), nticks=7)
+    chart.update_yaxes(
+        title_text=f"Test {METRIC_NAMES[metric]}, {chart_text(attribute)}", tickformat=tick_format(frame["fair"])
+    )
     return layout(chart, 430, legend=_LEGEND, margin={"t": 40, "b": 46, "r": 24})
 
 
@@ -101,7 +103,7 @@ def roc_chart(curves: dict[str, RocCurve | Undefined], effect: ThresholdEffect, 
                 marker={"color": colours[name], "symbol": symbols[name]},
             )  # fmt: skip
             continue
-        label = f"{chart_text(name, 24)} (n+ {curve.n_positive}, n− {curve.n - curve.n_positive})"
+        label = f"{chart_text(name, 24)} (n+ {curve.n_positive:,}, n− {curve.n - curve.n_positive:,})"
         chart.add_scatter(
             x=curve.false_positive_rate, y=curve.true_positive_rate, mode="lines", name=label, legendgroup=name,
             line={"color": colours[name], "width": 2}, hoverinfo="skip",

@@ -53,7 +53,7 @@ def totals(table: PairTable) -> list[Headline]:
         Headline("Patients", f"{report.n_patients:,}", f"{len(frame) / max(report.n_patients, 1):.2f} pairs each"),
         Headline(
             f"Label: {positive_name}", percent(positive / max(len(frame), 1), 1),
-            f"n+\u00a0=\u00a0{positive:,}, n−\u00a0=\u00a0{len(frame) - positive:,}",
+            f"{positive:,} of {len(frame):,} pairs",
             f"Share of pairs labelled {literal(positive_name)}; the others are {literal(negative_name)}.",
         ),
         Headline("Attributes", str(len(table.attributes)), ", ".join(table.attributes) or "none"),
@@ -183,7 +183,7 @@ _NOTE_FACTS = {
     "median": "Median (characters)",
     "longest": "Longest (characters)",
     "without_spaces": "More than 30 characters without a space",
-    "replacement_characters": "With characters lost before (U+FFFD)",
+    "replacement_characters": "With unreadable characters",
     "control_characters": "With control characters",
 }
 

@@ -64,7 +64,7 @@ def headlines(test: dict[str, Any]) -> list[Headline]:
         Headline(
             "Test AUC",
             number(overall["auc"]),
-            f"n = {overall['n']:,}" + (f", n+ = {overall['n_positive']:,}" if "n_positive" in overall else ""),
+            f"{overall['n']:,} pairs" + (f", {overall['n_positive']:,} positive" if "n_positive" in overall else ""),
             "How often a patient with the finding scores higher than one without. 0.5 is chance.",
         )
     ]

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fairvlm_core.config import MODEL_DEFAULTS, PRESET_SUMMARIES, PRESETS, RunConfig
+from fairvlm_core.errors import InputError
 from fairvlm_core.jobs import Cost, StepTime
 from fairvlm_core.jobs.plan import SEED, WEIGHT, parse_attribute_weights, plan_runs
 from fairvlm_core.mining import RANKING_RULES, WEIGHTING_RULES
@@ -66,9 +67,13 @@ PRESET_WHEN = {
 }
 
 
-def preset_order() -> list[str]:
-    """The presets: those to take first, then the ones that are there for comparison."""
-    return [*PRESET_WHEN, *(name for name in PRESETS if name not in PRESET_WHEN)]
+def preset_order(every: bool, chosen: str) -> list[str]:
+    """The presets to take first and the chosen one; with `every`, also those that are there for comparison.
+
+    >>> preset_order(False, "lemon")[-2:]
+    ['robustfair-released', 'lemon']
+    """
+    return [*PRESET_WHEN, *(name for name in PRESETS if name not in PRESET_WHEN and (every or name == chosen))]
 
 
 def preset_line(name: str) -> str:
@@ -209,6 +214,23 @@ def settings_of(preset: str, typed: Mapping[str, Any]) -> dict[str, Any]:
     read, before = config.flat(), base.flat() | {"model": plain.model}
     kept = {name: read.get(name, chosen[name]) for name in chosen}
     return {name: value for name, value in kept.items() if name not in before or value != before[name]}
+
+
+def problems(preset: str, typed: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with single values of the form, by setting.
+
+    >>> list(problems("clip", shown(RunConfig.build("clip")) | {"learning_rate": "fast", "epochs": 3}))
+    ['learning_rate']
+    """
+    usual_values = shown(usual(preset, str(typed.get("model"))))
+    found = {}
+    for name, value in typed.items():
+        if value != usual_values.get(name):
+            try:
+                plan(preset, usual_values | {name: value})
+            except InputError as error:
+                found[name] = str(error)
+    return found
 
 
 def plan(preset: str, typed: Mapping[str, Any]) -> list[RunConfig]:

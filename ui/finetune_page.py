@@ -48,8 +48,11 @@ _CARDS = """<style>
 }
 .st-key-finetune-preset [role="radiogroup"] > * {
   border: 1px solid rgba(128, 136, 148, 0.35); border-radius: 6px; padding: 0.5rem 0.6rem; margin: 0;
-  align-items: flex-start;
+  align-items: flex-start; height: 100%;
 }
+.st-key-finetune-preset [role="radiogroup"] > *:has(input:checked) {border: 2px solid var(--st-primary-color, #2E7DA6);}
+.st-key-finetune-preset [role="radiogroup"] > * p:first-child {font-weight: 600;}
+.st-key-finetune-preset [role="radiogroup"] [data-testid="stCaptionContainer"] p {font-weight: 400;}
 </style>"""
 ABOUT_FORM = (
     "A **preset** is a method: how bad pairs are mined, which fairness term is added, and how groups count. Choosing a "
@@ -68,14 +71,17 @@ def form(here: Here, data: DataSet, launched: Callable[[Run], None]) -> None:
     @st.fragment
     def drawn() -> None:
         with errors():
-            typed, preset = _typed(table)
-            _launch(here, data, table, preset, typed, launched)
+            typed, preset, wrong = _typed(table)
+            if wrong:
+                st.markdown(":material/error: Correct the marked field; then the cost and *Launch* appear here.")
+            else:
+                _launch(here, data, table, preset, typed, launched)
 
     drawn()
 
 
-def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
-    """The values of the form, and its preset. They stay when another page or tab is opened."""
+def _typed(table: PairTable) -> tuple[dict[str, Any], str, bool]:
+    """The values of the form, which stay when another page is opened; its preset; whether a field is marked as wrong."""
     state = st.session_state
     model = choose_model(table)
     state.setdefault(_FORM, finetune.shown(finetune.usual(_START, model)) | {"model": model})
@@ -86,29 +92,37 @@ def _typed(table: PairTable) -> tuple[dict[str, Any], str]:
     kept = state[_FORM]
     widgets.section("Method", *ABOUT_FORM)
     st.html(_CARDS)
-    names = finetune.preset_order()
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        every = st.toggle("Also methods for comparison", key="finetune.every", persist_state="page")
+    names = finetune.preset_order(every, state[_PRESET])
     captions = [literal(finetune.preset_line(name)) for name in names]
     preset = st.radio(
         "Preset", names, captions=captions, key=_PRESET, on_change=_preset_chosen, label_visibility="collapsed"
     )
     state[f"{_PRESET}.kept"] = preset
-    every = finetune.knobs()
-    _grid([knob for knob in every if knob.group == "essential"], kept, table)
+    knobs = finetune.knobs()
+    wrong = finetune.problems(preset, {k.name: state.get(f"finetune.{k.name}", kept[k.name]) for k in knobs})
+    _grid([knob for knob in knobs if knob.group == "essential"], kept, table, wrong)
     if kept["model"] == model:
         st.caption(f"Model {model} for this data: {finetune.MODEL_WHY[model]}.")
     else:
         st.caption(f"For this data, the model {model} is usual: {finetune.MODEL_WHY[model]}.")
     for group, (title, icon) in _GROUPS.items():
-        with st.expander(title, icon=icon):
-            _grid([knob for knob in every if knob.group == group], kept, table)
-    return dict(kept), preset
+        within = [knob for knob in knobs if knob.group == group]
+        with st.expander(title, icon=icon, expanded=any(knob.name in wrong for knob in within)):
+            _grid(within, kept, table, wrong)
+    return dict(kept), preset, bool(wrong)
 
 
-def _grid(knobs: Sequence[Knob], kept: dict[str, Any], table: PairTable, width: int = 4) -> None:
+def _grid(
+    knobs: Sequence[Knob], kept: dict[str, Any], table: PairTable, wrong: dict[str, str], width: int = 4
+) -> None:  # fmt: skip
     for start in range(0, len(knobs), width):
         for column, knob in zip(st.columns(width), knobs[start : start + width], strict=False):
             with column:
                 kept[knob.name] = _widget(knob, kept[knob.name], table)
+                if knob.name in wrong:
+                    st.error(literal(wrong[knob.name]))
 
 
 def _widget(knob: Knob, value: Any, table: PairTable) -> Any:

@@ -37,22 +37,34 @@ ICONS = {
 _PAGE_FILE = re.compile(r"\d+_(.+)\.py")
 _NAMES = {"Loss and Sinkhorn": "Loss & Sinkhorn", "Fine tune": "Fine-tune"}
 
-# Less space above the title; digits of equal width, so that columns of numbers line up.
+# Less space above the title; digits of equal width, so that columns of numbers line up. Colours follow a switch of theme
+# at once, since it draws nothing again; white on the accent of the dark theme would be too faint.
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] {padding: 3rem 2.75rem 4rem; max-width: 1500px;}
 [data-testid="stSidebarHeader"] {padding-bottom: 0.25rem;}
 [data-testid="stMetricValue"], [data-testid="stTable"] {font-variant-numeric: tabular-nums;}
-[class*="st-key-cards_"] {display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: 0.75rem;}
-[class*="st-key-cards_"] [data-testid="stMetricValue"] > div {white-space: normal; overflow: visible;}
-[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p, kbd {opacity: 1 !important; color: CAPTION;}
+[class*="st-key-cards_"] {display: grid; grid-template-columns: repeat(auto-fit, minmax(11.5rem, 1fr)); gap: 0.75rem;}
+[class*="st-key-cards_"] > div, [class*="st-key-cards_"] > div > div {height: 100%;}
+[class*="st-key-cards_"] [data-testid="stMetricValue"] > div, [class*="st-key-cards_"] [data-testid="stMetricLabel"] * {
+  white-space: normal; overflow: visible;}
+@media (max-width: 1000px) {
+  [data-testid="stMainBlockContainer"] {padding: 3rem 1.25rem;}
+  [data-testid="stSidebar"][data-collapsed="false"] {width: 205px !important; min-width: 205px !important;}
+  [data-testid="stHorizontalBlock"] {flex-wrap: wrap;}
+  [data-testid="stColumn"] {min-width: 9.5rem; flex-grow: 1;}
+  [data-testid="stColumn"]:has([data-testid="stPlotlyChart"], [data-testid="stDataFrame"], .st-key-data-board) {
+    min-width: 100%;
+  }
+}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p, kbd {opacity: 1 !important; color: INK;}
+.js-plotly-plot text:not(.bartext-inside, .hoverlayer text) {fill: INK !important;}
+[data-testid^="stBaseButton-primary"] *, [data-testid="stMultiSelectTagsContainer"] span {
+  color: light-dark(#FFFFFF, #0E1216) !important;
+}
 .marked-note {border: 1px solid rgba(128, 136, 148, 0.35); border-radius: 6px; padding: 0.6rem; line-height: 1.5;
   white-space: pre-wrap; overflow-wrap: anywhere;}
 .marked-note mark {background: rgba(240, 150, 40, 0.38); color: inherit; padding: 0 2px; border-radius: 3px;}
-</style>"""
-# White on the accent of the dark theme would be too faint.
-_DARK = """<style>
-[data-testid^="stBaseButton-primary"] *, [data-testid="stMultiSelectTagsContainer"] span {color: #0E1216 !important;}
-</style>"""
+</style>""".replace("INK", f"light-dark({INK['light']}, {INK['dark']})")
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,7 @@ def page(title: str, lead: str, *, runs: str = "one") -> Iterator[Here]:
         initial_sidebar_state="expanded",
         menu_items={"Get help": None, "Report a bug": None, "About": None},
     )  # fmt: skip
-    dark = st.context.theme.type == "dark"
-    st.html(_STYLE.replace("CAPTION", INK["dark" if dark else "light"]) + (_DARK if dark else ""))
+    st.html(_STYLE)
     st.logo(str(ROOT / "ui" / "logo.svg"), size="large")
     with errors():
         store = RunStore()
@@ -207,6 +218,7 @@ def _sidebar(store: RunStore, entries: Sequence[RunEntry], chosen: Sequence[RunE
                 remember(picked([st.session_state[key]], [entry.id for entry in entries]))
 
             st.selectbox("Run", list(labels), key=key, format_func=labels.__getitem__, on_change=changed)
+            st.caption(literal(chosen[0].id))
         if entries:
             st.segmented_control(
                 "Save charts as", widgets.PICTURE_FORMATS, default=widgets.PICTURE_FORMATS[0], key=widgets.PICTURE_FORMAT,

@@ -40,6 +40,7 @@ class Board {
   }
 
   show(data, open, choose) {
+    if (!this.data) this.tiles(data.tiles)
     const listed = JSON.stringify(data.items.map(one => one.id))
     Object.assign(this, {data, tell: open, choose})
     this.root.style.setProperty("--list-height", `${data.list_height}px`)

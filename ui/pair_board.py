@@ -75,10 +75,13 @@ def _component() -> Callable[..., Any]:
 
 def pair_board(
     items: Sequence[BoardItem], picture: BoardMap | None, selected: str | None, *, said: str, empty: str, key: str,
-    opened: Callable[[str], None], chosen: Callable[[tuple[str, ...]], None], list_height: int = 280,
-    map_height: int = 230,
+    opened: Callable[[str], None], chosen: Callable[[tuple[str, ...]], None] | None = None, list_height: int = 280,
+    map_height: int = 230, tiles: bool = False,
 ) -> None:  # fmt: skip
-    """Show pairs; `opened` is called with the id of a pair that was clicked, `chosen` with the ids inside a loop."""
+    """Show pairs; `opened` is called with the id of a pair that was clicked, `chosen` with the ids inside a loop.
+
+    `tiles`: it starts as a grid.
+    """
     data = {
         "items": [asdict(item) for item in items],
         "map": None if picture is None else picture.plain(),
@@ -87,6 +90,7 @@ def pair_board(
         "empty": empty,
         "list_height": list_height,
         "map_height": map_height,
+        "tiles": tiles,
     }
 
     def on_opened() -> None:
@@ -94,7 +98,7 @@ def pair_board(
             opened(str(value))
 
     def on_chosen() -> None:
-        if (value := st.session_state[key].get("chosen")) is not None:
+        if chosen is not None and (value := st.session_state[key].get("chosen")) is not None:
             chosen(tuple(map(str, value)))
 
     _component()(

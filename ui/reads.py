@@ -13,10 +13,13 @@ from fairvlm_core.analysis.comparison import MethodDifference, RunComparison, co
 from fairvlm_core.analysis.entries import RunEntry, read_entry
 from fairvlm_core.analysis.held_out import RESAMPLES, fairness_of, held_out_rows
 from fairvlm_core.analysis.methods import Method, with_changes
+from fairvlm_core.errors import InputError
+from fairvlm_core.intake.images import jpeg_address
 from fairvlm_core.pairs import PairTable
 from fairvlm_core.runs import Run, RunStore
 
 Stamp = tuple[int, int]
+THUMBNAIL = 144  # pixels: a list shows it smaller, hovering as it is
 
 
 def stamp(path: Path) -> Stamp:
@@ -67,6 +70,20 @@ def pair_table(folder: str, options: dict[str, Any]) -> PairTable:
 @st.cache_resource(max_entries=3, show_spinner="Reading the data folder and checking its images …")
 def _pair_table(folder: str, options: dict[str, Any], stamps: list[Stamp]) -> PairTable:  # noqa: ARG001
     return PairTable.read(folder, **options)
+
+
+def thumbnail(table: PairTable, row: int) -> str:
+    """A small image of a pair as a ``data:`` address; "" where it cannot be read."""
+    path = str(table.frame["image"].iat[row])
+    return _thumbnail(str(table.root), path, stamp(Path(table.image_root) / path), table, row)
+
+
+@st.cache_data(max_entries=4000, show_spinner=False)
+def _thumbnail(root: str, path: str, image: Stamp, _table: PairTable, _row: int) -> str:  # noqa: ARG001 - parts of the key
+    try:
+        return jpeg_address(_table.image(_row), THUMBNAIL)
+    except InputError:
+        return ""
 
 
 @st.cache_data(max_entries=128, show_spinner=False, hash_funcs=by_files("predictions", "report"))

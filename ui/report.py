@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,20 @@ def baselines(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
     return sorted(same, key=lambda o: (o.method_key == entry.method_key, o.seed != entry.seed))
 
 
+def other_method(entry: RunEntry, ordered: Iterable[RunEntry]) -> bool:
+    """Whether the first of `baselines` is of another method."""
+    first = next(iter(ordered), None)
+    return first is not None and first.method_key != entry.method_key
+
+
 def report_content(
     run: Run, baseline: Run | None, options: ReportOptions, finished: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """A report's content; content with notes is not kept in memory.
+    """A report's content; content with notes or images is not kept in memory.
 
     `finished` are the ids of the finished runs: a further seed of one of the methods changes the comparison.
     """
-    if options.notes:
+    if options.notes or options.images:
         return build_content(run, baseline=baseline, options=options)
     if baseline is None:
         return _content(_key(run), None, tuple(asdict(options).items()), ())

@@ -19,7 +19,7 @@ ABOUT = (
     "One file about this run: results with sample sizes and intervals, charts, data card, configuration, flagged pairs, "
     "limits, and how to reproduce the run. It opens from disk, contains no script and loads nothing from outside. Groups "
     "with fewer people in a cell than chosen are hidden, and so are groups from which a hidden count could be computed. It "
-    "never contains patient ids. Notes are included only if you choose so here.",
+    "never contains patient ids. Notes and images are included only if you choose so here.",
     None,
 )
 NO_BASELINE = ""
@@ -52,6 +52,7 @@ def choose(here: Here, entry: RunEntry) -> Chosen:
     chosen = left.selectbox(
         "Compare with",
         [NO_BASELINE, *others],
+        index=1 if report.other_method(entry, others.values()) else 0,  # a verdict is what the report starts with
         key=f"report.baseline.{entry.id}",
         format_func=lambda run_id: others[run_id].label if run_id else "no baseline",
         help="Another run on the same test patients; differences are paired, with intervals.",
@@ -65,11 +66,17 @@ def choose(here: Here, entry: RunEntry) -> Chosen:
         "Add their full clinical notes", value=False, key="report.notes", disabled=not ids,
         help="The file then contains patient data.",
     )  # fmt: skip
+    images = right.checkbox(
+        "Add the images of six of them", value=False, key="report.images", disabled=not ids,
+        help="The file then contains patient data.",
+    )  # fmt: skip
+    if images and ids and not notes:
+        st.warning("The report will contain images of patients: treat it as patient data.", icon=":material/lock:")
     if notes and ids:
         st.warning(
             "The report will contain full clinical notes: treat the file as patient data.", icon=":material/lock:"
         )
-    options = ReportOptions(min_cell=int(min_cell), pair_ids=ids, notes=notes and ids)
+    options = ReportOptions(min_cell=int(min_cell), pair_ids=ids, notes=notes and ids, images=images and ids)
     return Chosen(others.get(chosen), options)
 
 

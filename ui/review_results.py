@@ -12,6 +12,7 @@ from fairvlm_core.review import (
     Queue,
     ReviewStore,
     export_document,
+    leads,
     may,
     open_results,
     readings_frame,
@@ -76,15 +77,17 @@ def _open(store: ReviewStore, runs: RunStore, queue: Queue, name: str, role: str
     progress, left = store.progress(queue.queue_id), store.left_for(queue.queue_id, name)
     complete = progress.n_readings >= progress.n_wanted
     opened = queue.queue_id in results_opened(runs.workspace)
-    if sees_results(role, left=left, complete=complete, opened=opened, blind=queue.blind):
+    leading = leads(runs.workspace, role, name, queue.by)
+    if sees_results(role if leading else "reviewer", left=left, complete=complete, opened=opened, blind=queue.blind):
         return True
     widgets.empty(
         "Results are closed",
         "This queue is read blind. Results show what the miner and other readers think, so they are closed "
         + (f"while you have {many(left, 'pair')} to read." if left else "until all pairs are read.")
-        + " An adjudicator can open them.",
+        + " An adjudicator, or who made the queue, can open them.",
     )
-    if may(role, "adjudicate") and st.button(
+    # A reader who has read everything may open them where nobody is named as adjudicator.
+    if (leading or (may(role, "adjudicate") and not left)) and st.button(
         "Open the results to all readers", key="review.open", icon=":material/lock_open:"
     ):
         open_results(runs.workspace, queue.queue_id, name)

@@ -21,8 +21,31 @@ from .words import literal
 
 # The name survives a reload in a cookie of this browser session, which ends with the browser or *Switch reader*.
 _COOKIE = "fairvlm_reader"
+# A field sends its text some time after losing the focus. Sent after a change of page, it brings the old page back, blank.
+# So a press takes the focus at once, and a link that was pressed then waits.
 _COOKIE_SCRIPT = """
+const WAIT = 400
+let listens = false, left = -WAIT
+function pressed(event) {
+  const field = document.activeElement
+  if (!field?.matches("input, textarea") || field.contains(event.target)) return
+  field.blur()
+  left = event.timeStamp
+}
+function clicked(event) {
+  const link = event.target.closest?.("a")
+  if (!link || event.timeStamp - left > WAIT) return
+  event.preventDefault()
+  event.stopPropagation()
+  left = -WAIT
+  setTimeout(() => link.click(), WAIT)
+}
 export default function ({data}) {
+  if (!listens) {
+    document.addEventListener("pointerdown", pressed, true)
+    document.addEventListener("click", clicked, true)
+  }
+  listens = true
   const ends = data.value ? "" : "; max-age=0"
   document.cookie = `${data.name}=${data.value}; path=/; samesite=strict${ends}`
 }

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from fairvlm_core.analysis.divergences import MEAN, groups_of
 from fairvlm_core.words import many, number, span
 
-from .charts import bars, layout
+from .charts import bars, epoch_axis, layout
 from .losses_charts import panels, rgba
-from .palette import ACCENT, NEUTRAL, group_colours, method_marks
+from .palette import NEUTRAL, group_colours, method_marks
 from .words import chart_text
 
 _LEGEND = {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"}
@@ -30,9 +30,9 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
         As from `divergences.bands`.
     """
     groups, methods = groups_of(band), list(dict.fromkeys(band["method"]))
-    colours = {MEAN: ACCENT} | group_colours([g for g in groups if g != MEAN])
+    colours = {MEAN: NEUTRAL} | group_colours([g for g in groups if g != MEAN])
     sizes = band.groupby("group")["n"].first()
-    heads = [f"<b>{chart_text(g, 26) or 'mean over groups'}</b>" + (f"  n = {sizes[g]:,}" if g else "") for g in groups]
+    heads = [f"<b>{chart_text(g, 20)}</b><br>n = {sizes[g]:,}" if g else "<b>All groups</b><br>mean" for g in groups]
     chart, places, rows = panels(heads, 0.2)
     for method in methods:  # the legend explains the dashes without a colour of any group
         chart.add_scatter(
@@ -69,18 +69,10 @@ def divergence_chart(band: pd.DataFrame, title: str, *, logarithmic: bool) -> go
         chart.update_yaxes(rangemode="tozero")
         chart.add_hline(0, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
     chart.update_yaxes(title_text=chart_text(title, 60), col=1)
-    chart.update_xaxes(dtick=_epoch_step(band["epoch"].max() if len(band) else 1))
+    epoch_axis(chart, int(band["epoch"].max()) if len(band) else 1)
     chart.update_xaxes(title_text="Epoch", row=rows)
     legend = {"orientation": "h", "x": 0, "y": 0.99, "yanchor": "top", "yref": "container"}
-    return layout(chart, 96 + 230 * rows, legend=legend, margin={"t": 64, "b": 46})
-
-
-def _epoch_step(epochs: int) -> int:
-    """
-    >>> _epoch_step(4), _epoch_step(20), _epoch_step(100)
-    (1, 2, 10)
-    """
-    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if epochs / step <= 10)
+    return layout(chart, 124 + 230 * rows, legend=legend, margin={"t": 92, "b": 46})
 
 
 def path_chart(walked: pd.DataFrame, quantity: str) -> go.Figure:

@@ -15,7 +15,7 @@ from fairvlm_core.analysis.divergences import MEAN
 from fairvlm_core.analysis.story import Front
 from fairvlm_core.words import many, number, span, undefined
 
-from .charts import bars, layout
+from .charts import bars, epoch_axis, layout, tick_format
 from .losses_charts import rgba
 from .palette import ACCENT, GRID, NEUTRAL, group_colours, method_marks
 from .words import chart_text
@@ -58,8 +58,7 @@ def before_after_chart(values: Sequence[pd.DataFrame], attribute: str) -> go.Fig
         chart.add_bar(
             x=names, y=frame["value"] - CHANCE, base=CHANCE, name=chart_text(method, 60),
             marker={"color": colour, "cornerradius": 3}, error_y=bars(frame["value"], frame["low"], frame["high"], NEUTRAL),
-            text=[number(v, 2) if k else "undefined" for v, k in zip(frame["value"], known, strict=True)],
-            textposition="inside", insidetextanchor="start", textangle=0, textfont={"color": "white", "size": _LARGE - 1},
+            offsetgroup=method,
             hovertext=[
                 f"<b>{chart_text(method, 60)}</b>, {chart_text(row.group or 'everyone')}<br>"
                 + (
@@ -70,13 +69,22 @@ def before_after_chart(values: Sequence[pd.DataFrame], attribute: str) -> go.Fig
             ],
             hoverinfo="text",
         )  # fmt: skip
+        chart.add_scatter(  # above the interval, which would cross a text in a low bar
+            x=names, y=frame["high"].fillna(frame["value"]).fillna(CHANCE), mode="text", offsetgroup=method,
+            text=[number(v, 2) if k else "undefined" for v, k in zip(frame["value"], known, strict=True)],
+            textposition="top center", textfont_size=_LARGE - 1, showlegend=False, hoverinfo="skip", cliponaxis=False,
+        )  # fmt: skip
     chart.add_hline(CHANCE, line={"color": NEUTRAL, "width": 1.5, "dash": "dot"})
-    chart.update_yaxes(range=[max(0.0, low - 0.03), 1.0], tickformat=".1f", title_text="Test AUC (0.5 is chance)")
+    chart.update_yaxes(
+        range=[max(0.0, low - 0.03), 1.03],
+        tickvals=np.arange(11) / 10,
+        tickformat=".1f",
+        title_text="Test AUC (0.5 is chance)",
+    )
     chart.update_xaxes(showgrid=False, title_text=f"Groups of {chart_text(attribute)}; bars: 95 % interval")
-    fitting = {"mode": "hide", "minsize": _LARGE - 3}
     return _large(
-        chart, 430, barmode="group", bargap=0.28, bargroupgap=0.06, legend=_LEGEND, uniformtext=fitting,
-        margin={"t": 48, "b": 60},
+        chart, 430, barmode="group", bargap=0.28, bargroupgap=0.06, scattermode="group", scattergap=0.28,
+        legend=_LEGEND, margin={"t": 48, "b": 60},
     )  # fmt: skip
 
 
@@ -89,7 +97,7 @@ def front_chart(front: Front, attribute: str, start: int) -> go.Figure:
         Place of the λ that is shown first.
     """
     groups = list(front.points[0].groups)
-    chart = make_subplots(cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.14)
+    chart = make_subplots(cols=2, column_widths=[0.46, 0.54], horizontal_spacing=0.09)
     x, y = ([_mean(getattr(p, at)) for p in front.points] for at in ("auc", "es_auc"))
     chart.add_scatter(
         x=x, y=y, mode="lines+markers+text", text=[f"    λ {p.weight:g}" for p in front.points], cliponaxis=False,
@@ -106,7 +114,7 @@ def front_chart(front: Front, attribute: str, start: int) -> go.Figure:
     inks = [ACCENT, ACCENT, *(colours[group] for group in groups)]
     for one, ink in zip(moving[start][1:], inks, strict=True):
         chart.add_bar(
-            **one, orientation="h", base=CHANCE, width=0.62, marker={"color": ink, "cornerradius": 3}, showlegend=False,
+            **one, orientation="h", base=CHANCE, width=0.44, marker={"color": ink, "cornerradius": 3}, showlegend=False,
             textposition="inside", insidetextanchor="start", constraintext="none",
             textfont={"color": "white", "size": _LARGE - 1}, hoverinfo="skip", row=1, col=2,
         )  # fmt: skip
@@ -127,14 +135,19 @@ def front_chart(front: Front, attribute: str, start: int) -> go.Figure:
         "currentvalue": {"prefix": "λ = ", "xanchor": "left", "font": {"size": _LARGE + 3}}, "font": {"size": _LARGE},
         "bordercolor": NEUTRAL, "bgcolor": GRID, "activebgcolor": NEUTRAL, "tickcolor": NEUTRAL, "minorticklen": 0,
     }  # fmt: skip
-    chart.update_xaxes(title_text="Test AUC", tickformat=".3f", nticks=5, range=_wide(x), row=1, col=1)
-    chart.update_yaxes(
-        title_text=f"ES-AUC, {chart_text(attribute, 20)}", tickformat=".2f", range=_wide(y), row=1, col=1
-    )
+    for update, title, values in (
+        (chart.update_xaxes, "Test AUC", x), (chart.update_yaxes, f"ES-AUC, {chart_text(attribute, 20)}", y)
+    ):  # fmt: skip
+        update(title_text=title, tickformat=tick_format(_wide(values)), nticks=5, range=_wide(values), row=1, col=1)
     lows = [m.mean for p in front.points for m in (p.auc, p.es_auc, *p.groups.values()) if m.mean is not None]
     chart.update_xaxes(range=[min([CHANCE, *lows]) - 0.02, 1.0], tickformat=".1f", row=1, col=2)
-    chart.update_xaxes(title_text="Test metric; bars start at 0.5, chance for AUC", row=1, col=2)
-    chart.update_yaxes(autorange="reversed", showgrid=False, row=1, col=2)
+    chart.update_xaxes(title_text="Test metric, from 0.5 (chance)", row=1, col=2)
+    chart.update_yaxes(autorange="reversed", showgrid=False, showticklabels=False, row=1, col=2)
+    for one in moving[start][1:]:  # names above the bars: beside them they would lie over the other chart
+        chart.add_annotation(
+            x=CHANCE, y=one["y"][0], text=one["y"][0], xanchor="left", yanchor="bottom", yshift=11, showarrow=False,
+            row=1, col=2,
+        )  # fmt: skip
     return _large(chart, 400 + 26 * len(groups), sliders=[slider], barmode="overlay", margin={"t": 12, "b": 130})
 
 
@@ -189,5 +202,6 @@ def distance_chart(band: pd.DataFrame, methods: Sequence[str], unit: str) -> go.
         )  # fmt: skip
     chart.add_hline(0, line={"color": NEUTRAL, "width": 1.5, "dash": "dot"})
     chart.update_yaxes(title_text=f"Above chance ({unit})", rangemode="tozero")
-    chart.update_xaxes(title_text="Epoch", dtick=1 if len(band) and band["epoch"].max() <= 12 else None)
+    epoch_axis(chart, int(band["epoch"].max()) if len(band) else 1)
+    chart.update_xaxes(title_text="Epoch")
     return _large(chart, 380, legend=_LEGEND, margin={"t": 48, "b": 56})

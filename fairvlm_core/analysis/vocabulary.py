@@ -55,7 +55,7 @@ def vocabulary_warnings(table: PairTable, clip: Clip) -> list[IntakeWarning]:
     if share < _ENOUGH:
         unknown = ", ".join([word for word, _ in words.most_common() if not known[word]][:_SHOWN])
         built_in = clip.name in BUILT_IN and clip.name != "base"
-        fix = "choose another model, as --model base" if built_in else "choose a model that was trained on such notes"
+        fix = "choose another model, such as base" if built_in else "choose a model that was trained on such notes"
         values: dict[str, int | str] = {"model": clip.name, "share": round(100 * share), "words": unknown, "fix": fix}
         found.append(IntakeWarning(WarningKind.UNKNOWN_WORDS, values=values))
     train = np.asarray(table.frame["split"], str) == "train"

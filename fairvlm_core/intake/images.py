@@ -23,6 +23,7 @@ its name.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import threading
@@ -224,6 +225,15 @@ _KNOWN_MODES = frozenset(
     ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBa", "La", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F", "I;16", "I;16L",
      "I;16B", "I;16N")
 )  # fmt: skip
+
+
+def jpeg_address(image: Image.Image, side: int) -> str:
+    """A small image as a ``data:`` address (JPEG), its longer side at most `side` pixels."""
+    small = image.convert("RGB")
+    small.thumbnail((side, side))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 def _digest(data: bytes) -> str:

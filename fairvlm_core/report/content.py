@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,10 @@ from ..analysis.mining_again import MinedRun, mine_again
 from ..config import PRESET_SUMMARIES, RunConfig
 from ..errors import InputError
 from ..fairness import Outcome, PairedDifference, RocCurve, outcome_words, roc_by_group
+from ..intake.images import jpeg_address
 from ..mining.audit import AttributeAudit
 from ..pairs import PairTable
+from ..review import VERDICTS, ReviewStore, results_opened
 from ..runs import Run, now
 from .cohort import GroupCells, data_card, group_cells
 from .privacy import check_min_cell, hidden_cells
@@ -25,6 +28,7 @@ from .wording import INTENDED_USE, comparison_sentence, limits, reproduction
 
 SCHEMA_VERSION = 1
 ROC_POINTS = np.linspace(0, 1, 51)
+IMAGE_SIDE = 224  # pixels
 _LEVEL = 0.05
 
 
@@ -40,6 +44,8 @@ class ReportOptions:
         List the ids of the flagged pairs.
     notes : bool
         Add the full clinical notes of the listed pairs.
+    images : bool
+        Add the images of the six most suspicious pairs.
     n_resamples : int
         Bootstrap draws and permutations; 0 for no intervals.
     """
@@ -47,6 +53,7 @@ class ReportOptions:
     min_cell: int = 5
     pair_ids: bool = True
     notes: bool = False
+    images: bool = False
     n_resamples: int = 2000
 
 
@@ -63,12 +70,12 @@ def build_content(run: Run, *, baseline: Run | None = None, options: ReportOptio
     Raises
     ------
     InputError
-        A run is not finished or damaged, the baseline was scored on other pairs, or notes are requested and the data folder
-        is missing or changed.
+        A run is not finished or damaged, the baseline was scored on other pairs, or notes or images are requested and the
+        data folder is missing or changed.
     """
     check_min_cell(options.min_cell)
-    if options.notes and not options.pair_ids:
-        raise InputError("notes are listed by pair: ask for pair ids as well, or leave notes out")
+    if (options.notes or options.images) and not options.pair_ids:
+        raise InputError("notes and images are listed by pair: ask for pair ids as well, or leave them out")
     test = _test_rows(run)
     try:
         return _content(run, test, baseline, options)
@@ -84,7 +91,8 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
     cells = group_cells(pairs, attributes, options.min_cell)
     fairness = fairness_of(run, options.n_resamples)
     mined = mine_again(run)
-    metrics = run.metrics()
+    metrics, results = run.metrics(), _results(fairness, cells)
+    mining = _mining(run, mined, config, cells, options)
     return {
         "schema_version": SCHEMA_VERSION,
         "title": f"{data['name']}: run {run.id}",
@@ -95,16 +103,20 @@ def _content(run: Run, test: pd.DataFrame, baseline: Run | None, options: Report
             "groups_hidden": any(cell.hidden for cell in cells),
             "pair_ids": options.pair_ids,
             "notes": options.notes,
+            "images": options.images,
         },
+        "worst": _worst(results),
+        "found": _found(run, mining["pairs"], options),
+        "review": _review(run, mined),
         "intended_use": INTENDED_USE,
         "data": data_card(data, pairs, cells),
         "configuration": _configuration(config),
         "environment": run.environment,
         "training": _training(metrics),
         "divergence": _divergence(metrics, attributes),
-        "results": _results(fairness, cells),
+        "results": results,
         "roc": _roc(test, attributes, cells),
-        "mining": _mining(run, mined, config, cells, options),
+        "mining": mining,
         "comparison": None if baseline is None else _comparison(run, baseline, cells, options),
         "limits": limits(options.min_cell, options.n_resamples, config.folds),
         "reproduce": reproduction(config.without_paths(), str(data["fingerprint"])),
@@ -160,6 +172,50 @@ def _results(report: Mapping[str, Any], cells: Sequence[GroupCells]) -> dict[str
         "threshold": report["settings"]["threshold"],
         "n_resamples": report["settings"]["n_resamples"],
     }
+
+
+def _worst(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The group with the lowest AUC among those that are shown."""
+    rows = [
+        group | {"attribute": one["attribute"]}
+        for one in results["attributes"]
+        for group in one["groups"]
+        if not group["hidden"] and group["auc"] is not None
+    ]
+    return min(rows, key=lambda row: row["auc"], default=None)
+
+
+def _found(run: Run, listed: Sequence[Mapping[str, Any]], options: ReportOptions) -> list[dict[str, Any]]:
+    """Six flagged pairs for the first page: wrong notes first, two shared markers where there are some."""
+    wrong, shared = ([row for row in listed if row["kind"] == kind] for kind in ("faulty", "noisy"))
+    chosen = [*wrong[: 6 - min(2, len(shared))], *shared]
+    found = [dict(row) for row in chosen[:6]]
+    if options.images and found:
+        table = _table(run, "images")
+        rows = {str(pair): row for row, pair in enumerate(table.pair_ids)}
+        found = [one | {"image": jpeg_address(table.image(rows[one["pair_id"]]), IMAGE_SIDE)} for one in found]
+    return found
+
+
+def _review(run: Run, mined: MinedRun) -> dict[str, Any] | None:
+    """Verdicts on this run's flagged pairs; of blind queues that are still being read, none."""
+    workspace = run.path.parent.parent
+    if not ReviewStore.exists(workspace):
+        return None
+    flagged = set(mined.rows.loc[mined.rows["kind"] != "clean", "pair_id"].astype(str))
+    opened, given = results_opened(workspace), {}
+    with ReviewStore.open(workspace) as store:
+        for queue in store.queues():
+            progress = store.progress(queue.queue_id)
+            complete = progress.n_readings >= progress.n_wanted
+            if queue.data == run.data["fingerprint"] and (not queue.blind or complete or queue.queue_id in opened):
+                given |= {one.pair_id: one.verdict for one in store.verdicts(queue_id=queue.queue_id).verdicts}
+    counts = Counter(verdict for pair, verdict in given.items() if pair in flagged)
+    if not counts:
+        return None
+    rows = [{"verdict": VERDICTS[name].label, "n": n} for name, n in counts.most_common()]
+    n_bad = sum(n for name, n in counts.items() if VERDICTS[name].bad)
+    return {"n": counts.total(), "n_bad": n_bad, "n_flagged": len(flagged), "verdicts": rows}
 
 
 def _attribute(name: str, facts: Mapping[str, Any], cells: Sequence[GroupCells]) -> dict[str, Any]:
@@ -263,10 +319,15 @@ def _audit_rows(
     return rows
 
 
-def _notes(run: Run, pair_ids: Sequence[str]) -> dict[str, str]:
+def _table(run: Run, what: str) -> PairTable:
     table = PairTable.read(run.data["folder"], **run.data["read_options"])
     if table.fingerprint != run.data["fingerprint"]:
-        raise InputError(f"the data of run {run.id} has changed since the run: its notes cannot be added")
+        raise InputError(f"the data of run {run.id} has changed since the run: its {what} cannot be added")
+    return table
+
+
+def _notes(run: Run, pair_ids: Sequence[str]) -> dict[str, str]:
+    table = _table(run, "notes")
     frame = table.frame.set_index(table.frame["pair_id"].astype(str))["text"]
     return {pair_id: str(frame[pair_id]) for pair_id in pair_ids}
 
@@ -299,6 +360,8 @@ def _difference(title: str, found: PairedDifference, name: str) -> dict[str, Any
     reason = f" ({found.no_interval})" if found.outcome is Outcome.NO_INTERVAL else ""
     return {
         "figure": title,
+        "attribute": found.attribute,
+        "group": found.group,
         "n": found.n,
         "n_seeds": found.n_seeds,
         "baseline": facts["a"],

@@ -54,6 +54,10 @@ def _charts(content: Mapping[str, Any]) -> dict[str, Any]:
     undefined = "undefined: fewer than two groups have an AUC"
     es_auc = [Dot(a["attribute"], a["es_auc"], a["low"], a["high"], a["chance"], undefined) for a in attributes]
     return {
+        "tradeoff": line_chart(
+            _tradeoff(content["comparison"]), title="From the baseline to this method: AUC of everyone and ES-AUC",
+            x_title="Test AUC of everyone", y_title="Test ES-AUC", x_whole=False, end_mark=True,
+        ),
         "loss": line_chart(
             losses, title="Mean loss by epoch, training and validation", x_title="Epoch", y_title="Mean loss"
         ),
@@ -68,6 +72,16 @@ def _charts(content: Mapping[str, Any]) -> dict[str, Any]:
         "groups": [(facts["attribute"], _group_chart(facts)) for facts in attributes],
         "roc": [(facts["attribute"], _roc_chart(facts)) for facts in content["roc"]],
     }  # fmt: skip
+
+
+def _tradeoff(comparison: Mapping[str, Any] | None) -> list[Line]:
+    """For each attribute, AUC and ES-AUC of the baseline and of this method."""
+    if comparison is None:
+        return []
+    auc, *others = (row for row in comparison["rows"] if not row["group"])
+    ends = ("baseline", "run")
+    known = [row for row in others if None not in [one[end] for one in (auc, row) for end in ends]]
+    return [Line(row["attribute"], [auc[end] for end in ends], [row[end] for end in ends]) for row in known]
 
 
 def _group_chart(facts: Mapping[str, Any]) -> Markup:

@@ -54,6 +54,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     diagonal: bool = False,
     x_whole: bool = True,
+    end_mark: bool = False,
 ) -> Markup:
     """Curves on common axes, with a legend beside the chart. Nothing where there are no lines.
 
@@ -69,6 +70,8 @@ def line_chart(
         A dotted line from corner to corner (chance level of a ROC curve).
     x_whole : bool
         Ticks at whole numbers only.
+    end_mark : bool
+        A dot at the last point of each curve.
     """
     if not lines:
         return Markup()
@@ -92,8 +95,8 @@ def line_chart(
         style: dict[str, Any] = {"stroke": colour, "stroke_width": 2, "stroke_dasharray": DASHES[i % len(DASHES)]}
         points = [(x(a), y(b)) for a, b in zip(line.x, line.y, strict=True)]
         parts.append(_tag("polyline", points=" ".join(f"{a:.1f},{b:.1f}" for a, b in points), fill="none", **style))
-        if len(points) == 1:
-            parts.append(_circle(*points[0], 4, colour))
+        if len(points) == 1 or end_mark:
+            parts.append(_circle(*points[-1], 4.5, colour))
         key = top + 10 + 18 * i
         parts += [
             _line(right + 10, key, right + 32, key, **style),

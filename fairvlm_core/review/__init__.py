@@ -15,7 +15,7 @@ from .export import export_csv, export_document, export_json, read_verdicts, rea
 from .log import Verification
 from .queue import ORDERS, QueueItem, QueuePlan, QueueSettings, plan_queue
 from .results import STANDINGS, ChainHead, Missing, PairVerdict, VerdictSet
-from .roles import ACTIONS, ROLES, Roles, may, open_results, read_roles, results_opened, role_of, sees_results
+from .roles import ACTIONS, ROLES, Roles, leads, may, open_results, read_roles, results_opened, role_of, sees_results
 from .source import ReviewedData, best_notes, queue_from_run, reviewed_data
 from .state import Conflict, Queue, ReviewProgress, ReviewTask
 from .store import ReviewStore
@@ -26,7 +26,8 @@ __all__ = [
     "Draft", "Drafts", "Estimate", "Event", "MinerQuality", "Missing", "PairVerdict", "Queue", "QueueItem", "QueuePlan",
     "QueueSettings", "ReviewProgress", "ReviewStore", "ReviewSummary", "ReviewTask", "ReviewedData", "Roles", "Verdict",
     "VerdictKind", "VerdictSet", "Verification", "agreement", "agreement_by_readers", "apply_verdicts", "best_notes",
-    "check_reviewer", "export_csv", "export_document", "export_json", "judged_frame", "may", "miner_quality",
+    "check_reviewer", "export_csv", "export_document", "export_json", "judged_frame", "leads", "may",
+    "miner_quality",
     "open_results", "plan_queue", "precision_table", "queue_from_run", "read_roles", "read_verdicts", "readings_frame",
     "results_opened", "review_summary", "reviewed_data", "role_of", "sees_results", "verdict_counts",
 ]  # fmt: skip

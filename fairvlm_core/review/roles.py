@@ -85,6 +85,15 @@ def may(role: str, action: str) -> bool:
     return ROLES.index(role) >= ROLES.index(ACTIONS[action])
 
 
+def leads(workspace: Path | str, role: str, name: str, made_by: str) -> bool:
+    """Whether a person may open a blind queue's results while others read: an adjudicator of `ROLES_FILE`.
+
+    Without that file everyone is admin, so only who made the queue (`made_by`) may.
+    """
+    listed = (Path(workspace) / ROLES_FILE).is_file()
+    return may(role, "adjudicate") and (listed or person(name) == person(made_by))
+
+
 def results_opened(workspace: Path | str) -> dict[str, str]:
     """Queues whose results an adjudicator has opened to readers: queue id to who opened them."""
     path = Path(workspace) / OPENED_FILE
@@ -105,7 +114,7 @@ def sees_results(role: str, *, left: int, complete: bool, opened: bool, blind: b
     """Whether a person sees the results of a queue.
 
     In a blind queue nobody does who still has pairs to read (`left`): results show what the miner and other readers think.
-    A reviewer sees them when the queue is complete. An adjudicator can open them earlier, to everyone.
+    A reviewer sees them when the queue is complete. Who leads the review (`leads`) can open them earlier, to everyone.
 
     >>> sees_results("reviewer", left=0, complete=False, opened=False, blind=True)
     False

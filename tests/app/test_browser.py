@@ -188,15 +188,28 @@ def test_navigation_keeps_the_run_and_works_with_the_keyboard(served, visit: Vis
     assert "2 of 130" in visit.text()
 
 
-def test_a_row_of_pairs_opens_the_pair(served, visit: Visit, table: PairTable) -> None:
+def test_a_thumbnail_opens_its_pair(served, visit: Visit, table: PairTable) -> None:
     address = served.address
     visit.open(f"{address}/Data?view=Browse+pairs&run=1")
-    grid = visit.page.locator("[data-testid=stDataFrame]:visible").last
-    box = grid.bounding_box()
-    visit.page.mouse.click(box["x"] + 18, box["y"] + 38 + 35 * 2 + 17)  # the third row's mark
+    visit.page.locator(".one img").nth(2).click()
     visit.page.wait_for_function("id => location.search.includes(id)", arg=str(table.pair_ids[2]))
     visit.settle()
     assert table.frame["text"][2] in visit.text()
+
+
+def test_light_and_dark_are_switched_in_the_menu(served, contexts) -> None:
+    visit = Visit(contexts["light"].browser.new_context(color_scheme="light").new_page())
+    visit.open(f"{served.address}/Compare_runs")
+    colour = "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+    assert visit.page.evaluate(colour) == "rgb(255, 255, 255)"
+    visit.page.get_by_test_id("stMainMenuButton").click()
+    visit.page.get_by_test_id("stMainMenuItem-theme-Dark").click()
+    visit.page.wait_for_function(f"() => {colour} === 'rgb(20, 24, 29)'")
+    visit.page.keyboard.press("Escape")
+    visit.settle()
+    inks = "[...document.querySelectorAll('.js-plotly-plot .xtitle')].map(one => getComputedStyle(one).fill)"
+    assert set(visit.page.evaluate(inks)) == {"rgb(201, 208, 216)"}  # the charts followed
+    visit.page.context.close()
 
 
 def test_a_run_that_ends_is_seen_without_a_reload(served, visit: Visit) -> None:

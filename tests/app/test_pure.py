@@ -235,7 +235,7 @@ def test_headlines_name_the_groups_without_auc() -> None:
     }
     cards = entries.headlines(test)
     assert [card.value for card in cards] == ["0.900", "0.800", "0.900"]
-    assert cards[0].below == "n = 40, n+ = 20"
+    assert cards[0].below == "40 pairs, 20 positive"
     assert cards[1].below == "lowest: B 0.750 (n = 20)"
     assert cards[2].below == "partial: no AUC for M (n = 12)"
 

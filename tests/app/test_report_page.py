@@ -44,11 +44,11 @@ def test_the_preview_is_the_file(open_page) -> None:
     assert not app.error, [error.value for error in app.error]
     html = preview(app)
     assert "0003-robustfair-s0" in html
-    assert "Comparison with run" not in html
+    assert "Comparison with run 0001-clip-s0" in html  # of another method, the same seed
     baseline = app.main.selectbox[0]
     assert baseline.options == ["no baseline", "1 · clip · seed 0", "2 · clip · seed 1", "4 · robustfair · seed 1"]
-    baseline.select("0001-clip-s0").run()
-    assert "Comparison with run 0001-clip-s0" in preview(app)
+    baseline.select("").run()
+    assert "Comparison with run" not in preview(app)
 
 
 def test_options_reach_the_report(open_page, recorded_workspace) -> None:

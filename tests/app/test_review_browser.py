@@ -224,6 +224,24 @@ def test_typing_a_comment_gives_no_verdict(served, reader, data) -> None:
     assert (event.pair_id, event.body["verdict"], event.body["comment"]) == (ids[0], "wrong_note", "123 us 6")
 
 
+def test_a_link_touched_right_after_typing_opens_its_page(browser, served, data) -> None:
+    tablet = Reader(browser.new_context(viewport={"width": 1024, "height": 768}, has_touch=True), served, "Finger")
+    tablet.open(served.queue("finger", train_ids(data)[49:51]))
+    tablet.page.get_by_text("Reason, comment, better note").click()
+    tablet.page.get_by_label("Comment").click()
+    tablet.page.keyboard.type("a comment")
+    box = tablet.page.get_by_role("link", name="Data", exact=True).bounding_box()
+    finger = tablet.page.context.new_cdp_session(tablet.page)
+    point = {"x": box["x"] + 20, "y": box["y"] + 8}
+    finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+    tablet.page.wait_for_timeout(80)
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    tablet.page.get_by_text("Groups and label rates").wait_for()
+    tablet.page.wait_for_timeout(1000)
+    assert tablet.page.get_by_text("Groups and label rates").is_visible()
+    tablet.close()
+
+
 def test_fault_18_a_hostile_note_is_shown_literally(served, reader, data) -> None:
     reader.open(served.queue("hostile", train_ids(data)[:1]))
     shown = reader.page.inner_text(".st-key-review_note")

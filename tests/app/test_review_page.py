@@ -552,6 +552,21 @@ def test_a_reader_of_a_blind_queue_sees_no_results_until_an_adjudicator_opens_th
     assert [metric.label for metric in start(open_page, "Rae", view="Results").metric][:1] == ["Precision"]
 
 
+def test_without_a_list_of_roles_who_made_the_queue_opens_its_results(open_page, reviewing) -> None:
+    queue = add_queue(reviewing, run_in(reviewing))
+    with log_of(reviewing) as store:
+        task = store.next_pair(queue.queue_id, "Rae")
+        store.judge(queue.queue_id, task.pair_id, "Rae", Verdict("fits"))
+    app = start(open_page, "Rae", view="Results")
+    assert "Results are closed" in words_of(app)
+    assert not app.metric
+    assert not [each for each in app.button if each.label.startswith("Open the results")]
+    app = start(open_page, queue.by, view="Results")
+    button(app, "Open the results to all readers").click()
+    run(app)
+    assert [metric.label for metric in start(open_page, "Rae", view="Results").metric][:1] == ["Precision"]
+
+
 def test_the_image_stands_beside_those_its_note_fits_best_on_request(open_page, reviewing, table) -> None:
     add_queue(reviewing, run_in(reviewing))
     app = start(open_page)
