@@ -27,13 +27,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from pages import ROOT, make_workspace
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: TID251
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: TID251
 from websockets.asyncio.client import ClientConnection, connect
 
 from fairvlm_core.review import QueueSettings, ReviewStore, queue_from_run
 from fairvlm_core.runs import RunStore
+from pages import ROOT, make_workspace
 
 PAGES = (
     ("", ""), ("Data", ""), ("Data", "view=Browse+pairs"), ("Bad_pairs", "run=1"), ("Loss_and_Sinkhorn", "run=1"),

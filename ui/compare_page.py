@@ -220,6 +220,8 @@ def tradeoff(result: RunComparison) -> None:
         return
     widgets.section("Trade-off between AUC and fairness", *ABOUT_TRADEOFF)
     grids = {grid.name: grid for grid in weight_grids([scored.method for scored in result.methods])}
+    verdict = best_method(result)
+    best = verdict.difference.b.name if verdict is not None else ""
 
     @st.fragment
     def drawn() -> None:
@@ -238,8 +240,9 @@ def tradeoff(result: RunComparison) -> None:
             grid = next(iter(grids.values()))
             if len(grids) > 1:
                 grid = grids[st.selectbox("Methods that differ in λ", list(grids), key="tradeoff.grid")]
+            at = grid.methods.index(best) if best in grid.methods else -1
             weight = right.select_slider(
-                "λ", grid.weights, key=f"tradeoff.weight.{grid.name}", format_func="{:g}".format
+                "λ", grid.weights, value=grid.weights[at], key=f"tradeoff.weight.{grid.name}", format_func="{:g}".format
             )
         widgets.chart(
             plane_chart(frame, metric, attribute, [m.name for m in result.methods], grid, weight),

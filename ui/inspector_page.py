@@ -44,7 +44,7 @@ def inspect(
     if pair is None or row is None:
         widgets.empty("No pair chosen", "Choose a pair of the list, or a point on the map.")
         return
-    _head(pairs, now, row, rows, move)
+    _head(pairs, now, row, rows, data, move)
     around, missing = _near(run, pairs, row)
     kind = PAIR_KINDS[now.kind[row]]
     rare = []
@@ -82,7 +82,9 @@ def _details(
             _neighbours(pairs, now, around, data, move)
 
 
-def _head(pairs: RunPairs, now: MinedPairs, row: int, rows: np.ndarray, move: Move) -> None:
+def _head(
+    pairs: RunPairs, now: MinedPairs, row: int, rows: np.ndarray, data: Data | None, move: Move
+) -> None:  # fmt: skip
     ids = pairs.ids[rows]
     pair = str(pairs.ids[row])
     place = np.flatnonzero(rows == row)
@@ -103,7 +105,9 @@ def _head(pairs: RunPairs, now: MinedPairs, row: int, rows: np.ndarray, move: Mo
         st.caption(where, width="content")
     groups = "".join(f" · {name} {values[row]}" for name, values in pairs.groups.items())
     split = SPLITS.get(str(pairs.splits[row]), str(pairs.splits[row]))
-    st.caption(literal(f"{split} · label {pairs.labels[row]} · patient {pairs.patients[row]}{groups}"))
+    label = int(pairs.labels[row])
+    said = f"label {label}" if data is None else f"label: {data.table.info.label_names[label]}"
+    st.caption(literal(f"{split} · {said} · patient {pairs.patients[row]}{groups}"))
 
 
 def _near(run: Run, pairs: RunPairs, row: int) -> tuple[Near | None, str]:
