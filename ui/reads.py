@@ -74,16 +74,20 @@ def _pair_table(folder: str, options: dict[str, Any], stamps: list[Stamp]) -> Pa
 
 def thumbnail(table: PairTable, row: int) -> str:
     """A small image of a pair as a ``data:`` address; "" where it cannot be read."""
-    path = str(table.frame["image"].iat[row])
-    return _thumbnail(str(table.root), path, stamp(Path(table.image_root) / path), table, row)
+    path = Path(table.image_root) / str(table.frame["image"].iat[row])
+    key = (str(path), stamp(path))
+    if key not in _thumbnails:
+        if len(_thumbnails) >= 4000:
+            _thumbnails.clear()
+        try:
+            _thumbnails[key] = jpeg_address(table.image(row), THUMBNAIL)
+        except InputError:
+            _thumbnails[key] = ""
+    return _thumbnails[key]
 
 
-@st.cache_data(max_entries=4000, show_spinner=False)
-def _thumbnail(root: str, path: str, image: Stamp, _table: PairTable, _row: int) -> str:  # noqa: ARG001 - parts of the key
-    try:
-        return jpeg_address(_table.image(_row), THUMBNAIL)
-    except InputError:
-        return ""
+# A dictionary: a page asks for 60 at once, and a look-up in Streamlit's cache takes as long as the rest of the page.
+_thumbnails: dict[tuple[str, Stamp], str] = {}
 
 
 @st.cache_data(max_entries=128, show_spinner=False, hash_funcs=by_files("predictions", "report"))
