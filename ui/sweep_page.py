@@ -49,8 +49,10 @@ def _start(here: Here, *, opened: bool) -> None:
         trials = third.number_input("Trials", 1, 1000, 20, key=f"{_STATE}.trials")
         seeds = fourth.number_input("Seeds each", 1, 20, 1, key=f"{_STATE}.seeds")
         params = st.text_input(
-            "Settings to vary", key=f"{_STATE}.params", placeholder="fairness.weight=0.1..30:log  mining.faulty_sd=1.5..4",
-            help="NAME=LOW..HIGH, with :log for a log scale, or NAME=a|b|c. Empty: λ, β and ε of the preset robustfair.",
+            "Settings to vary (empty: the usual ones)", key=f"{_STATE}.params",
+            placeholder="fairness.weight=0.1..30:log  mining.faulty_sd=1.5..4",
+            help="A setting with its range, as fairness.weight=0.1..30, with :log for a logarithmic range, or with its "
+            "choices, as mining.spread=sd|mad; several with a space between. Empty: λ, β and ε of robustfair.",
         )  # fmt: skip
         if st.form_submit_button("Start", type="primary"):
             with errors():
@@ -80,7 +82,8 @@ def show(here: Here) -> None:
         widgets.empty(
             "No sweep yet",
             "A sweep trains many runs with different settings and shows the best trade-offs. Start it above or in a "
-            "terminal; this view follows it. Without --param it varies λ, β and ε of the preset robustfair:",
+            "terminal; this view follows it. If no setting is named, it varies the fairness weight λ, the limits β and the "
+            "blur ε of robustfair.",
             _COMMAND,
         )
         return

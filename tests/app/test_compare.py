@@ -19,7 +19,7 @@ from fairvlm_core.cli.app import app as command
 from fairvlm_core.errors import InputError
 from fairvlm_core.runs import Run, RunStore
 from fairvlm_core.words import NOTHING
-from ui import compare, compare_charts
+from ui import compare, compare_charts, compare_plane
 
 
 def added(store: RunStore, table, *seeds: int, **shifts: float) -> list[Run]:
@@ -228,3 +228,17 @@ def test_page_and_command_agree(table, tmp_path) -> None:
 
 def _plain(value: float) -> float | None:
     return None if pd.isna(value) else value
+
+
+def test_ticks_are_whole_epochs_and_never_the_same_twice() -> None:
+    epochs = np.arange(1, 7)
+    values = pd.DataFrame({"method": "clip", "epoch": epochs, "mean": 0.9, "low": 0.9, "high": 0.9})
+    chart = compare_charts.epochs_chart(values, ["clip"], "race")
+    assert (chart.layout.xaxis.dtick, chart.layout.xaxis.tickformat) == (1, "d")
+    near = pd.DataFrame(
+        {"method": ["a", "b"], "auc": [0.92511, 0.92514], "fair": [0.7, 0.8], "auc_sd": 0.0, "fair_sd": 0.0, "front": True,
+         "n_runs": 1, "n": 9}
+    )  # fmt: skip
+    form = compare_plane.plane_chart(near, "es_auc", "race", ["a", "b"]).layout.xaxis.tickformat
+    ticks = [format(value, form) for value in np.linspace(0.92511, 0.92514, 7)]
+    assert len(set(ticks)) == len(ticks)
