@@ -25,7 +25,9 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.87651), number(None), number(-0.5), number(-0.0001)
     ('0.877', '–', '−0.500', '0.000')
     """
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS) if known(value) else NOTHING
+    if value is None or not known(value):
+        return NOTHING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:
