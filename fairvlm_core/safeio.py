@@ -16,6 +16,7 @@ import re
 import shutil
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,6 +135,16 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{_short(path)} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{_short(path)} cannot be read ({type(error).__name__})") from error
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Read TOML; an `InputError` names `what` and the file where it is missing or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{what} {path.name}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{what} {path.name} is no TOML: {error}") from None
 
 
 def read_versioned(path: Path, newest: int) -> dict[str, Any]:

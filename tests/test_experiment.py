@@ -110,7 +110,7 @@ def ids(runs: dict[Cell, Run]) -> dict[Cell, str]:
         ),
         ('[synth]\nn_trian = 3\n[methods.a]\npreset = "clip"', "synth: "),
         ('name = "x"\n[methods.a]\npreset = "clip"', "name: it is the file's name"),
-        ('based_on = "none.toml"', "No such file"),
+        ('based_on = "none.toml"', "there is no such file"),
         ("a = = 3", "is no TOML"),
     ],
 )

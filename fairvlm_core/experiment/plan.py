@@ -27,7 +27,6 @@ set = { "fairness.weight" = 1e-6 }
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..config import AUTO, RunConfig, choose_model, dotted
 from ..errors import InputError
 from ..fairness.definitions import find_metric
+from ..safeio import read_toml
 from ..synth import SynthConfig
 
 if TYPE_CHECKING:
@@ -203,12 +203,9 @@ def read_experiment(path: Path) -> Experiment:
         There is no such file, it is no TOML, or an entry is unknown or out of range.
     """
     path = path if path.is_file() else bundled().get(str(path), path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"experiment {path}: {error.strerror}; bundled are {', '.join(bundled())}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"experiment {path.name} is no TOML: {error}") from None
+    if not path.is_file():
+        raise InputError(f"experiment {path}: there is no such file; bundled are {', '.join(bundled())}")
+    values = read_toml(path, "experiment")
     if not _NAME.fullmatch(path.stem):
         raise InputError(f"experiment {path.name}: name the file with letters, digits, dots, dashes and underscores")
     if "name" in values:

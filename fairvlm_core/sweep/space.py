@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from ..config import PRESETS, RunConfig, dotted, setting_names
 from ..errors import InputError
+from ..safeio import read_toml
 
 DEFAULT = ("fairness.weight=0.1..30:log", "mining.faulty_sd=1.5..4", "fairness.blur=0.05..1:log")
 _FORM = "write LOW..HIGH, LOW..HIGH:log, LOW..HIGH:STEP, or choices as a|b|c"
@@ -156,12 +156,7 @@ def read_space_file(path: Path) -> tuple[list[str], dict[str, Any], str | None]:
     InputError
         There is no such file, it is no TOML, or it holds something else.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"--space {path.name}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"--space {path.name} is no TOML: {error}") from None
+    values = read_toml(path, "--space")
     unknown = set(values) - {"param", "set", "preset"}
     if unknown or not all(isinstance(values.get(name, {}), dict) for name in ("param", "set")):
         wrong = ", ".join(sorted(unknown)) or "param or set"
