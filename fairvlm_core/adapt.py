@@ -156,8 +156,8 @@ def _best_scale(images: Tensor, notes: Tensor, batch_size: int = 64) -> float:
     batches = list(zip(*(one.split(batch_size) for one in (image, text, which)), strict=True))
 
     def mean_loss(scale: float) -> float:
-        losses = [pair_losses(*batch[:2], torch.tensor(scale), notes=batch[2]).loss for batch in batches]
-        return float(torch.cat(losses).mean())
+        factor = torch.tensor(scale)
+        return float(torch.cat([pair_losses(i, t, factor, notes=note).loss for i, t, note in batches]).mean())
 
     return min(_SCALES, key=mean_loss)
 

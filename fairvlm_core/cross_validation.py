@@ -122,8 +122,16 @@ def cross_validate(
             if on_state is not None:
                 on_state(k, state)
 
-        options = {"clip": clip_of_fold(), "state": state_of(k), "on_step": step, "on_epoch": epoch}
-        found = fit(part, config, arrays=arrays, trusted=trusted, **options)
+        found = fit(
+            part,
+            config,
+            state=state_of(k),
+            arrays=arrays,
+            clip=clip_of_fold(),
+            trusted=trusted,
+            on_step=step,
+            on_epoch=epoch,
+        )
         results.append(found)
         entries.append(_entry(k, found))
         if on_fold is not None:
