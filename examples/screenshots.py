@@ -142,6 +142,7 @@ def shots(runs: list[str]) -> dict[str, tuple[str, int | None]]:
         "review-results": (f"Review?view=Results&{one}", None),
         "report": (f"Report?{one}", 1400),
         "story": ("Story", None),
+        "experiments": ("Experiments", None),
     }
 
 
