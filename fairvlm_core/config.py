@@ -74,6 +74,11 @@ class MiningConfig(_Frozen):
     history: Literal["mean", "recency", "last"] = Field(
         "mean", description="Mean over past epochs, later epochs count more, or the last one alone"
     )
+    live: bool = Field(
+        False,
+        description="With the rule threshold on losses: in a step a pair is judged by the loss that it has now, against "
+        "the latest losses of all pairs, instead of its history",
+    )
     spread: Literal["sd", "mad"] = Field("sd", description="Spread over pairs: standard deviation or 1.4826 · MAD")
     faulty_sd: Positive = Field(3.0, description="β_f: flagged as faulty above mean + β_f · spread")
     noisy_sd: Positive = Field(3.0, description="β_n: flagged as noisy below mean - β_n · spread")
@@ -89,7 +94,7 @@ class MiningConfig(_Frozen):
         InputError
             A setting out of range, or the ledger lacks what the rule needs.
         """
-        settings = self.model_dump(exclude={"enabled", "key"})
+        settings = self.model_dump(exclude={"enabled", "key", "live"})
         settings |= {name: value for name, value in changes.items() if value is not None}
         if settings["channel"] == "group_loss" and "group_loss" not in ledger.channels:
             settings["channel"] = ledger.channels[0]
@@ -113,10 +118,17 @@ class FairnessConfig(_Frozen):
         "scale; none: as it is",
     )
     bound: Positive = Field(
-        3.0, description="Largest gradient of the term at a pair, in multiples of the gradient of the pair's own loss"
+        3.0,
+        description="Largest gradient of the term at a pair, in multiples of the gradient of the pair's own weighted loss",
+    )
+    outlier_sd: NonNegative = Field(
+        0.0,
+        description="Pairs more than so many robust standard deviations worse than the median of their own group are no "
+        "part of the term, nor are pairs of a weight below 1/2: they may have a wrong note; 0: all are",
     )
     above_chance: bool = Field(
-        True, description="Only what exceeds a group's level by chance pulls, so that small groups are not over-fitted"
+        True,
+        description="Only what exceeds twice a group's level by chance pulls, so that small groups are not over-fitted",
     )
     attributes: tuple[str, ...] = Field((), description="Attributes to compare by; empty: all of the data set's")
     only_first: bool = Field(False, description="Use one attribute only, the first (FairCLIP knows a single one)")
@@ -389,6 +401,7 @@ def with_model(table: PairTable, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _LEFT_OUT = {"enabled": True, "weights": "left-out", "history": "last", "spread": "mad", "faulty_sd": 2.0}
+_TERM = {"weight": 6.0, "quantity": "loss", "outlier_sd": 2.0}
 AUTO = "auto"  # the model that `choose_model` takes for a table; no configuration contains it
 BUILT_IN = ("tiny", "base")
 # What a model sets where neither the preset nor the user does.
@@ -400,13 +413,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fairclip-plus": {"fairness": {"weight": 3.0, "quantity": "similarity"}},
     "dbpm": {"mining": _LEFT_OUT},
     "robustfair": {
-        "mining": _LEFT_OUT | {"channel": "group_loss", "warmup": 2},
-        "fairness": {"weight": 3.0, "quantity": "loss"},
+        "mining": _LEFT_OUT | {"channel": "group_loss", "live": True, "warmup": 0},
+        "fairness": _TERM,
     },
     "robustfair-plus": {
         "averaging": 0.5,
         "mining": {"enabled": True, "rule": "mismatch", "weights": "posterior", "warmup": 0},
-        "fairness": {"weight": 3.0, "quantity": "loss"},
+        "fairness": _TERM,
     },
     "robustfair-released": {
         "trainable": "towers",

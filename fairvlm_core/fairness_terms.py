@@ -31,18 +31,20 @@ class FairnessTerm:
 class LedgerTerm(FairnessTerm):
     """Every group's divergence from everyone over the ledger's latest values (`LedgerDivergence`), from the first epoch on.
 
-    A pair's pull is bounded. In units of the gradient of the pair's own mean loss it is at least −1 (times the pair's
-    weight), so that the term never makes a pair's loss rise, and at most `config.bound`.
+    A pair's pull is bounded. In units of the gradient of the pair's own weighted loss it is at least −1, so that the term
+    never makes a pair's loss rise, and at most `config.bound`.
     """
 
     def __init__(self, config: FairnessConfig, groups: Groups):
         self._config = config
+        worse = 1 if config.quantity == "loss" else -1  # a wrong note has a high loss and a low similarity
         self._divergence = LedgerDivergence(
             groups,
             blur=config.blur,
             normalise=config.normalise == "sum",
             in_sd=config.unit == "sd",
             above_chance=config.above_chance,
+            outlier_sd=worse * config.outlier_sd,
         )
 
     def begin_epoch(self, ledger: PairLossLedger, weights: np.ndarray) -> None:

@@ -17,9 +17,18 @@ from torch import Tensor
 
 from .config import MiningConfig
 from .ledger import PairLossLedger
-from .mining import RANKING_RULES, MiningResult, pair_weights, within_groups
+from .mining import (
+    RANKING_RULES,
+    WEIGHTING_RULES,
+    Flags,
+    MiningResult,
+    location_and_spread,
+    pair_weights,
+    within_groups,
+)
 
 _RELEASED_SD = 3.0
+_REFRESH = 4  # steps between two estimates of location and spread
 
 
 class Miner:
@@ -67,6 +76,47 @@ class Miner:
         return torch.ones_like(losses)
 
 
+class LiveLimits:
+    """The limits of the rule ``threshold`` applied to losses of the present step.
+
+    A loss of the last epoch is one epoch old, and the model has learned much since. So a pair is judged by the loss that
+    it has in the step, against the latest losses of all pairs.
+
+    Parameters
+    ----------
+    latest : float64 ndarray of shape (N,)
+        The latest loss of each pair; NaN for a pair without one. `weigh` writes into it.
+    membership : bool ndarray of shape (G, N)
+        Losses are compared within these groups (`within_groups`); without any, over all pairs.
+    """
+
+    def __init__(self, config: MiningConfig, latest: np.ndarray, membership: np.ndarray):
+        self._config, self._latest, self._membership = config, latest, membership
+        self._shift, self._steps = np.zeros(len(latest)), 0
+        self.n_flagged = {"faulty": 0, "noisy": 0}
+
+    def weigh(self, rows: np.ndarray, losses: np.ndarray, *, act: bool) -> np.ndarray:
+        """Take in the losses (B,) of a step; weights (B,), all 1 unless the limits are to `act` already."""
+        self._latest[rows] = losses
+        if not act:
+            return np.ones(len(rows))
+        if self._steps % _REFRESH == 0:
+            seen = np.flatnonzero(~np.isnan(self._latest))
+            values = self._latest[seen]
+            if len(self._membership):
+                values = within_groups(values, self._membership[:, seen])
+                self._shift[seen] = values - self._latest[seen]
+            self._mu, self._sigma = location_and_spread(values, self._config.spread)
+        self._steps += 1
+        z = (losses + self._shift[rows] - self._mu) / (self._sigma or np.inf)
+        faulty, noisy = z > self._config.faulty_sd, z < -self._config.noisy_sd
+        for name, flagged in (("faulty", faulty), ("noisy", noisy)):
+            self.n_flagged[name] += int(flagged.sum())
+        unknown = np.full(len(rows), np.nan)
+        weight = WEIGHTING_RULES[self._config.weights].weigh(Flags(z, faulty, noisy, unknown, self._sigma))
+        return np.where(faulty | noisy, weight, 1.0)
+
+
 class LedgerMiner(Miner):
     """Mines the ledger by the configured rules (see `fairvlm_core.mining.rules`).
 
@@ -81,6 +131,8 @@ class LedgerMiner(Miner):
         observer = RANKING_RULES[config.rule].observer
         self._config, self._observer = config, observer and observer(notes, seed)
         self._mined: MiningResult | None = None
+        self._live: LiveLimits | None = None
+        self._judges_live = config.enabled and config.live and config.rule == "threshold" and config.channel != "margin"
         self._first: PairLossLedger | None = None  # values of the pretrained model, until an epoch is recorded
         if self._observer is not None:
             self.channels, self.observes_pretrained = self._observer.channels, True
@@ -88,6 +140,11 @@ class LedgerMiner(Miner):
             self.channels = (*self.channels, "group_loss")
 
     def begin_epoch(self, ledger: PairLossLedger) -> np.ndarray:
+        if self._judges_live:
+            latest = ledger.losses[-1] if ledger.n_epochs else np.full(len(ledger), np.nan)
+            within = self._membership if self._config.channel == "group_loss" else self._membership[:0]
+            self._live = LiveLimits(self._config, np.array(latest, np.float64), within)
+            self._live_acts = ledger.n_epochs >= self._config.warmup
         source = self._first if ledger.n_epochs == 0 and self._first is not None else ledger
         enough = self._config.enabled and ledger.n_epochs >= self._config.warmup and source.n_epochs > 0
         channel = source.channels[0] if source is self._first else None
@@ -98,6 +155,10 @@ class LedgerMiner(Miner):
         return np.where(self.trusted, 1.0, self._mined.weight)
 
     def _weigh(self, rows: np.ndarray, losses: Tensor) -> Tensor:
+        if self._live is not None:
+            weight = self._live.weigh(rows, losses.cpu().numpy().astype(np.float64), act=self._live_acts)
+            self.n_flagged = self._live.n_flagged
+            return torch.from_numpy(weight).to(losses)
         if self._mined is None:
             return super()._weigh(rows, losses)
         return pair_weights(self._mined, rows, losses if self._config.channel == "loss" else None).to(losses)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .mining.margins import within_groups
+from .mining.rules import location_and_spread
 from .sinkhorn import group_sinkhorn
 
 
@@ -117,7 +119,8 @@ class Groups:
 
 
 _FEWEST = 10  # values that a group needs before it counts
-_CHANCE = 1.5  # level by chance in units of σ² (1/n − 1/N): 1.2 for normal values, 2 to 2.5 for skewed ones
+# Twice the level by chance in units of σ² (1/n − 1/N). The level is 1.2 for normal values, 2 to 2.5 for skewed ones.
+_TWICE_CHANCE = 3.0
 
 
 class LedgerDivergence:
@@ -138,8 +141,12 @@ class LedgerDivergence:
         Divide the term by the standard deviation of everyone's values. It then has the unit of the values, as the loss
         has, and λ means the same whatever the spread of the losses.
     above_chance : bool
-        Multiply a group's share of the term by (1 − c/S)₊ for a divergence S and its level by chance c, about
+        Multiply a group's share of the term by (1 − 2c/S)₊ for a divergence S and its level by chance c, about
         1.5 σ² (1/n − 1/N) for a group of n. A group that differs from everyone by its small size alone is left alone.
+    outlier_sd : float
+        Without effect if 0. Else pairs that may have a wrong note are no part of the divergence: those of a weight below
+        ½, and those whose value, with the medians of the groups moved to everyone's, lies more than so many robust
+        standard deviations above the median (below it, if negative).
     knots : int
         Grid points.
     refresh : int
@@ -154,11 +161,13 @@ class LedgerDivergence:
         normalise: bool = False,
         in_sd: bool = False,
         above_chance: bool = False,
+        outlier_sd: float = 0.0,
         knots: int = 96,
         refresh: int = 8,
     ):
         self.groups, self.blur, self.normalise = groups, blur, normalise
-        self.in_sd, self.above_chance, self.knots, self.refresh = in_sd, above_chance, knots, refresh
+        self.in_sd, self.above_chance, self.outlier_sd = in_sd, above_chance, outlier_sd
+        self.knots, self.refresh = knots, refresh
         self._member = groups.membership.to(torch.float64)
         self._least = self._member.sum(1).clamp(max=_FEWEST)
 
@@ -170,12 +179,15 @@ class LedgerDivergence:
         self.values = values.to(torch.float64, copy=True)
         self._given = torch.ones_like(self.values) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
         self._seen = ~self.values.isnan()
+        self._typical = torch.ones_like(self._seen)
         self.values.nan_to_num_(0.0)
         self._steps = 0
 
     def solve(self) -> Tensor:
         """Divergence of every group, shape (G,); stores the potentials' slopes for `term`."""
-        self.weights = self._given * self._seen
+        if self.outlier_sd:
+            self._leave_outliers_out()
+        self.weights = self._given * self._typical * self._seen
         mass = self._member * self.weights
         group_mass, everyone = mass.sum(1, keepdim=True), self.weights.sum()
         present = group_mass.clamp_min(1e-12)
@@ -187,7 +199,7 @@ class LedgerDivergence:
             else centre.new_ones(len(mass))
         )
         self._total_scale = centre if self.normalise else centre.new_ones(())
-        known = self.values[self._seen]
+        known = self.values[self._seen & self._typical]
         low_to_high = torch.stack([known / s for s in (*self._scale.unique(), self._total_scale)])
         self._low, high = low_to_high.min(), low_to_high.max()
         self._step = ((high - self._low) / (self.knots - 1)).clamp_min(1e-12)
@@ -212,9 +224,9 @@ class LedgerDivergence:
     def term(self, rows: Tensor, live: Tensor, lowest: float = -math.inf, highest: float = math.inf) -> Tensor:
         """The weighted divergence as a scalar whose gradient reaches `live` (shape (B,), on the model's device).
 
-        The live values replace the stored ones of their rows. The gradient at a pair is clipped to `lowest` times the
-        pair's weight, and to `highest`. Without a limit a single pair of a small group would outweigh the rest of its
-        batch: in a group of 30 it represents 1/30 of the mass.
+        The live values replace the stored ones of their rows. The gradient at a pair is clipped to `lowest` and `highest`
+        times the pair's weight. Without a limit a single pair of a small group would outweigh the rest of its batch: in a
+        group of 30 it represents 1/30 of the mass.
         """
         value = live.detach().to("cpu", torch.float64)
         self.values[rows] = value
@@ -222,23 +234,34 @@ class LedgerDivergence:
         if self._steps % self.refresh == 0:
             self.solve()
         self._steps += 1
-        member, weight = self._member[:, rows], self._given[rows]
+        member, weight = self._member[:, rows], self._given[rows] * self._typical[rows]
         share = self._n_seen / len(rows)  # the batch represents all pairs that the masses are of
         slope = self._slope(self._group_slope, value / self._scale[:, None]) / self._scale[:, None]
         pull = (member * weight / self._group_mass[:, None] * slope).sum(0)
         everyone_slope = self._slope(self._total_slope[None], (value / self._total_scale)[None])[0] / self._total_scale
         pull = share * (pull + weight / self._everyone * everyone_slope)
-        pull = pull.maximum((lowest * weight).nan_to_num(nan=0.0)).clamp_max(highest)
+        pull = pull.maximum((lowest * weight).nan_to_num(nan=0.0)).minimum((highest * weight).nan_to_num(nan=0.0))
         surrogate = (pull.to(live) * live).sum()
         level = (self.divergence * self._coefficient).sum().to(live)
         return level + surrogate - surrogate.detach()
 
+    def _leave_outliers_out(self) -> None:
+        """Decide which of the seen pairs are part of the divergence."""
+        trusted = torch.nonzero(self._seen & (self._given >= 0.5))[:, 0]
+        if len(trusted) == 0:
+            return
+        values = math.copysign(1.0, self.outlier_sd) * self.values[trusted].numpy()
+        values = within_groups(values, self.groups.membership[:, trusted].numpy())
+        centre, spread = location_and_spread(values, "mad")
+        self._typical = self._given >= 0.5
+        self._typical[trusted] = torch.from_numpy(values <= centre + abs(self.outlier_sd) * spread)
+
     def _above_chance(self, mass: Tensor, total: Tensor, divergence: Tensor) -> Tensor:
-        """The share (G,) of each divergence that exceeds its level by chance; sizes are those of equally weighted pairs."""
+        """The share (G,) of each divergence above twice its level by chance; sizes are those of equally weighted pairs."""
         variance = total @ (self.values - total @ self.values) ** 2 / self._total_scale**2
         n = mass.sum(1) ** 2 / (mass**2).sum(1).clamp_min(1e-12)
-        chance = _CHANCE * variance * (1 / n.clamp_min(1e-12) - (total**2).sum())
-        return (1 - chance / divergence.clamp_min(1e-12)).clamp_min(0)
+        twice = _TWICE_CHANCE * variance * (1 / n.clamp_min(1e-12) - (total**2).sum())
+        return (1 - twice / divergence.clamp_min(1e-12)).clamp_min(0)
 
     def _bin(self, values: Tensor, masses: Tensor) -> Tensor:
         place = ((values - self._low) / self._step).clamp(0, self.knots - 1).expand(masses.shape)

@@ -217,13 +217,32 @@ def pull_of(values, weights, rows=None, *, lowest=-math.inf, highest=math.inf, g
     return live.grad
 
 
-def test_the_lower_limit_follows_the_weight_so_that_no_loss_is_pushed_up():
+def test_both_limits_follow_the_weight_so_that_no_loss_is_pushed_up_and_no_flagged_pair_outweighs_others():
     values = torch.cat([torch.linspace(3, 4, 50), torch.linspace(0, 1, 150)]).double()
     weights = np.linspace(0, 1, 200)
-    pull = pull_of(values, weights, lowest=-1e-3, highest=1.0)
-    assert float(pull.max()) > 1e-3
+    pull = pull_of(values, weights, lowest=-1e-3, highest=2e-3)
+    assert float(pull.max()) > 1e-4
     assert (pull >= -1e-3 * torch.from_numpy(weights) - 1e-12).all()
+    assert (pull <= 2e-3 * torch.from_numpy(weights) + 1e-12).all()
     assert float(pull[0]) == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_pairs_that_may_have_a_wrong_note_are_no_part_of_the_term(sign):
+    """Outliers of a group that as a whole lies higher, and pairs of a low weight; for losses and similarities."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    values[:100] += 3.0
+    values[:6] += 8.0
+    weights = np.ones(400)
+    weights[200:210] = 0.4
+    pull = sign * pull_of(torch.from_numpy(sign * values), weights, outlier_sd=4.0 * sign)
+    assert (pull[:6] == 0).all()
+    assert (pull[200:210] == 0).all()
+    assert (pull[6:100] > 0).all()  # none of them is an outlier of its own group
+    without = np.r_[6:200, 210:400]
+    alone = pull_of(torch.from_numpy(sign * values[without]), None, groups=Groups.of({"sex": ["F"] * 94 + ["M"] * 290}))
+    torch.testing.assert_close(pull[without], sign * alone)
 
 
 def test_in_standard_deviations_the_pull_is_the_same_at_any_scale_of_the_losses():

@@ -32,6 +32,7 @@ from .rules import (
     Judgement,
     RankingRule,
     WeightingRule,
+    location_and_spread,
     ranking_rule,
     weighting_rule,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "fit_bad_tail",
     "fits",
     "lemon_scores",
+    "location_and_spread",
     "margin",
     "mine_bad_pairs",
     "mismatch_probability",
