@@ -45,6 +45,7 @@ from fairvlm_core.train import FitResult
 
 SETS = ("derm", "derm-swapped", "derm-device", "skin", "cxr")
 PRESETS = ("clip", "robustfair-plus")
+COLOURS = {"clip": "#0072b2", "robustfair-plus": "#d55e00"}
 FOLDS = 5
 MARKS = ("<!-- real begin -->", "<!-- real end -->")
 KEPT = Path(__file__).with_name("real.jsonl")
@@ -163,6 +164,45 @@ def tables(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def chart(records: Sequence[Record]) -> str:
+    """An SVG: means and 95 % intervals over seeds of AUC by set and preset, and of average precision by ranking."""
+    panels: list[tuple[str, list[tuple[str, str, np.ndarray]]]] = [("AUC (grey: linear probe)", [])]
+    for name in SETS:
+        for preset in PRESETS:
+            runs = [one for one in records if one["set"] == name and one["preset"] == preset]
+            if len(runs) > 1:
+                row = (f"{name}, {preset}", COLOURS[preset], np.array([one["auc"] for one in runs]))
+                probe = ("", "#999999", np.array([one["probe"] for one in runs]))
+                panels[0][1].extend([row, probe])
+    swapped = [one for one in records if one["set"] == "derm-swapped" and one["preset"] == "robustfair-plus"]
+    if len(swapped) > 1:
+        title = "Average precision for swapped notes on derm"
+        names = {name: "robustfair-plus" if name == "own" else name for name in swapped[0]["ap"]}
+        colours = {"own": COLOURS["robustfair-plus"]}
+        rows = [(names[n], colours.get(n, "#666666"), np.array([r["ap"][n] for r in swapped])) for n in names]
+        panels.append((title, rows))
+    parts, y = [], 10
+    for title, rows in panels:
+        parts.append(f'<text x="10" y="{y + 12}" font-weight="bold">{title}</text>')
+        y += 22
+        for label, colour, values in rows:
+            mean, low, high = (230 + 440 * (one - 0.5) / 0.5 for one in mean_interval(values))
+            parts.append(f'<text x="10" y="{y + 11}">{label}</text>')
+            line = f'x1="{low:.0f}" x2="{high:.0f}" y1="{y + 7}" y2="{y + 7}" stroke="{colour}" stroke-width="2"'
+            parts.append(f'<line {line}/><circle cx="{mean:.0f}" cy="{y + 7}" r="4" fill="{colour}"/>')
+            parts.append(f'<text x="690" y="{y + 11}">{values.mean():.3f}</text>')
+            y += 16 if label else 20
+        y += 12
+    for value in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        x = 230 + 440 * (value - 0.5) / 0.5
+        parts.insert(0, f'<line x1="{x:.0f}" x2="{x:.0f}" y1="30" y2="{y}" stroke="#e0e0e0"/>')
+        parts.append(f'<text x="{x:.0f}" y="{y + 14}" text-anchor="middle">{value}</text>')
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 740 {y + 24}" font-family="sans-serif" font-size="12">'
+    )
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
+
+
 def _over(runs: Sequence[Record], value: Callable[[Record], float | None], interval: bool = False) -> str:
     values = np.array([one for run in runs if (one := value(run)) is not None])
     if not len(values):
@@ -199,6 +239,7 @@ def main() -> None:
         page = options.into.read_text()
         start, end = (page.index(mark) for mark in MARKS)
         options.into.write_text(page[:start] + MARKS[0] + "\n" + text + "\n" + page[end:])
+        (options.into.parent / "images" / "real.svg").write_text(chart(records))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from .models import Clip
 from .pairs import PairTable
 from .safeio import StorageError
 
-VERSION = 2  # counts up when images or notes become other arrays than before
+VERSION = 3  # counts up when images or notes become other arrays than before
 _NAMES = ("image", "text", "cut")
 _PIXELS = "pixels.npy"
 

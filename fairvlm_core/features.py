@@ -95,10 +95,14 @@ def decode_into(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Decode and resize images of a table for a model into uint8 `pixels` (len(rows), 3, H, W), in several threads."""
+    """Decode and resize images of a table for a model into uint8 `pixels` (len(rows), 3, H, W), in several threads.
+
+    Large JPEGs are decoded at no less than twice the model's size: the resizing still averages over pixels.
+    """
+    side = 2 * max(clip.image_size)
 
     def load(place: int) -> None:
-        pixels[place] = clip.pixels(table.image(rows[place]))
+        pixels[place] = clip.pixels(table.image(rows[place], side))
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for done, _ in enumerate(pool.map(load, range(len(rows))), 1):

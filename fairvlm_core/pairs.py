@@ -191,15 +191,18 @@ class PairTable:
             raise InputError("rows: a row is named twice; pair ids must stay unique")
         return replace(self, frame=self.frame.iloc[rows].reset_index(drop=True))
 
-    def image(self, row: int) -> Image:
-        """The image of one pair as RGB, by the rules of `intake.images`; the error names the pair."""
+    def image(self, row: int, side: int | None = None) -> Image:
+        """The image of one pair as RGB, by the rules of `intake.images`; the error names the pair.
+
+        With `side` a large JPEG may be read smaller, with no side below so many pixels.
+        """
         if not 0 <= row < len(self):
             raise InputError(f"row: {row}; a number from 0 to {len(self) - 1} is expected")
         path = str(self.frame["image"].iat[row])
         try:
             if not path:
                 raise InputError("the pair has no image")
-            return read_image(self.image_root, path)
+            return read_image(self.image_root, path, side)
         except InputError as error:
             raise type(error)(f"pair {self.frame['pair_id'].iat[row]!r}: {error}") from None
 

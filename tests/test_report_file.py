@@ -25,7 +25,7 @@ from fairvlm_core.report.svg import Dot, Line, dot_chart, line_chart
 from fairvlm_core.words import number
 
 QUICK = ReportOptions(n_resamples=100)
-REPEATED = "90 of 280 pairs repeat the note of another pair: in a batch they are each other's negatives"
+REPEATED = "90 of 280 pairs repeat the note of another pair: they are no negatives of each other"
 HOSTILE = "<script>window.taken=1</script><img src=http://example.invalid/x.png onerror=alert(1)> & \"q\" 'p' {{7*7}}"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -37,7 +37,7 @@ from .guess import (
 )
 from .layouts import MANIFESTS, check_folder, find_layout
 from .locate import IMAGE_ENDINGS, NOTE_ENDINGS, FileFolder
-from .tablefile import PACKED, TABLE_ENDINGS, table_header
+from .tablefile import PACKED, TABLE_ENDINGS, is_utf16, read_any_table, table_header
 from .tables import read_tables
 
 DATASET = "dataset.json"
@@ -95,6 +95,9 @@ def describe_folder(folder: Path | str, images: Path | str | None = None) -> Pro
             f"folder: the data set is in its folder {shown(inner.rpartition('/')[0])} ({inner}); open that one"
         )
     if not tables:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and _may_be_table(path):
+                read_any_table(path)  # its error says why it is none, such as an encoding
         raise InputError(
             f"folder: no table in {folder.name!r}: a CSV, TSV, Excel, Parquet or JSON lines file with one row an image is "
             "needed; images in folders named by class have no notes"
@@ -182,7 +185,11 @@ def _tables(folder: Path) -> dict[str, list[str]]:
                     continue
                 if entry.is_dir():
                     deeper.append(entry)
-                elif _may_be_table(entry) and len(found) < _MOST_TABLES and len(header := table_header(entry)) > 1:
+                elif (
+                    (_may_be_table(entry) or (place == folder and _is_text_export(entry)))
+                    and len(found) < _MOST_TABLES
+                    and len(header := table_header(entry)) > 1
+                ):
                     found[entry.relative_to(folder).as_posix()] = header
         level = deeper[:200]
     return found
@@ -191,6 +198,11 @@ def _tables(folder: Path) -> dict[str, list[str]]:
 def _may_be_table(path: Path) -> bool:
     ending = Path(path.stem).suffix.lower() if path.suffix.lower() == PACKED else path.suffix.lower()
     return (ending in TABLE_ENDINGS or not ending) and not _NO_TABLES.fullmatch(path.name)
+
+
+def _is_text_export(path: Path) -> bool:
+    """Whether a .txt is a table with tabs in UTF-16, as Excel writes Unicode text."""
+    return path.suffix.lower() == ".txt" and is_utf16(path)
 
 
 def _known(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, guess: Guess) -> Proposal | None:
@@ -303,6 +315,11 @@ def _unknown(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, g
         columns = columns_of(table)
     image = _guess_images(guess, columns, trials, same)
     trial = _Trial() if image is None else trials[image.name]
+    if image is not None and image.name.lower().endswith(tuple(IMAGE_ENDINGS)):
+        raise InputError(
+            f"{best}: its first row names an image, {shown(image.name)}, where the names of the columns belong: add a row "
+            "above it, such as image,note,label"
+        )
     if image is not None and not (trial.beside and len(same) > 1) and (n := _repeated(table, image)):
         guess.put("group_by", image.name, f"{n:,} rows repeat an image: rows of one image are one pair")
     _guess_note_files(guess, columns, image, start, files)

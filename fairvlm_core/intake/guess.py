@@ -24,6 +24,9 @@ SAMPLE_ROWS = 20_000
 _NOTE = (
     r"note|report|text|caption|impression|findings?$|description|narrative|history|comment|keyword|summary|conclusion"
 )
+_NOTE_ONLY = (
+    r"^(?:(?:clinical |radiology )?(?:notes?|reports?)|text|caption|impression)$"  # a note, however often repeated
+)
 _LABEL = r"label|target|diagnos|\bdx\b|finding|class|disease|outcome|pathology|condition|status|category|problem|mesh"
 _DISEASE = (
     r"malignan|cancer|tumou?r|carcinoma|melanoma|glaucoma|retinopath|edema|oedema|cataract|macular|\bamd\b|myopia|pneumo|"
@@ -157,7 +160,8 @@ def guess_notes(guess: Guess, columns: Sequence[Column]) -> bool:
     """Columns of free text; False where there is none."""
     free = [column for column in columns if column.name not in guess.used and _is_free_text(column)]
     named = [column for column in free if column.named(_NOTE)]
-    chosen = named or free[:1]
+    few = [c for c in columns if c.name not in guess.used and c.named(_NOTE_ONLY) and _mean_words(c) >= 1.5]
+    chosen = named or few or free[:1]
     if not chosen:
         return False
     sections = [column for name in ("findings", "impression") for column in chosen if column.named(rf"\b{name}\b")]

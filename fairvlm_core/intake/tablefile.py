@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -56,6 +57,8 @@ def read_any_table(path: Path, *, name: str | None = None) -> StringTable:
     ending = path.suffix.lower()
     if ending == PACKED:
         return _read_packed(path, name)
+    if ending in SEPARATED and is_utf16(path):
+        return _read_utf16(path, name)
     if ending in PARQUET:
         return read_parquet_table(path, name=name)
     with named(name):
@@ -82,6 +85,25 @@ def _read_packed(path: Path, name: str) -> StringTable:
         return read_any_table(Path(plain.name), name=name)
 
 
+def is_utf16(path: Path) -> bool:
+    """Whether a file begins as UTF-16 does."""
+    with open_regular(path) as file:
+        return file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _read_utf16(path: Path, name: str) -> StringTable:
+    """What Excel saves as Unicode text, by way of a temporary file in UTF-8."""
+    with tempfile.NamedTemporaryFile(suffix=".csv") as plain:
+        try:
+            with io.TextIOWrapper(open_regular(path, max_bytes=MAX_TABLE_BYTES), "utf-16", newline="") as text:
+                while piece := text.read(1 << 22):
+                    plain.write(piece.encode("utf-8"))
+        except UnicodeError:
+            raise InputError(f"{name}: damaged UTF-16; save the file as UTF-8") from None
+        plain.flush()
+        return read_any_table(Path(plain.name), name=name)
+
+
 def separator(path: Path) -> str:
     """The mark between the cells of the first line of a text table: the most frequent outside quotes; a comma if none.
 
@@ -101,7 +123,7 @@ def table_header(path: Path) -> list[str]:
     """The column names of a table; empty where it cannot be read. Never raises."""
     try:
         ending = path.suffix.lower()
-        if ending in (*EXCEL, *JSON_LINES, PACKED):
+        if ending in (*EXCEL, *JSON_LINES, PACKED) or (ending in SEPARATED and is_utf16(path)):
             return list(read_any_table(path).columns)
         if ending in PARQUET:
             return pyarrow.parquet.read_schema(path).names
@@ -122,7 +144,7 @@ def _read_separated(path: Path, name: str, mark: str) -> StringTable:
     except csv.Error as error:
         raise InputError(f"{name}: cannot be read ({error}); save it as comma-separated UTF-8 CSV") from None
     except UnicodeDecodeError:
-        raise InputError(f"{name}: not UTF-8; save the file as UTF-8") from None
+        raise InputError(f"{name}: not UTF-8; save the file as UTF-8 (in Excel: CSV UTF-8)") from None
     finally:
         csv.field_size_limit(before)
 

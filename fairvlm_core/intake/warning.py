@@ -133,8 +133,7 @@ _TEMPLATES = {
     WarningKind.GROUPS_ONE_LABEL: "attribute {attribute}, split {split}: one label only, AUC undefined, in group {groups}",
     WarningKind.GROUPS_SMALL: "attribute {attribute}, split {split}: fewer than {limit} pairs in group {groups}",
     WarningKind.VARIES_IN_PATIENT: "attribute {attribute} differs between the pairs of {patients}",
-    WarningKind.REPEATED_NOTES: "{n} of {total} pairs repeat the note of another pair: in a batch they are "
-    "each other's negatives",
+    WarningKind.REPEATED_NOTES: "{n} of {total} pairs repeat the note of another pair: they are no negatives of each other",
     WarningKind.IMAGES_ACROSS_PATIENTS: "images under more than one patient_id: {n} "
     "(the same person twice, or a wrong path)",
     WarningKind.IMAGES_ACROSS_SPLITS: "images in more than one split: {n} (scores on held-out pairs will be too good)",

@@ -66,7 +66,7 @@ def test_only_what_differs_is_kept():
 def test_a_setting_that_the_model_sets_can_be_set_back():
     typed = finetune.shown(finetune.usual("clip", "base")) | {"trainable": "all"}
     (config,) = finetune.plan("clip", typed)
-    assert (config.model, config.trainable, config.learning_rate) == ("base", "all", 1e-4)
+    assert (config.model, config.trainable, config.learning_rate) == ("base", "all", 1e-5)
     assert changed_from_preset(config) == {"trainable": "all"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -420,6 +421,57 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(InputError, match=r"dataset\.json: there is one already"):
         write_description(tmp_path, found["description"] | {"name": "other"})
     assert run("describe", tmp_path / "nowhere") == 2
+
+
+def test_each_guess_is_asked_for_in_the_terminal(tmp_path, capsys, monkeypatch):
+    ward(tmp_path).drop(columns=["Study", "Subject", "Gender", "AgeAtVisit"]).to_csv(
+        tmp_path / "visits.csv", index=False
+    )
+    proposal = describe_folder(tmp_path)
+    doubtful = [one.entry for one in proposal.reasons if not one.sure]
+    assert "columns.patient_id" in doubtful
+    typed = "".join("Picture\n" if entry == "columns.patient_id" else "\n" for entry in doubtful)
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))  # an empty line keeps a guess
+    assert run("describe", tmp_path, "--ask", "--json") == 0
+    expected = proposal.description
+    expected["columns"]["patient_id"] = "Picture"
+    assert json.loads(capsys.readouterr().out)["description"] == expected
+
+
+def test_unicode_text_as_excel_saves_it(tmp_path):
+    frame = ward(tmp_path)
+    frame.to_csv(tmp_path / "visits.csv", index=False)
+    plain = describe_folder(tmp_path).description
+    (tmp_path / "visits.csv").unlink()
+    frame.to_csv(tmp_path / "visits.txt", index=False, sep="\t", encoding="utf-16")
+    found = describe_folder(tmp_path)
+    assert found.description == plain | {"table": "visits.txt"}
+    assert len(read(tmp_path, found)) == N
+
+
+def test_a_table_in_another_encoding_is_named(tmp_path):
+    ward(tmp_path).assign(Comment="Fußgelenk, unauffällig").to_csv(
+        tmp_path / "visits.csv", index=False, sep=";", encoding="latin-1"
+    )
+    with pytest.raises(InputError, match=r"visits\.csv: not UTF-8; save the file as UTF-8"):
+        describe_folder(tmp_path)
+
+
+def test_a_table_without_a_header_is_told(tmp_path):
+    ward(tmp_path).assign(Picture=lambda frame: frame["Picture"] + ".png").to_csv(
+        tmp_path / "visits.csv", index=False, header=False
+    )
+    with pytest.raises(InputError, match="its first row names an image"):
+        describe_folder(tmp_path)
+
+
+def test_a_report_is_a_note_however_often_it_repeats(tmp_path):
+    frame = ward(tmp_path)
+    kind = np.arange(N) % 2
+    frame["report"], frame["label"] = np.where(kind, "No nodule.", "Nodule in the left lung."), kind
+    frame.drop(columns="Comment").to_csv(tmp_path / "visits.csv", index=False)
+    found = describe_folder(tmp_path).description
+    assert (found["columns"]["text"], found["columns"]["label"]) == ("report", "label")
 
 
 def test_every_proposal_of_a_shuffled_table_is_valid(tmp_path):

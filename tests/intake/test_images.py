@@ -234,3 +234,25 @@ def test_to_rgb_leaves_the_source_alone():
     assert to_rgb(source, turn=6).mode == "RGB"
     assert (source.mode, source.tobytes()) == ("L", before)
     assert io.BytesIO(before).getvalue() == b"\x03" * 4
+
+
+def test_a_large_jpeg_is_read_smaller_and_looks_the_same(tmp_path):
+    ramp = np.linspace(0, 255, 3000)
+    big = np.stack([np.tile(ramp, (2000, 1)), np.tile(ramp[:2000, None], (1, 3000)), np.full((2000, 3000), 90)], -1)
+    Image.fromarray(big.astype(np.uint8)).save(tmp_path / "a.jpg", quality=90, exif=_turned(6))
+    whole, small = read_image(tmp_path, "a.jpg"), read_image(tmp_path, "a.jpg", 448)
+    assert whole.size == (2000, 3000)
+    assert small.size == (500, 750)
+    difference = np.asarray(whole.resize((100, 150)), int) - np.asarray(small.resize((100, 150)), int)
+    assert np.abs(difference).max() <= 3
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedFile):
+        inspect_image(tmp_path, "cut.jpg")
+    assert inspect_image(tmp_path, "a.jpg").width == 2000
+
+
+def _turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
