@@ -45,6 +45,7 @@ _NO_TABLES = re.compile(
     r"(?i)planted\.csv|findings\.csv|sample_submission.*|.*bbox.*|readme.*|licen[cs]e.*|requirements\.txt"
 )
 _DEPTH = 3
+_LAST_PART = r"[^/\\]+$"
 _MOST_TABLES = 40
 
 
@@ -313,7 +314,7 @@ def _unknown(folder: Path, tables: Mapping[str, list[str]], start: FileFolder, g
     table = _guess_tables(folder, tables, same, guess)
     if set(table.columns) != set(tables[best]):
         columns = columns_of(table)
-    image = _guess_images(guess, columns, trials, same)
+    image = _guess_images(guess, columns, trials, same, start)
     trial = _Trial() if image is None else trials[image.name]
     if image is not None and image.name.lower().endswith(tuple(IMAGE_ENDINGS)):
         raise InputError(
@@ -409,7 +410,7 @@ def _best_table(
 
 
 def _guess_images(
-    guess: Guess, columns: Sequence[Column], trials: Mapping[str, _Trial], tables: Sequence[str]
+    guess: Guess, columns: Sequence[Column], trials: Mapping[str, _Trial], tables: Sequence[str], start: FileFolder
 ) -> Column | None:
     def score(column: Column) -> tuple[float, bool]:
         named = bool(column.named(r"image|img|file|path|picture|photo|dicom|scan"))
@@ -423,6 +424,8 @@ def _guess_images(
         return None
     if trial.beside and len(tables) > 1:  # each table names the files beside it
         guess.put("columns.image", f"{{folder}}/{{{image.name}}}{trial.ending}", "", column=image)
+    elif trial.share > 0 and _elsewhere(image, start):  # paths on another machine: files are found by their names
+        guess.put("columns.image", f"{{{image.name}:{_LAST_PART}}}", "", column=image)
     else:
         value = (
             f"{{{image.name}}}{trial.ending}" if trial.ending and re.fullmatch(r"[^:{}]+", image.name) else image.name
@@ -433,6 +436,12 @@ def _guess_images(
     guess.reasons = [reason for reason in guess.reasons if reason.entry != "columns.image"]
     guess.reasons.append(_image_reason(image, trial))
     return image
+
+
+def _elsewhere(column: Column, start: FileFolder) -> bool:
+    """Whether the cells are absolute paths, with a drive or without, that do not lead into the folder."""
+    cells = [start.inside(tidy_path(cell)) for cell in column.cells if cell]
+    return bool(cells) and all(re.match(r"(?:[A-Za-z]:)?[\\/]", cell) for cell in cells) and ":" not in column.name
 
 
 def _guess_note_files(

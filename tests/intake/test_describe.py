@@ -449,6 +449,13 @@ def test_unicode_text_as_excel_saves_it(tmp_path):
     assert len(read(tmp_path, found)) == N
 
 
+def test_paths_of_another_computer_are_found_by_their_names(tmp_path):
+    frame = ward(tmp_path)
+    frame["Picture"] = "C:\\Users\\me\\study\\" + frame["Picture"] + ".PNG"
+    frame.to_csv(tmp_path / "visits.csv", index=False)
+    assert read(tmp_path).frame["image"].iat[3] == "scans/eye_003.png"
+
+
 def test_a_table_in_another_encoding_is_named(tmp_path):
     ward(tmp_path).assign(Comment="Fußgelenk, unauffällig").to_csv(
         tmp_path / "visits.csv", index=False, sep=";", encoding="latin-1"
