@@ -7,8 +7,8 @@ Makes the workspace of pages.py with a queue, serves the app in a process of its
 browser does, with Streamlit's own messages; nothing is drawn. A browsing person opens pages in random order and pauses 5 to
 15 s on each; a reader presses a verdict, gets the next pair, and pauses 2 to 6 s. Before the clock starts every page is
 opened once, so that what the server imports and reads once is not counted. Printed: seconds from a request to the end of
-the rerun, errors on pages, and verdicts pressed against verdicts in the log. The exit status is 1 where an error was shown or
-a verdict was lost or counted twice.
+the rerun, errors on pages, and verdicts pressed against verdicts in the log. The exit status is 1 where an error was shown
+or a verdict was lost or counted twice.
 """
 
 from __future__ import annotations
