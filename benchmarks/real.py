@@ -134,8 +134,10 @@ def found(result: FitResult, table: PairTable, kind: np.ndarray) -> Record:
 
 def tables(records: Sequence[Record]) -> str:
     """Markdown of all tables; intervals are 95 % Student intervals over seeds."""
-    lines = ["| set | preset | zero-shot AUC | linear probe AUC | ES-AUC by attribute | worst group | flagged |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = [
+        "| set | preset | seeds | zero-shot AUC | linear probe AUC | ES-AUC by attribute | worst group | flagged |"
+    ]
+    lines.append("|---|---|---:|---|---|---|---|---|")
     for name in SETS:
         for preset in PRESETS:
             runs = [one for one in records if one["set"] == name and one["preset"] == preset]
@@ -146,7 +148,7 @@ def tables(records: Sequence[Record]) -> str:
             worst = ", ".join(f"{a} {_over(runs, lambda r, a=a: r['attributes'][a]['auc'])}" for a in attributes)
             flagged = np.mean([one["flagged"]["faulty"] + one["flagged"]["noisy"] for one in runs])
             lines.append(
-                f"| {name} | `{preset}` | {_over(runs, lambda r: r['auc'], True)} | "
+                f"| {name} | `{preset}` | {len(runs)} | {_over(runs, lambda r: r['auc'], True)} | "
                 f"{_over(runs, lambda r: r['probe'], True)} | {es} | {worst} | {flagged:.1%} |"
             )
     swapped = [one for one in records if one["set"] == "derm-swapped" and one["preset"] == "robustfair-plus"]
