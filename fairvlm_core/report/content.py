@@ -203,7 +203,8 @@ def _review(run: Run, mined: MinedRun) -> dict[str, Any] | None:
     if not ReviewStore.exists(workspace):
         return None
     flagged = set(mined.rows.loc[mined.rows["kind"] != "clean", "pair_id"].astype(str))
-    opened, given = results_opened(workspace), {}
+    opened = results_opened(workspace)
+    given: dict[str, str] = {}
     with ReviewStore.open(workspace) as store:
         for queue in store.queues():
             progress = store.progress(queue.queue_id)
