@@ -204,7 +204,7 @@ def _review(run: Run, mined: MinedRun) -> dict[str, Any] | None:
         return None
     flagged = set(mined.rows.loc[mined.rows["kind"] != "clean", "pair_id"].astype(str))
     opened = results_opened(workspace)
-    given: dict[str, str] = {}
+    given: dict[str, str | None] = {}
     with ReviewStore.open(workspace) as store:
         for queue in store.queues():
             progress = store.progress(queue.queue_id)
