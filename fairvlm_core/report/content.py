@@ -211,7 +211,7 @@ def _review(run: Run, mined: MinedRun) -> dict[str, Any] | None:
             complete = progress.n_readings >= progress.n_wanted
             if queue.data == run.data["fingerprint"] and (not queue.blind or complete or queue.queue_id in opened):
                 given |= {one.pair_id: one.verdict for one in store.verdicts(queue_id=queue.queue_id).verdicts}
-    counts = Counter(verdict for pair, verdict in given.items() if pair in flagged)
+    counts = Counter(verdict for pair, verdict in given.items() if verdict is not None and pair in flagged)
     if not counts:
         return None
     rows = [{"verdict": VERDICTS[name].label, "n": n} for name, n in counts.most_common()]
