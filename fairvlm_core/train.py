@@ -254,8 +254,6 @@ def fit(
             on_epoch(report, parts.state())
 
     parts.chosen.restore(clip.module)
-    if config.checkpointing:
-        set_checkpointing(clip, False)
     return _evaluate(clip, arrays, table, rows_of, config, parts, team)
 
 
@@ -567,6 +565,8 @@ def _evaluate(
     team: Team,
 ) -> FitResult:
     """Score the test split once, by the model that validation selected."""
+    if config.checkpointing:
+        set_checkpointing(clip, False)
     image, text = embed_together(clip, arrays, team=team)
     prompts = table.info.class_prompts
     score = zero_shot(clip, image, prompts)

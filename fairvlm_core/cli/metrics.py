@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,13 +154,7 @@ def read_result(
         No such file or column, a cell that is not a number, and everything that the report refuses.
     """
     extras = extras or Extras()
-    if intersections and len(attributes) < intersections:
-        raise InputError(f"--intersections {intersections}: name at least {intersections} --attributes to cross")
-    if not attributes and (extras.specificity is not None or extras.what_if):
-        raise InputError("--specificity, --what-if: they work by group; name --attributes")
-    for name in bands or ():
-        if name not in attributes:
-            raise InputError(f"--bands {name}: not among --attributes {','.join(attributes)}; name it there, too")
+    _check_options(attributes, intersections, bands or {}, extras)
     labels, scores, groups, patients, found = _columns(path, label, score, attributes, patient, bands or {})
     cut: float | None = 0.5 if threshold is None else threshold
     if threshold is None and ((scores < 0) | (scores > 1)).any():
@@ -167,8 +162,7 @@ def read_result(
         show.err.print(
             "scores are not within 0 and 1: only metrics without a threshold; map them to that range for the rest"
         )
-    with catch_warnings(record=True) as told:
-        simplefilter("always", DataWarning)
+    with _data_warnings() as told:
         report = FairnessReport.from_predictions(
             labels, scores, groups, patients=patients, threshold=cut, n_resamples=resamples, n_permutations=resamples,
             exclude=extras.exclude, intersections=intersections, min_cell=min_cell,
@@ -176,10 +170,7 @@ def read_result(
         )  # fmt: skip
         rules = rules_of(labels, scores, groups, report, extras)
         curves = curves_of(labels, scores, groups, extras.exclude) if extras.curves else {}
-    for one in told:
-        if not issubclass(one.category, DataWarning):
-            warn_explicit(one.message, one.category, one.filename, one.lineno)
-    found += dict.fromkeys(str(one.message) for one in told if issubclass(one.category, DataWarning))
+    found += told
     settings = {
         "file": path.name,
         "label": label,
@@ -192,6 +183,32 @@ def read_result(
         "specificity": extras.specificity,
     }
     return FileResult(report, rules, curves, settings, found)
+
+
+def _check_options(
+    attributes: Sequence[str], intersections: int, bands: Mapping[str, Sequence[float]], extras: Extras
+) -> None:
+    """Refuse options that name attributes which are not there."""
+    if intersections and len(attributes) < intersections:
+        raise InputError(f"--intersections {intersections}: name at least {intersections} --attributes to cross")
+    if not attributes and (extras.specificity is not None or extras.what_if):
+        raise InputError("--specificity, --what-if: they work by group; name --attributes")
+    for name in bands:
+        if name not in attributes:
+            raise InputError(f"--bands {name}: not among --attributes {','.join(attributes)}; name it there, too")
+
+
+@contextmanager
+def _data_warnings() -> Iterator[list[str]]:
+    """A list that has the texts of the `DataWarning`s of the block after it, each once; other warnings are passed on."""
+    texts: list[str] = []
+    with catch_warnings(record=True) as told:
+        simplefilter("always", DataWarning)
+        yield texts
+    for one in told:
+        if not issubclass(one.category, DataWarning):
+            warn_explicit(one.message, one.category, one.filename, one.lineno)
+    texts += dict.fromkeys(str(one.message) for one in told if issubclass(one.category, DataWarning))
 
 
 def _columns(

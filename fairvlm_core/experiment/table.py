@@ -233,19 +233,33 @@ def _compared(
         for attribute in attributes or ("",):
             for place, scored in enumerate(compared.methods):
                 head = {"model": model, "score": score, "attribute": attribute, "method": scored.name}
-                parts = [("", attribute if METRICS[metric].compares_groups else "")]
-                if attribute and not METRICS[metric].compares_groups and metric == "auc":
-                    parts += [(group, attribute) for group in compared.groups(attribute)]
-                for group, at in parts:
-                    yield _entry(compared, place, metric, at or None, group, head)
+                for at, group in _places(compared, metric, attribute):
+                    yield _entry(compared, place, metric, at, group, head)
     if score == "zero-shot":
-        for method, mine in methods:
-            chosen = [max(line["test_auc"] for line in lines) for run in mine if _tested(lines := run.metrics())]
-            for attribute in (attributes or ("",)) if chosen else ():
-                yield Entry(
-                    model, score, attribute, method.name, TEST_CHOSEN, "", len(chosen), compared.n,
-                    compared.n_positive, float(np.mean(chosen)), _sd(chosen),
-                )  # fmt: skip
+        any_of_them = next(iter(comparisons.values()))
+        for attribute in attributes or ("",):
+            yield from _chosen_on_test(methods, model, attribute, any_of_them)
+
+
+def _places(compared: RunComparison, metric: str, attribute: str) -> list[tuple[str | None, str]]:
+    """(attribute or None, group or "") of the values of a metric: of the attribute, or of everyone; AUC of groups, too."""
+    if METRICS[metric].compares_groups:
+        return [(attribute, "")]
+    groups = compared.groups(attribute) if metric == "auc" and attribute else ()
+    return [(None, ""), *((attribute, group) for group in groups)]
+
+
+def _chosen_on_test(
+    methods: list[tuple[Method, list[Run]]], model: str, attribute: str, compared: RunComparison
+) -> Iterator[Entry]:
+    """The mean over runs of the highest test AUC of an epoch, where runs recorded it."""
+    for method, mine in methods:
+        chosen = [max(line["test_auc"] for line in lines) for run in mine if _tested(lines := run.metrics())]
+        if chosen:
+            yield Entry(
+                model, "zero-shot", attribute, method.name, TEST_CHOSEN, "", len(chosen), compared.n,
+                compared.n_positive, float(np.mean(chosen)), _sd(chosen),
+            )  # fmt: skip
 
 
 def _tested(lines: Sequence[Mapping[str, Any]]) -> bool:
