@@ -211,6 +211,18 @@ def _data_warnings() -> Iterator[list[str]]:
     texts += dict.fromkeys(str(one.message) for one in told if issubclass(one.category, DataWarning))
 
 
+def _many_numbers(file: str, name: str, cells: Sequence[str]) -> list[str]:
+    """A line on an attribute of many numbers, which bands would serve better; refused where it has too many groups."""
+    edges = too_many_numbers(cells, MANY_GROUPS)
+    if not edges:
+        return []
+    n = len({cell for cell in cells if not is_missing(cell)})
+    fix = f"bands say more: --bands {name}={','.join(f'{edge:g}' for edge in edges)}"
+    if n > MAX_GROUPS:
+        raise InputError(f"{file}: attribute {name!r} has {n} different numbers, more than {MAX_GROUPS} groups; {fix}")
+    return [f"attribute {name!r} has {n} different numbers; {fix}"]
+
+
 def _columns(
     path: Path, label: str, score: str, attributes: Sequence[str], patient: str | None,
     bands: Mapping[str, Sequence[float]],
@@ -254,14 +266,7 @@ def _columns(
             groups[name] = np.asarray(named_bands(cells, bands[name]), dtype=object)
             continue
         groups[name] = np.asarray(cells, dtype=object)
-        if edges := too_many_numbers(cells, MANY_GROUPS):
-            n = len({cell for cell in cells if not is_missing(cell)})
-            fix = f"bands say more: --bands {name}={','.join(f'{edge:g}' for edge in edges)}"
-            if n > MAX_GROUPS:
-                raise InputError(
-                    f"{table.file}: attribute {name!r} has {n} different numbers, more than {MAX_GROUPS} groups; {fix}"
-                )
-            found.append(f"attribute {name!r} has {n} different numbers; {fix}")
+        found += _many_numbers(table.file, name, cells)
     if len(set(scores.tolist())) <= 2:
         found.append(f"column {score!r} has two values only: decisions rather than scores, so an AUC says little")
     patients = np.asarray(table.columns[patient].to_pylist(), dtype=object) if patient else None

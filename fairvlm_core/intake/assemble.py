@@ -76,20 +76,13 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
     warnings = list(raw.warnings)
     left_out, refused = list(raw.left_out), list(raw.refused)
     keep = _leave_out(raw, pair_id, label, left_out, warnings, n_found)
-    said_none = pc.match_substring_regex(raw.label, words_pattern(["none"])).to_numpy(zero_copy_only=False)
-    if n_none := int((said_none & (label < 0)).sum()):
-        warnings.append(IntakeWarning(WarningKind.LABEL_NONE, values={"n": n_none}))
+    warnings += _labels_called_none(raw, label)
     facts = raw.facts
     if options.check_images and facts is None:
         facts = check_all_images(raw, folder.root, image, pair_id, keep, refused, progress)
         check_refused_share(refused, n_found, options.max_refused_share, raw.source)
-    if refused:
-        warnings.append(_left_out_warning(len(refused), n_found, "their image cannot be used"))
-    if not keep.any():
-        raise InputError(
-            f"{raw.source}: no pair is left; {len(refused)} images cannot be used and "
-            f"{len(left_out)} rows have no note or label"
-        )
+    warnings += [_left_out_warning(len(refused), n_found, "their image cannot be used")] if refused else []
+    _refuse_nothing(keep, raw.source, len(refused), len(left_out))
 
     rows = np.flatnonzero(keep)
     # Nothing is copied where nothing is left out: of a million notes there should be one copy.
@@ -140,6 +133,19 @@ def assemble(raw: RawRows, origin: Origin, options: ReadOptions, progress: Progr
         facts=kept_facts, warnings=warnings,
     )  # fmt: skip
     return Assembled(frame, tuple(columns), origin.root, folder.root, info, report)
+
+
+def _labels_called_none(raw: RawRows, label: np.ndarray) -> list[IntakeWarning]:
+    said_none = pc.match_substring_regex(raw.label, words_pattern(["none"])).to_numpy(zero_copy_only=False)
+    n = int((said_none & (label < 0)).sum())
+    return [IntakeWarning(WarningKind.LABEL_NONE, values={"n": n})] if n else []
+
+
+def _refuse_nothing(keep: np.ndarray, source: str, n_refused: int, n_left_out: int) -> None:
+    if not keep.any():
+        raise InputError(
+            f"{source}: no pair is left; {n_refused} images cannot be used and {n_left_out} rows have no note or label"
+        )
 
 
 def _leave_out(
