@@ -49,7 +49,7 @@ def test_the_reference_is_plain_fine_tuning_and_the_best_method_won_most(along_l
     methods, _, result = compared(along_lambda)
     assert methods[0].name == result.methods[0].name == "clip"
     best = best_method(result)
-    assert best.difference.b.name == "robustfair (λ=3)"
+    assert best.difference.b.name == "robustfair (λ=6)"
     assert len(best.won) > len(best.lost) == 0
     title, line = story.headline(best.difference, "gender")
     value = result.methods[0].value("gender").mean
@@ -62,11 +62,11 @@ def test_the_reference_is_plain_fine_tuning_and_the_best_method_won_most(along_l
 
 def test_the_front_compares_the_same_seeds(along_lambda: Path) -> None:
     methods, runs, result = compared(along_lambda)
-    grid, members = front_methods(methods, ["robustfair (λ=3)", "clip"])
-    assert grid.weights == (0.0, 1.0, 3.0)
-    assert [method.seeds for method in members] == [[0], [0], [0]]  # λ = 3 has seed 1, too
+    grid, members = front_methods(methods, ["robustfair (λ=6)", "clip"])
+    assert grid.weights == (0.0, 1.0, 6.0)
+    assert [method.seeds for method in members] == [[0], [0], [0]]  # λ = 6 has seed 1, too
     front = front_of(compare_methods(members, runs, n_resamples=20), grid, "gender")
-    assert [point.weight for point in front.points] == [0.0, 1.0, 3.0]
+    assert [point.weight for point in front.points] == [0.0, 1.0, 6.0]
     auc = [point.auc.mean for point in front.points]
     assert auc == sorted(auc)
     chart = story_charts.front_chart(front, "gender", 2)
@@ -93,13 +93,13 @@ def test_planted_contradictions_are_the_rare_words() -> None:
 
 def test_the_distance_is_said_and_drawn_by_method(along_lambda: Path) -> None:
     _, runs, result = compared(along_lambda)
-    names = ["clip", "robustfair (λ=3)"]
+    names = ["clip", "robustfair (λ=6)"]
     of = {m.name: m.method.runs for m in result.methods if m.name in names}
     metrics = {run_id: run.metrics() for run_id, run in runs.items()}
     band = bands(divergences(of, metrics, "gender", "loss", Counted.ALL))
     line = story.distance_line(band, names)
     assert "0.40 → 0.32 with clip" in line
-    assert "0.40 → 0.10 with robustfair (λ=3)" in line
+    assert "0.40 → 0.10 with robustfair (λ=6)" in line
     chart = story_charts.distance_chart(band, names, "loss²")
     drawn = {trace.name: list(trace.y) for trace in chart.data if trace.name}
     expected = band[(band["method"] == "clip") & (band["group"] == MEAN)]["mean"].tolist()
@@ -124,7 +124,7 @@ def test_the_page_tells_the_story(open_page, along_lambda: Path, tmp_path: Path,
     for words in ("Before and after, group by group", "What more weight on fairness does", "over training"):
         assert words in text
     assert app.selectbox(key="before").value == "clip"
-    assert app.selectbox(key="after").value == "robustfair (λ=3)"
+    assert app.selectbox(key="after").value == "robustfair (λ=6)"
     app = open_page(STORY, before="robustfair (λ=0)", after="clip")
     assert app.selectbox(key="after").value == "clip"
 
@@ -171,21 +171,21 @@ def test_the_verdict_names_the_best_method_and_what_it_won(along_lambda: Path) -
     _, _, result = compared(along_lambda)
     title, numbers = compare.verdict_words(result)
     best = best_method(result)
-    assert title.startswith("robustfair (λ=3) is best: against clip it is better in ")
+    assert title.startswith("robustfair (λ=6) is best: against clip it is better in ")
     for one in best.won:
         assert (f"ES-AUC by {one.attribute}" if one.attribute else "AUC") in title
         assert f"{float(one.a):.3f} → {float(one.b):.3f}" in numbers
     table = compare.method_table(result).set_index("Method")
     assert table.loc["clip", "Against clip"] == "reference"
-    assert table.loc["robustfair (λ=3)", "Against clip"].startswith("better: ")
+    assert table.loc["robustfair (λ=6)", "Against clip"].startswith("better: ")
 
 
 def test_the_overview_says_the_best_method_first(open_page, along_lambda: Path, monkeypatch) -> None:
     monkeypatch.setenv("FAIRVLM_WORKSPACE", str(along_lambda))
     app = open_page()
     text = words_of(app).replace("\\", "")
-    assert text.index("robustfair (λ=3) is best") >= 0
-    assert {"robustfair (λ=0)", "robustfair (λ=3)", "clip"} <= set(app.dataframe[0].value["Method"])
+    assert text.index("robustfair (λ=6) is best") >= 0
+    assert {"robustfair (λ=0)", "robustfair (λ=6)", "clip"} <= set(app.dataframe[0].value["Method"])
     labels = app.selectbox(key="frame.run").options
     assert len(set(labels)) == len(labels)
     assert any("robustfair (λ=1) · seed 0" in label for label in labels)  # runs that differ by λ are named by it
