@@ -354,15 +354,16 @@ def _heartbeat(run: Run) -> Iterator[None]:
 # What is stored
 
 
-def latest_state(run: Run, *, log: bool = True, fold: int = 0) -> TrainState | None:
+def latest_state(run: Run, *, log: bool = True, fold: int | None = None) -> TrainState | None:
     """The newest complete state of a run, or of one of its folds; None where it stopped before the end of an epoch.
 
     With `log`, damaged states that are skipped are named in the run's log.
     """
-    first = fold * run.config.epochs
-    for path in reversed(run.saved_states):
-        if not first < int(path.name) <= first + run.config.epochs:
-            continue
+    states = run.saved_states
+    if fold is not None:
+        first = fold * run.config.epochs
+        states = [path for path in states if first < int(path.name) <= first + run.config.epochs]
+    for path in reversed(states):
         problem = safeio.check_folder(path)
         if problem is None:
             try:

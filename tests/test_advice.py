@@ -16,8 +16,10 @@ from fairvlm_core.intake.description import Description
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for part in ("fairvlm_core", "ui", "pages") for path in (ROOT / part).rglob("*.py"))
-# Options of other programs that texts name.
-FOREIGN = {"--local-dir", "--logdir", "--backend-store-uri", "--server.port", "--server.address"}
+# Options of other programs, and a CSS variable, that texts name.
+FOREIGN = {
+    "--local-dir", "--logdir", "--backend-store-uri", "--server.port", "--server.address", "--st-primary-color",
+}  # fmt: skip
 
 
 def texts(path: Path) -> list[str]:

@@ -99,7 +99,7 @@ def test_a_study_takes_the_model_for_the_data_and_older_studies_go_on(store, pai
     storage = place_of("others", store.workspace)
     sweep(other, store, storage, Plan(1, ("auc",), space(*CHOICES)))
     config = store.runs()[-1].config
-    assert (config.model, config.trainable, config.learning_rate) == ("base", "head", 1e-4)
+    assert (config.model, config.trainable, config.learning_rate) == ("base", "head", 1e-5)
     sweep(other, store, storage, Plan(1, ("auc",), space(*CHOICES)))  # the same study
     study = load_optuna().load_study(study_name="others", storage=storage.open())
     record = study.user_attrs[RECORD]

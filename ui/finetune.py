@@ -173,7 +173,7 @@ def usual(preset: str, model: str) -> RunConfig:
     """The configuration that the form starts from: the preset with what this model sets (`MODEL_DEFAULTS`).
 
     >>> shown(usual("clip", "base"))["learning_rate"], shown(usual("clip", "tiny"))["learning_rate"]
-    ('0.0001', '0.0003')
+    ('1e-05', '0.0003')
     """
     return RunConfig.build(preset, {"model": model} if model in MODEL_DEFAULTS else {})
 

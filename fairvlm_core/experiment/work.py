@@ -109,7 +109,7 @@ def train_missing(
     """
     cells = experiment.cells(table)
     processes = processes or _processes(cells)
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
     made = _registered(experiment, cells, table, store, dict(read_options or {}))
     waiting = {run.id: cell for cell, run in made.items() if run.status.state != State.FINISHED}
     _fill_cache(list(waiting.values()), table, store, progress)
@@ -227,9 +227,13 @@ def _fill_cache(cells: Sequence[Cell], table: PairTable, store: RunStore, progre
             run_input(table, clip, config, store.workspace / "cache", progress=progress.on_images)
 
 
-def _train(run: Run, table: PairTable, threads: int) -> tuple[str, str]:
-    """Train a run, or wait for the process that does; its id, and why it failed or an empty string."""
-    torch.set_num_threads(threads)
+def _train(run: Run, table: PairTable, threads: int | None) -> tuple[str, str]:
+    """Train a run, or wait for the process that does; its id, and why it failed or an empty string.
+
+    `threads`: of torch, in a process of a pool; None in the caller's own process, whose threads stay as they are.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     while run.status.state != State.FINISHED:
         try:
             execute(run, table=table, resume=bool(run.saved_states))

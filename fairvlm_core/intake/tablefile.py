@@ -57,7 +57,9 @@ def read_any_table(path: Path, *, name: str | None = None) -> StringTable:
     ending = path.suffix.lower()
     if ending == PACKED:
         return _read_packed(path, name)
-    if ending in SEPARATED and is_utf16(path):
+    with named(name):
+        wide = ending in SEPARATED and is_utf16(path)
+    if wide:
         return _read_utf16(path, name)
     if ending in PARQUET:
         return read_parquet_table(path, name=name)

@@ -224,7 +224,7 @@ def test_the_model_and_what_it_sets_follow_the_data_until_the_user_changes_them(
     assert "Model tiny for this data" in said(app)
     app.query_params["folder"] = str(skin_folder)
     app.run()
-    assert values() == ["base", "0.0001"]
+    assert values() == ["base", "1e-05"]
     assert app.selectbox(key="finetune.trainable").value == "head"
     text = said(app)
     assert "Model base for this data: it was trained on everyday images" in text

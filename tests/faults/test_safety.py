@@ -27,8 +27,8 @@ SOURCES = [
 ]  # fmt: skip
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml", "jsonpickle"}
 UNSAFE_CALLS = {"eval", "exec", "read_pickle", "to_pickle", "system", "popen"}
-# Processes that draw the built-in data or train the demo get their work from their own parent; nothing is read from a file.
-OWN_PIPES = {"fairvlm_core/synth/drawing.py", "fairvlm_core/cli/demo.py"}
+# Processes that draw the built-in data or train an experiment get their work from their own parent, never from a file.
+OWN_PIPES = {"fairvlm_core/synth/drawing.py", "fairvlm_core/experiment/work.py"}
 WANTED = {  # a call by its last name: the keyword it needs, and that keyword's value
     "torch.load": ("weights_only", True),
     "np.load": ("allow_pickle", False),
