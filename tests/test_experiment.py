@@ -372,3 +372,43 @@ def test_hostile_names_stay_text(done, tmp_path: Path) -> None:
     csv, *_ = write_formats(table, tmp_path)
     assert "\n=1+1" not in csv.read_text()
     assert ",=1+1" not in csv.read_text()
+
+
+def test_queued_and_failed_experiments_keep_to_json_and_one_line(data: Path, tmp_path: Path) -> None:
+    """--json is one document also where runs are only queued; where every run fails, the line says why."""
+    one = TEXT.replace("epochs = 2", "epochs = 1").replace("seeds = 2", "seeds = 1")
+    queued = subprocess.run(
+        command(written(tmp_path, one), data, tmp_path / "q", "--background", "--json"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert queued.returncode == 0, queued.stderr
+    assert [run["method"] for run in json.loads(queued.stdout)["queued"]] == ["CLIP", "FairCLIP", "FairCLIP"]
+    broken = one.replace("[set]", "[set]\nlearning_rate = 1e30\ngradient_clip = 1e30")
+    failed = subprocess.run(
+        command(written(tmp_path, broken, "broken"), data, tmp_path / "f", "--json"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert failed.returncode == 2
+    assert "3 runs failed" in json.loads(failed.stdout)["error"]
+    partly = broken.replace("each_attribute = true", "").replace("2.0 }", "2.0, learning_rate = 1e-4 }")
+    some = subprocess.run(
+        command(written(tmp_path, partly, "partly"), data, tmp_path / "f", "--json"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert some.returncode == 2
+    said = json.loads(some.stdout)
+    assert [one["run"] for one in said["failed"]] == ["CLIP · tiny · seed 0"]
+    assert {entry["method"] for entry in said["entries"]} == {"FairCLIP"}
+
+
+def test_without_the_baseline_nothing_is_compared(done, tmp_path: Path) -> None:
+    experiment, _, _, cells, runs, _ = done
+    rest = {cell: run for cell, run in runs.items() if cell.method != "CLIP"}
+    experiment = experiment.model_copy(
+        update={"methods": experiment.methods | {"again": experiment.methods["FairCLIP"]}}
+    )
+    rest |= {replace(cell, method="again"): run for cell, run in rest.items()}
+    made = make_table(experiment, [*cells, *rest], rest, tmp_path)
+    assert {entry.method for entry in made.entries} == {"FairCLIP", "again"}
+    assert all(entry.difference is None and not entry.outcome for entry in made.entries)
+    assert summary(made) == []

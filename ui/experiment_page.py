@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
+from fairvlm_core.errors import InputError
 from fairvlm_core.experiment import (
     Experiment,
     ExperimentTable,
     Stored,
     folder_of,
     make_table,
+    parse_experiment,
     queue_missing,
     read_experiment,
     read_stored,
@@ -144,7 +148,7 @@ def _start(here: Here, *, opened: bool) -> None:
         seeds = second.number_input("Seeds (0: as in the file)", 0, 20, 0, key="experiment.seeds")
         if st.form_submit_button("Put the runs into the queue", type="primary"):
             with errors(), st.spinner("Reading the data …"):
-                experiment = _uploaded(here, own) if own is not None else read_experiment(files[chosen])
+                experiment = _uploaded(own) if own is not None else read_experiment(files[chosen])
                 experiment = experiment.changed({}, seeds=int(seeds) or None)
                 queued = queue_missing(experiment, data.table(), here.store, dict(data.options))
                 st.success(
@@ -152,10 +156,11 @@ def _start(here: Here, *, opened: bool) -> None:
                 )
 
 
-def _uploaded(here: Here, file: object) -> Experiment:
-    """An uploaded file, kept in the workspace under its name."""
-    folder = here.store.workspace / "experiments"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / Path(str(file.name)).name  # type: ignore[attr-defined]
-    path.write_bytes(file.getvalue())  # type: ignore[attr-defined]
-    return read_experiment(path)
+def _uploaded(file: UploadedFile) -> Experiment:
+    """An uploaded file; its `based_on` names a bundled one."""
+    path = next(iter(bundled().values())).with_name(Path(file.name).name)
+    try:
+        values = tomllib.loads(file.getvalue().decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"experiment {path.name} is no TOML: {error}") from None
+    return parse_experiment(values, path)

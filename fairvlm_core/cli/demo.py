@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
     """Run the bundled experiment `demo`; `maps`: make the maps of the first seed's runs, too."""
-    from ..experiment import find_runs, read_experiment
+    from ..experiment import read_experiment
     from .experiment import Options, data_of, print_table, tabulate, train
 
     started, store = time.time(), RunStore(workspace)
@@ -28,12 +28,11 @@ def run_demo(workspace: Path | None, seeds: int, *, maps: bool) -> None:
     table, read_options = data_of(experiment, None, store, {}, quiet=False)
     _say_what_was_planted(table)
     trained = train(experiment, table, store, Options(), read_options, quiet=False)
-    cells = experiment.cells(table)
-    made, _ = tabulate(experiment, cells, find_runs(cells, table, store), store, quiet=False)
+    made, _ = tabulate(experiment, trained, store, quiet=False)
     if maps:
         first = [run for cell, run in trained.finished.items() if cell.seed == 0 and not cell.config.changes]
         _make_maps([run for run in first if not run.files.projection.exists()])
-    show.out.print(f"{len(cells)} runs in {time.time() - started:.0f} s")
+    show.out.print(f"{len(trained.runs)} runs in {time.time() - started:.0f} s")
     print_table(made)
 
 

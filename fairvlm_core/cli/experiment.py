@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from ..errors import InputError
 from ..runs import Run, RunStore
 from ..words import many, number
@@ -34,7 +36,7 @@ def run_experiment(
 ) -> None:
     """Train what is missing, or queue it; print the table of what is finished."""
     from ..config import AUTO
-    from ..experiment import find_runs, queue_missing, read_experiment
+    from ..experiment import queue_missing, read_experiment
     from ..models import check_name
 
     experiment = read_experiment(file).changed(options.settings, options.models, options.seeds)
@@ -46,12 +48,12 @@ def run_experiment(
     if background:
         trained = queue_missing(experiment, table, store, read_options)
         if not trained.finished:
-            show.out.print(f"{many(len(trained.runs), 'run')} queued; the same command prints the table")
-            return
+            return _say_queued(trained, store, json)
     else:
         trained = train(experiment, table, store, options, read_options, quiet=json)
-    cells = experiment.cells(table)
-    made, files = tabulate(experiment, cells, find_runs(cells, table, store), store, quiet=json)
+    if not trained.finished:
+        raise InputError(_failures(trained))
+    made, files = tabulate(experiment, trained, store, quiet=json)
     if json:
         failed = [{"run": str(cell), "message": why} for cell, why in trained.failed.items()]
         paths = {path.suffix[1:]: str(path) for path in files}
@@ -59,11 +61,23 @@ def run_experiment(
     else:
         print_table(made)
         show.out.print(f"also as {', '.join(path.suffix[1:].upper() for path in files)} in {files[0].parent}")
+    if trained.failed and json:  # the document has the reasons
+        raise typer.Exit(2)
     if trained.failed:
-        raise InputError(
-            f"{many(len(trained.failed), 'run')} failed, the table is without them: "
-            + "; ".join(f"{cell}: {why}" for cell, why in list(trained.failed.items())[:3])
-        )
+        raise InputError(_failures(trained))
+    return None
+
+
+def _say_queued(trained: Trained, store: RunStore, json: bool) -> None:
+    if json:
+        runs = [cell.facts | {"run": run.id} for cell, run in trained.runs.items()]
+        return show.print_json({"workspace": str(store.workspace), "queued": runs})
+    return show.out.print(f"{many(len(trained.runs), 'run')} queued; the same command prints the table")
+
+
+def _failures(trained: Trained) -> str:
+    reasons = "; ".join(f"{cell}: {why}" for cell, why in list(trained.failed.items())[:3])
+    return f"{many(len(trained.failed), 'run')} failed and are not in the table: {reasons}"
 
 
 def data_of(
@@ -97,23 +111,24 @@ def train(
     quiet: bool,
 ) -> Trained:
     """Train what is missing, with a line for each run that ends."""
-    from ..experiment import Progress, find_runs, train_missing
-    from ..runs import State
+    from ..experiment import Progress, train_missing
 
-    cells = experiment.cells(table)
-    there = find_runs(cells, table, store)
-    done = sum(run.status.state == State.FINISHED for run in there.values())
+    done, total = 0, 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: every run is kept
     with show.progress(quiet) as bar:
-        if not quiet and done < len(cells):
-            bar.console.print(f"{many(len(cells), 'run')}, {done} of them finished before", highlight=False)
         move = show.watch(bar, "runs")
-        move(done, len(cells))
+
+        def on_begin(finished: int, cells: int) -> None:
+            nonlocal done, total
+            done, total = finished, cells
+            move(done, total)
+            if not quiet and done < total:
+                bar.console.print(f"{many(total, 'run')}, {done} of them finished before", highlight=False)
 
         def on_run(cell: Cell, run: Run, why: str) -> None:
             nonlocal done
             done += 1
-            move(done, len(cells))
+            move(done, total)
             if not quiet:
                 ended = why or f"test AUC {number(run.report()['test']['overall']['auc'])}"
                 bar.console.print(f"{run.id}  {cell}  {ended}", highlight=False, markup=False, soft_wrap=True)
@@ -124,23 +139,21 @@ def train(
             store,
             read_options=read_options,
             processes=options.processes,
-            progress=Progress(show.watch(bar, "images"), on_run),
+            progress=Progress(on_begin, show.watch(bar, "images"), on_run),
         )
 
 
 def tabulate(
-    experiment: Experiment, cells: Sequence[Cell], runs: dict[Cell, Run], store: RunStore, *, quiet: bool
+    experiment: Experiment, trained: Trained, store: RunStore, *, quiet: bool
 ) -> tuple[ExperimentTable, list[Path]]:
     """The table of the finished runs and the files that have it."""
     from ..experiment import folder_of, make_table
     from ..experiment.formats import write_formats
-    from ..runs import State
 
     folder = folder_of(experiment.name, store)
-    finished = {cell: run for cell, run in runs.items() if run.status.state == State.FINISHED}
     with show.progress(quiet) as bar:
         bar.add_task("intervals", total=None)
-        made = make_table(experiment, cells, finished, folder)
+        made = make_table(experiment, list(trained.runs), trained.finished, folder)
     return made, write_formats(made, folder)
 
 

@@ -4,7 +4,7 @@ Runs are ordinary runs of a workspace. A run that is there already, from another
 used and not trained again.
 """
 
-from .plan import Cell, Experiment, read_experiment
+from .plan import Cell, Experiment, parse_experiment, read_experiment
 from .table import ExperimentTable, make_table
 from .work import (
     Progress,
@@ -28,6 +28,7 @@ __all__ = [
     "find_runs",
     "folder_of",
     "make_table",
+    "parse_experiment",
     "queue_missing",
     "read_experiment",
     "read_stored",

@@ -185,6 +185,11 @@ class Cell:
     config: RunConfig = field(compare=False, repr=False)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What is stored of a cell: method, model, attribute, seed."""
+        return {name: getattr(self, name) for name in ("method", "model", "attribute", "seed")}
+
+    @property
     def key(self) -> tuple[str, int]:
         """Equal for cells that are the same run."""
         return self.config.method_key, self.seed
@@ -205,7 +210,11 @@ def read_experiment(path: Path) -> Experiment:
     path = path if path.is_file() else bundled().get(str(path), path)
     if not path.is_file():
         raise InputError(f"experiment {path}: there is no such file; bundled are {', '.join(bundled())}")
-    values = read_toml(path, "experiment")
+    return parse_experiment(read_toml(path, "experiment"), path)
+
+
+def parse_experiment(values: dict[str, Any], path: Path) -> Experiment:
+    """As `read_experiment`, from the values of a TOML file; `path` gives the name, and the folder of ``based_on``."""
     if not _NAME.fullmatch(path.stem):
         raise InputError(f"experiment {path.name}: name the file with letters, digits, dots, dashes and underscores")
     if "name" in values:

@@ -150,14 +150,13 @@ def make_table(
     if (stored := read_table(path)) is not None and stored[0] == key:
         return stored[1]
     missing = tuple(str(cell) for cell in cells if cell not in runs)
-    listed = ("method", "model", "attribute", "seed")
     made = ExperimentTable(
         name=experiment.name,
         title=experiment.title,
         baseline=experiment.baseline,
         data=str(next(iter(runs.values())).data["name"]),
         entries=tuple(_entries(experiment, runs)),
-        runs=tuple({name: getattr(cell, name) for name in listed} | {"run": run.id} for cell, run in runs.items()),
+        runs=tuple(cell.facts | {"run": run.id} for cell, run in runs.items()),
         missing=missing,
     )
     with safeio.storing(path):
@@ -234,7 +233,7 @@ def _compared(
             for place, scored in enumerate(compared.methods):
                 head = {"model": model, "score": score, "attribute": attribute, "method": scored.name}
                 for at, group in _places(compared, metric, attribute):
-                    yield _entry(compared, place, metric, at, group, head)
+                    yield _entry(compared, experiment.baseline, place, metric, at, group, head)
     if score == "zero-shot":
         any_of_them = next(iter(comparisons.values()))
         for attribute in attributes or ("",):
@@ -271,12 +270,19 @@ def _sd(values: Sequence[float]) -> float | None:
 
 
 def _entry(
-    compared: RunComparison, place: int, metric: str, attribute: str | None, group: str, head: Mapping[str, Any]
+    compared: RunComparison,
+    baseline: str,
+    place: int,
+    metric: str,
+    attribute: str | None,
+    group: str,
+    head: Mapping[str, Any],
 ) -> Entry:
-    scored = compared.methods[place]
+    """A number of a method, with its difference if the first method is the baseline, which may lack runs."""
+    scored, is_compared = compared.methods[place], place > 0 and compared.methods[0].name == baseline
     value = scored.value(attribute, metric, group or None)
     found: dict[str, Any] = {}
-    if place and (difference := _difference(compared, scored.name, metric, attribute, group)) is not None:
+    if is_compared and (difference := _difference(compared, scored.name, metric, attribute, group)) is not None:
         interval = difference.interval
         found = {
             "difference": difference.difference if isinstance(difference.difference, float) else None,

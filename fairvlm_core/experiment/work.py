@@ -38,8 +38,10 @@ _POLL = 1.0  # seconds between looks at a run that another process trains
 
 @dataclass(frozen=True)
 class Progress:
-    """Optional callbacks: images decoded or embedded; a run that ended, with why it failed or an empty string."""
+    """Optional callbacks: (runs finished before, runs in all); images decoded or embedded; a run that ended, with why it
+    failed or an empty string."""
 
+    on_begin: Callable[[int, int], None] | None = None
     on_images: Callable[[int, int], None] | None = None
     on_run: Callable[[Cell, Run, str], None] | None = None
 
@@ -61,18 +63,24 @@ class Trained:
 
     @property
     def finished(self) -> dict[Cell, Run]:
-        return {cell: run for cell, run in self.runs.items() if run.status.state == State.FINISHED}
+        return finished_of(self.runs)
+
+
+def finished_of(runs: Mapping[Cell, Run]) -> dict[Cell, Run]:
+    """The runs that are finished."""
+    return {cell: run for cell, run in runs.items() if run.status.state == State.FINISHED}
 
 
 def find_runs(cells: Sequence[Cell], table: PairTable, store: RunStore) -> dict[Cell, Run]:
     """The run of each cell that a workspace has: the oldest finished one, else the newest that can be trained on."""
-    wanted = {cell.key: cell.config.test_every_epoch for cell in cells}
+    needs_test_auc = {cell.key: cell.config.test_every_epoch for cell in cells}
     finished, others = dict[tuple[str, int], Run](), dict[tuple[str, int], Run]()
     for run in store.runs():
         try:
             key = run.method_key, run.config.seed
-            enough = key in wanted and run.config.test_every_epoch >= wanted[key]
-            if enough and run.data["fingerprint"] == table.fingerprint:
+            if key not in needs_test_auc or run.data["fingerprint"] != table.fingerprint:
+                continue
+            if run.config.test_every_epoch or not needs_test_auc[key]:
                 if run.status.state == State.FINISHED:
                     finished.setdefault(key, run)
                 else:
@@ -112,6 +120,8 @@ def train_missing(
     threads = max(1, (os.cpu_count() or 1) // processes) if processes > 1 else None
     made = _registered(experiment, cells, table, store, dict(read_options or {}))
     waiting = {run.id: cell for cell, run in made.items() if run.status.state != State.FINISHED}
+    if progress.on_begin is not None:
+        progress.on_begin(len(cells) - len(waiting), len(cells))
     _fill_cache(list(waiting.values()), table, store, progress)
     pool = Parallel(
         processes, return_as="generator_unordered", batch_size=1, initializer=end_with_parent, initargs=(os.getpid(),)
@@ -165,7 +175,7 @@ class Stored:
 
     @property
     def finished(self) -> dict[Cell, Run]:
-        return {cell: run for cell, run in self.runs.items() if run.status.state == State.FINISHED}
+        return finished_of(self.runs)
 
 
 def stored_experiments(store: RunStore) -> list[str]:
@@ -208,8 +218,7 @@ def _registered(
             for cell in cells:
                 if cell.key not in found:
                     found[cell.key] = create_run(table, cell.config, store, read_options=read_options)
-            listed = ("method", "model", "attribute", "seed")
-            plan = [{name: getattr(cell, name) for name in listed} | {"run": found[cell.key].id} for cell in cells]
+            plan = [cell.facts | {"run": found[cell.key].id} for cell in cells]
             safeio.make_folder(folder := folder_of(experiment.name, store))
             values = {"experiment": experiment.model_dump(mode="json"), "cells": plan}
             safeio.write_json(folder / _PLAN, {"schema_version": SCHEMA_VERSION} | values)
